@@ -1,0 +1,59 @@
+# Everything runs in .venv, which the first target that needs it makes.
+.DEFAULT_GOAL := help
+SHELL := bash
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+export PATH := $(VENV)/bin:$(PATH)
+
+SETUP := $(VENV)/.installed mlflow.db
+
+.PHONY: help setup repro test lint paper ui bench clean lock
+
+help: ## Show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(SETUP) ## Make .venv with the locked versions, and the MLflow database
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+mlflow.db: | $(VENV)/.installed
+	python -m stages.tracking
+
+repro: $(SETUP) ## Run the whole pipeline on the data set of params.yaml
+	dvc repro
+
+test: $(SETUP) ## Run the tests
+	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal
+
+lint: $(SETUP) ## Check the code's form and the layer's types
+	ruff check .
+	ruff format --check .
+	mypy pushpull
+
+PAPER := -S 'data=$${paper.data}' -S 'train=$${paper.train}' -S 'evaluate=$${paper.evaluate}' -S 'nets=$${paper.nets}'
+
+paper: $(SETUP) ## Run the study of the paper at full size (ARGS="-S paper.train.epochs=5" to change a value)
+	dvc exp run $(PAPER) $(ARGS)
+
+ui: $(SETUP) ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
+	python -m stages.ui --port $(or $(PORT),5000)
+
+bench: $(SETUP) ## Measure the speed of every part against its plain reference
+	for module in benchmarks/[a-z]*.py; do python -m benchmarks.$$(basename $$module .py) || exit 1; done
+
+clean: ## Remove data sets, models and caches; metrics, MLflow's runs and .venv stay
+	rm -rf datasets models .dvc/cache .dvc/tmp/pushpull build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+lock: ## Write requirements.lock anew from the newest versions that pyproject.toml allows
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/pip install --quiet --upgrade pip setuptools
+	.venv-lock/bin/pip install --quiet '.[dev]'
+	.venv-lock/bin/pip freeze --all --exclude pushpull-robustness --exclude pip \
+		| sed -E 's/^((nvidia-|cuda-|triton).*)$$/\1 ; sys_platform == "linux"/' > requirements.lock
+	rm -rf .venv-lock build
