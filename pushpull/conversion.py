@@ -1,0 +1,170 @@
+"""Swapping the convolutions of an existing net for push-pull layers (paper, section 3.2)."""
+
+import difflib
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from pushpull.module import PushPull2d
+
+Layers = str | Iterable[str] | Callable[[str, nn.Module], bool]
+
+# Every kind of convolution, so that a predicate that selects one without a push-pull form is told so.
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+# Hooks live in private dictionaries of a module; there is no public way to move them.
+_HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_backward_pre_hooks",
+    "_backward_hooks",
+    "_is_full_backward_hook",
+)
+
+
+def convert(
+    net: nn.Module,
+    *,
+    layers: Layers = "first",
+    alpha: float | Tensor = 1.0,
+    scale: float = 2.0,
+    train_alpha: bool = False,
+) -> nn.Module:
+    """Swap Conv2d layers of `net` for PushPull2d with the same weights; the net is changed in place and returned.
+
+    A converted net computes another function and wants fine-tuning, except for `alpha=0`, where a layer equals the
+    convolution followed by a ReLU: a net that has a ReLU there anyway computes what it did before.
+
+    Args:
+        net: any module; one that is itself a Conv2d is replaced by the layer returned.
+        layers: which convolutions to swap:
+
+            - "first": the first Conv2d in the order of `net.named_modules()`, which is the order of definition;
+            - "all": every Conv2d but those with an even kernel, as in patch embeddings, which stay;
+            - a name or names, as `named_modules` gives them;
+            - a predicate of (name, module), asked about every convolution.
+        alpha, scale, train_alpha: as for PushPull2d.
+
+    The new layers hold the same Parameter objects, so optimizers and shared weights go on working; device, dtype,
+    training mode, `requires_grad`, and forward and backward hooks are kept, and no random numbers are drawn. A layer
+    used in several places is swapped in all of them.
+
+    Raises:
+        ValueError: nothing to convert; a name that is not there; "first" where a push-pull layer comes first
+            already; a chosen layer that cannot be converted: not a Conv2d, transposed, not yet initialised, an even
+            kernel, padding other than zeros, "same" padding with a stride, a weight computed by a parametrization
+            or a hook, a forward of its own. The net is then unchanged.
+        TypeError: a net that is not a module, or `layers` of another type.
+    """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"net must be a torch.nn.Module, got {type(net).__name__}")
+    swaps: dict[nn.Module, PushPull2d] = {}
+    for name in _choose(net, layers):
+        old = net.get_submodule(name)
+        if problem := _problem(old):
+            hint = '; choose others by name, or layers="all"' if layers == "first" else ""
+            raise ValueError(f"cannot convert {name or 'the net'!r} ({type(old).__name__}): {problem}{hint}")
+        if old not in swaps:  # one new layer for a convolution that stands in several places
+            swaps[old] = _push_pull(old, alpha, scale, train_alpha)
+    if net in swaps:
+        return swaps[net]
+    for name, module in list(net.named_modules(remove_duplicate=False)):
+        if module in swaps:
+            net.set_submodule(name, swaps[module])
+    return net
+
+
+def _choose(net: nn.Module, layers: Layers) -> list[str]:
+    names = [name for name, module in net.named_modules() if isinstance(module, nn.Conv2d)]
+    if isinstance(layers, str) and layers == "first":
+        return [_first(net)]
+    if isinstance(layers, str) and layers == "all":
+        chosen = [name for name in names if not _even(net.get_submodule(name))]
+    elif isinstance(layers, str):
+        chosen = [layers]
+    elif callable(layers):
+        chosen = [name for name, module in net.named_modules() if isinstance(module, _CONVOLUTIONS)]
+        chosen = [name for name in chosen if layers(name, net.get_submodule(name))]
+    elif isinstance(layers, Iterable):
+        chosen = list(layers)
+    else:
+        raise TypeError(f'layers must be "first", "all", names or a predicate, got {type(layers).__name__}')
+    if not chosen:
+        raise ValueError(f"nothing to convert: layers={layers!r} selects none of the {len(names)} Conv2d layers")
+
+    known = dict(net.named_modules(remove_duplicate=False))
+    for name in chosen:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), names, n=3) or names[:3]
+            raise ValueError(f"no layer {name!r} in the net; among its Conv2d layers are {', '.join(near) or 'none'}")
+    return chosen
+
+
+def _first(net: nn.Module) -> str:
+    for name, module in net.named_modules():
+        if isinstance(module, PushPull2d):
+            raise ValueError(f"nothing to convert: the first convolution, {name!r}, is a push-pull layer already")
+        if isinstance(module, nn.Conv2d):
+            return name
+    raise ValueError("nothing to convert: the net has no Conv2d layer")
+
+
+def _even(layer: nn.Conv2d) -> bool:
+    return any(size % 2 == 0 for size in layer.kernel_size)
+
+
+def _problem(layer: nn.Module) -> str | None:
+    """Why the layer cannot become a push-pull layer, or None."""
+    if not isinstance(layer, nn.Conv2d):
+        return "only Conv2d layers have a push-pull form"
+    if isinstance(layer, nn.modules.lazy.LazyModuleMixin):
+        return "its shape is not known yet; run one forward pass first"
+    if nn.utils.parametrize.is_parametrized(layer):
+        return "its weight is parametrized; remove the parametrization first"
+    if not isinstance(layer.weight, nn.Parameter):
+        return "a hook computes its weight (as weight_norm, spectral_norm and pruning do); remove it first"
+    overridden = type(layer)._conv_forward is not nn.Conv2d._conv_forward
+    if overridden or getattr(layer.forward, "__func__", None) is not nn.Conv2d.forward:
+        return "it has a forward of its own, which would be lost"
+    if _even(layer):
+        return f"its kernel of {layer.kernel_size[0]} x {layer.kernel_size[1]} has an even side"
+    if layer.padding_mode != "zeros":
+        return f"padding_mode={layer.padding_mode!r} is not supported, only zeros"
+    if layer.padding == "same" and any(stride != 1 for stride in layer.stride):
+        return 'padding="same" has no meaning with a stride'
+    return None
+
+
+def _push_pull(old: nn.Conv2d, alpha: float | Tensor, scale: float, train_alpha: bool) -> PushPull2d:
+    padding = old.padding
+    if padding == "valid":
+        padding = 0
+    elif padding == "same":  # symmetric, as the kernel is odd
+        padding = tuple(d * (size // 2) for d, size in zip(old.dilation, old.kernel_size, strict=True))
+    new = PushPull2d(
+        old.in_channels,
+        old.out_channels,
+        old.kernel_size,
+        old.stride,
+        padding,
+        old.dilation,
+        old.groups,
+        old.bias is not None,
+        alpha=alpha,
+        scale=scale,
+        train_alpha=train_alpha,
+        device="meta",  # its weights are replaced: no memory for them, no random numbers
+    )
+    new.weight, new.bias = old.weight, old.bias
+    if isinstance(new.alpha, Tensor):
+        values = torch.as_tensor(alpha, device=old.weight.device, dtype=old.weight.dtype)
+        values = values.detach().expand(old.out_channels).clone()
+        new.alpha = nn.Parameter(values) if train_alpha else values
+    new.train(old.training)
+    for hooks in _HOOKS:
+        setattr(new, hooks, getattr(old, hooks))  # the same dictionaries: the handles of the hooks still remove them
+    return new
