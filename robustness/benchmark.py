@@ -1,0 +1,206 @@
+"""The benchmark on a data set on disk, for any callable net: errors by corruption, flips by perturbation."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from robustness.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
+from robustness.evaluation import Net, predict
+from robustness.metrics import (
+    classification_error,
+    flip_probability,
+    mean_corruption_error,
+    mean_flip_probability,
+    ordinal_ranks,
+    relative_corruption_error,
+    top5_distance,
+    zipf_distance,
+)
+from robustness.names import CORRUPTIONS, MAIN_CORRUPTIONS, NOISE_PERTURBATIONS, PERTURBATIONS, SEVERITIES
+
+PROTOCOLS = ("hendrycks", "official")
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The net whose errors normalise CE and rCE: its error per corruption and on clean images, percent."""
+
+    errors: Mapping[str, float]
+    clean: float
+    source: str
+
+
+PUBLISHED_ALEXNET = Baseline(ALEXNET_ERRORS, ALEXNET_CLEAN_ERROR, "the paper's AlexNet (appendix 2)")
+
+
+def benchmark(
+    net: Net,
+    folder: str | Path,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    baseline: Baseline | None = None,
+    batch_size: int = 1000,
+    device: torch.device | str | None = None,
+    progress: bool = True,
+):
+    """Measure a net on every corruption and perturbation found in a folder.
+
+    Args:
+        net: takes (n, C, H, W) float32 and returns logits (n, K). A Module is put in eval mode and back.
+        folder: a data set in the form of CIFAR-10-C: `clean/test_{images,labels}.npy`, `c/<corruption>.npy`,
+            `p/<perturbation>.npy`; without `c` or without `p` that half is left out.
+        mean, std: normalisation per channel of values 0..1; without them the net gets values 0..1.
+        baseline: normalises mCE and rCE; for a folder named cifar10 the paper's AlexNet, elsewhere none, and then
+            there is no mCE and no rCE.
+        batch_size, device: as for `robustness.evaluation.predict`.
+        progress: show a bar.
+
+    Returns:
+        (table, summary): a pandas DataFrame with one row a measurement (kind, name, severity, protocol, metric,
+        value; errors in percent, flip probabilities as fractions), and a dict as `summarise` makes it.
+
+    Raises:
+        FileNotFoundError: no clean test images, or neither corruptions nor perturbations.
+        ValueError: files of another number of images than the test set, or not uint8 images.
+    """
+    import pandas as pd  # here alone, so that the corruptions and metrics do without pandas
+
+    folder = Path(folder)
+    if baseline is None and folder.resolve().name == "cifar10":
+        baseline = PUBLISHED_ALEXNET
+    corruptions = [name for name in CORRUPTIONS if (folder / "c" / f"{name}.npy").exists()]
+    perturbations = [name for name in PERTURBATIONS if (folder / "p" / f"{name}.npy").exists()]
+    if not corruptions and not perturbations:
+        raise FileNotFoundError(f"no c/<corruption>.npy and no p/<perturbation>.npy in {folder}")
+    options = {"mean": mean, "std": std, "batch_size": batch_size, "device": device}
+    training = isinstance(net, nn.Module) and net.training
+    if training:
+        net.eval()
+    try:
+        total = len(corruptions) * len(SEVERITIES) + len(perturbations)
+        with tqdm(total=total, unit="set", desc=folder.name, disable=not progress) as bar:
+            errors = []
+            for row in measure_corruptions(net, folder, corruptions, **options):
+                errors.append(row)
+                bar.update(row[0] != "clean")
+            flips = []
+            for rows in measure_perturbations(net, folder, perturbations, **options):
+                flips += rows
+                bar.update()
+    finally:
+        if training:
+            net.train()
+    rows = [("corruption", name, severity, None, "error", value) for name, severity, value in errors]
+    rows += [("perturbation", name, None, protocol, metric, value) for name, protocol, metric, value in flips]
+    table = pd.DataFrame(rows, columns=["kind", "name", "severity", "protocol", "metric", "value"])
+    return table.astype({"severity": "Int64"}), summarise(errors, flips, baseline)
+
+
+def measure_corruptions(
+    net: Net, folder: Path, corruptions: Iterable[str], **options: Any
+) -> Iterator[tuple[str, int, float]]:
+    """(corruption, severity, error in percent) of `net`, ("clean", 0, error) first.
+
+    Args:
+        net, options: as for `robustness.evaluation.predict`.
+        folder: with `clean/` and `c/`.
+        corruptions: which files of `c/` to measure.
+
+    Raises:
+        FileNotFoundError: a file is missing. ValueError: it does not hold five times the test images.
+    """
+    images = np.load(folder / "clean" / "test_images.npy", mmap_mode="r")
+    labels = np.load(folder / "clean" / "test_labels.npy")
+    yield "clean", 0, classification_error(predict(net, images, **options), labels)
+    for name in corruptions:
+        path = folder / "c" / f"{name}.npy"
+        stacked = np.load(path, mmap_mode="r")
+        if len(stacked) != len(SEVERITIES) * len(labels):
+            raise ValueError(f"{path} holds {len(stacked)} images, not {len(SEVERITIES)} x {len(labels)}")
+        for severity, part in zip(SEVERITIES, np.split(stacked, len(SEVERITIES)), strict=True):
+            yield name, severity, classification_error(predict(net, part, **options), labels)
+
+
+def measure_perturbations(
+    net: Net, folder: Path, perturbations: Iterable[str], **options: Any
+) -> Iterator[list[tuple[str, str, str, float]]]:
+    """For each perturbation its (perturbation, protocol, metric, value): three metrics in both protocols.
+
+    Args and errors as for `measure_corruptions`, with the sequences in `p/`.
+    """
+    for name in perturbations:
+        path = folder / "p" / f"{name}.npy"
+        sequences = np.load(path, mmap_mode="r")
+        if sequences.ndim != 5:
+            raise ValueError(f"{path} must hold sequences (N, T, H, W, C), got {sequences.shape}")
+        logits = predict(net, sequences.reshape(-1, *sequences.shape[2:]), **options)
+        ranks = ordinal_ranks(logits.reshape(*sequences.shape[:2], -1))
+        predictions = ranks.argmin(2)
+        rows = []
+        for protocol in PROTOCOLS:
+            frames = {"noise": name in NOISE_PERTURBATIONS, "protocol": protocol}
+            rows += [
+                (name, protocol, "flip_probability", flip_probability(predictions, **frames)),
+                (name, protocol, "zipf_distance", zipf_distance(ranks, ranked=True, **frames)),
+            ]
+            if ranks.shape[2] >= 5:
+                rows.append((name, protocol, "top5_distance", top5_distance(ranks, ranked=True, **frames)))
+        yield rows
+
+
+def summarise(
+    errors: Iterable[tuple[str, int, float]],
+    flips: Iterable[tuple[str, str, str, float]],
+    baseline: Baseline | None,
+) -> dict[str, float]:
+    """What the paper reports of a net (section 4.2.2), percent, from all its measurements.
+
+    Args:
+        errors: (corruption, severity, error) with the error on clean images as ("clean", 0, error).
+        flips: (perturbation, protocol, metric, value).
+        baseline: normalises CE and rCE; without one those are left out.
+
+    Returns:
+        E_clean; E_corr, mCE, rCE over the corruptions measured, mCE_15 and rCE_15 over those of the main 15; mFP and
+        mFP_official over the perturbations measured, without the stronger variants of the noises. rCE leaves out the
+        corruptions of `undefined_relative`. What cannot be had is not there.
+    """
+    by_name: dict[str, list[float]] = {}
+    for name, _, error in errors:
+        by_name.setdefault(name, []).append(error)
+    means = {name: float(np.mean(values)) for name, values in by_name.items()}
+    clean = means.pop("clean", None)
+    summary = {} if clean is None else {"E_clean": clean}
+    if means:
+        summary["E_corr"] = float(np.mean(list(means.values())))
+    for suffix, wanted in (("", CORRUPTIONS), ("_15", MAIN_CORRUPTIONS)):
+        names = [name for name in wanted if name in means]
+        if baseline is None or not names:
+            continue
+        summary[f"mCE{suffix}"] = mean_corruption_error(means, baseline.errors, names)
+        undefined = undefined_relative(baseline, names)
+        if clean is not None and len(undefined) < len(names):
+            defined = [name for name in names if name not in undefined]
+            rce = relative_corruption_error(means, clean, baseline.errors, baseline.clean, defined)
+            summary[f"rCE{suffix}"] = rce
+    for suffix, wanted in (("", "hendrycks"), ("_official", "official")):
+        values = {
+            name: value
+            for name, protocol, metric, value in flips
+            if protocol == wanted and metric == "flip_probability" and name in PERTURBATIONS
+        }
+        if values:
+            summary[f"mFP{suffix}"] = 100 * mean_flip_probability(values)
+    return summary
+
+
+def undefined_relative(baseline: Baseline, corruptions: Iterable[str]) -> list[str]:
+    """Corruptions that do not raise the baseline's error: rCE divides by that rise and is undefined there."""
+    return [name for name in corruptions if baseline.errors[name] <= baseline.clean]

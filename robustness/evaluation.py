@@ -1,0 +1,63 @@
+"""Running any callable net over uint8 images, in large batches on its device."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Net = Callable[[Tensor], Tensor]
+
+
+def affine(
+    mean: Sequence[float] | None, std: Sequence[float] | None, device: torch.device | str
+) -> tuple[Tensor, Tensor]:
+    """Scale and shift per channel that take values 0..255 to (value / 255 - mean) / std, or to 0..1 without both."""
+    if mean is None or std is None:
+        mean, std = [0.0], [1.0]
+    scale = torch.tensor([1 / (255 * s) for s in std], device=device)
+    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
+    return scale, shift
+
+
+def normalise(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """(N, H, W, C) uint8 to (N, C, H, W) float32 `images * scale + shift`; channels stay last in memory."""
+    return torch.addcmul(shift, images.float(), scale).permute(0, 3, 1, 2)
+
+
+@torch.inference_mode()
+def predict(
+    net: Net,
+    images: np.ndarray,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    batch_size: int = 1000,
+    device: torch.device | str | None = None,
+) -> np.ndarray:
+    """Logits of `net` for every image.
+
+    Args:
+        net: takes (n, C, H, W) float32 and returns (n, K); a Module is used in the mode it is in, so call `eval()`.
+        images: (N, H, W, C) uint8; a memory map is read batch by batch.
+        mean, std: normalisation per channel of values 0..1; without them the net gets values 0..1.
+        batch_size: images at a time.
+        device: where to compute; by default where the parameters of `net` are, or the CPU.
+
+    Returns:
+        (N, K) float32.
+
+    Raises:
+        ValueError: images of another type or shape.
+    """
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(f"images must be uint8 of shape (N, H, W, C), got {images.dtype} {images.shape}")
+    if device is None:
+        parameter = next(net.parameters(), None) if isinstance(net, nn.Module) else None
+        device = "cpu" if parameter is None else parameter.device
+    scale, shift = affine(mean, std, device)
+    outputs = []
+    for start in range(0, len(images), batch_size):
+        batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
+        outputs.append(net(normalise(batch, scale, shift)).float())
+    return torch.cat(outputs).cpu().numpy()

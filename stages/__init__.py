@@ -1,0 +1,1 @@
+"""One module for each stage of dvc.yaml, and the plumbing the stages share."""

@@ -1,0 +1,66 @@
+"""The file of a trained net, `models/<net>.pt`: the weights of every seed and what is needed to use them."""
+
+import io
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+from torch import Tensor, nn
+
+from nets import create_net
+
+MODELS = Path("models")
+
+
+@dataclass
+class Trained:
+    """A trained net: `create_net(arch, **options)`, one state dict per seed, and the normalisation it expects."""
+
+    arch: str
+    options: dict[str, Any]
+    mean: list[float]
+    std: list[float]
+    weights: dict[int, dict[str, Tensor]]
+
+    def net(self, seed: int, device: torch.device | str = "cpu") -> nn.Module:
+        """The net of one seed, ready to evaluate."""
+        net = create_net(self.arch, **self.options)
+        net.load_state_dict(self.weights[seed])
+        return net.to(device, memory_format=torch.channels_last).eval()
+
+
+def save(path: Path, trained: Trained) -> None:
+    """Write the file whole or not at all; equal weights give equal bytes."""
+    buffer = io.BytesIO()  # a file's own name would become part of its content
+    torch.save(asdict(trained), buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(buffer.getvalue())
+    os.replace(part, path)
+
+
+def load(path: Path) -> Trained:
+    """Read the file; tensors and plain values only, no code.
+
+    Raises:
+        click.ClickException: no such file.
+    """
+    if not path.exists():
+        raise click.ClickException(f"no {path}; `dvc repro train@{path.stem}` trains it")
+    return Trained(**torch.load(path, map_location="cpu", weights_only=True))
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu` or `cuda` names.
+
+    Raises:
+        click.ClickException: cuda where there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise click.ClickException("device is cuda, but torch finds no GPU here; set it to auto or cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

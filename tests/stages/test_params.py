@@ -1,0 +1,105 @@
+"""params.yaml: what is in the repository is right, and a mistake is one line that names its key."""
+
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from stages.params import load_params
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "params.yaml").read_text()
+
+
+def load(tmp_path: Path, text: str):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    return load_params(path)
+
+
+def edited(change) -> str:
+    raw = yaml.safe_load(TEXT)
+    change(raw)
+    return yaml.safe_dump(raw)
+
+
+def test_the_file_of_the_repository_is_valid():
+    params = load_params(ROOT / "params.yaml")
+    assert {net.block for net in params.nets.values()} == {"conv", "pushpull"}
+    assert params.options("resnet20-pp")["pushpull"] == "first"
+    assert params.options("resnet20")["pushpull"] is None
+
+
+def test_paper_block_holds_the_recipe_of_the_paper():
+    paper = yaml.safe_load(TEXT)["paper"]
+    assert len(paper["nets"]) == 15  # the grid of 14 and the AlexNet
+    params = load_params(ROOT / "params.yaml")
+    full = type(params)(**{**params.model_dump(), **paper})
+    resnet, densenet = full.training("resnet20-pp"), full.training("densenet100_24-pp")
+    assert (resnet.epochs, resnet.batch_size, resnet.lr, resnet.milestones) == (200, 128, 0.1, [80, 120, 160])
+    assert (densenet.epochs, densenet.batch_size, densenet.milestones) == (350, 64, [150, 225, 300])
+    assert resnet.momentum == densenet.momentum == 0.9
+    assert resnet.weight_decay == densenet.weight_decay == 1e-4
+
+
+def test_net_overrides_training():
+    params = load_params(ROOT / "params.yaml")
+    assert params.training("alexnet").lr != params.training("resnet20").lr
+    assert params.training("alexnet").epochs == params.train.epochs
+
+
+def test_another_block_is_added_in_one_place(tmp_path):
+    def add(raw):
+        raw["learned"] = {"layers": "first", "train_alpha": True}
+        raw["nets"]["resnet20-ppa"] = {"block": "learned", "arch": "resnet20"}
+
+    assert load(tmp_path, edited(add)).options("resnet20-ppa")["train_alpha"] is True
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("alpha: 1.0", "alhpa: 1.0", "unknown key `pushpull.alhpa`; did you mean 'alpha'"),
+        ("epochs: 8", "epoch: 8", "unknown key `train.epoch`; did you mean 'epochs'"),
+        ("epochs: 8", "epochs: eight", "`train.epochs`.*integer, got 'eight'"),
+        ("epochs: 8", "epochs: 0", "`train.epochs`.*greater than or equal to 1"),
+        ("name: digits", "nmae: digits", "unknown key `data.nmae`; did you mean 'name'"),
+        ("\ntrain:\n", "\ntrian:\n", "unknown key `trian`; did you mean 'train'"),
+        (
+            "block: pushpull",
+            "block: pushpul",
+            "`nets.resnet20-pp.block` names a section `pushpul` that does not exist",
+        ),
+        (
+            "arch: resnet20",
+            "arch: resnett20",
+            "`nets.resnet20.arch`: unknown net 'resnett20'; did you mean 'resnet20'",
+        ),
+        ("lr: 0.01", "lr: -1", "`nets.alexnet.train.lr`.*greater than 0"),
+        ("lr: 0.01", "learning_rate: 0.01", "unknown key `nets.alexnet.train.learning_rate`"),
+        ("corruptions: all", "corruptions: [gausian_noise]", "did you mean 'gaussian_noise'"),
+        ("corruptions: all", "corruptions: []", "at least one"),
+        ("layers: first", "layers: firts", "`pushpull.layers`.*'first', 'block1' or 'all'"),
+        ("scale: 2.0", "scale: 0", "`pushpull.scale`.*greater than 0"),
+        ("epochs: 200", "epochs: many", "`paper.train.epochs`"),
+        ("data:", "data: [", "not YAML"),
+    ],
+)
+def test_a_mistake_is_one_line_naming_its_key(tmp_path, old, new, message):
+    assert old in TEXT
+    with pytest.raises(click.ClickException, match=message) as caught:
+        load(tmp_path, TEXT.replace(old, new, 1))
+    assert "\n" not in caught.value.message
+
+
+def test_seed_twice_and_unordered_milestones(tmp_path):
+    with pytest.raises(click.ClickException, match="seeds holds a seed twice"):
+        load(tmp_path, edited(lambda raw: raw["train"].update(seeds=[0, 0])))
+    with pytest.raises(click.ClickException, match="milestones must rise"):
+        load(tmp_path, edited(lambda raw: raw["train"].update(milestones=[6, 4])))
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(click.ClickException, match="top of the repository"):
+        load_params(tmp_path / "params.yaml")
