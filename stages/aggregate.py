@@ -10,6 +10,7 @@ import pandas as pd
 from robustness.benchmark import Baseline, undefined_relative
 from robustness.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
 from stages import tracking
+from stages.figures import error_bars
 from stages.params import Params, load_params
 from stages.results import choose_baseline, pairs, summarise_nets
 from stages.tables import write_csv, write_text
@@ -35,7 +36,12 @@ def main() -> None:
     corruption = gather(folder / "corruption", params, ["corruption", "severity"])
     perturbation = gather(folder / "perturbation", params, ["perturbation", "protocol", "metric"])
     history = gather(folder / "history", params, ["epoch"])
+    own_corruption, own_perturbation = corruption, perturbation
+    corruption = with_official(corruption, folder / "official" / "corruption.csv")
+    perturbation = with_official(perturbation, folder / "official" / "perturbation.csv")
     archs = {name: net.arch for name, net in params.nets.items()}
+    layers = {name: params.blocks[net.block].layers for name, net in params.nets.items()}
+    couples = pairs(archs, layers)
     baseline = choose_baseline(params.data.name, corruption, archs)
     summary = summarise_nets(corruption, perturbation, history, baseline)
 
@@ -48,10 +54,12 @@ def main() -> None:
     }
     write_text(folder / "summary.json", json.dumps(rounded, indent=2) + "\n")
     write_csv(folder / "bars.csv", corruption_bars(corruption))
-    text = report(params, corruption, perturbation, summary, baseline)
+    shown = [net for couple in couples for net in couple] or list(params.nets)
+    error_bars(folder / "errors.png", corruption, list(dict.fromkeys(shown))[:8])
+    text = report(params, corruption, perturbation, summary, baseline, couples)
     write_text(folder / "tables.md", text)
     click.echo(text)
-    mirror(params, folder, corruption, perturbation, history, summary)
+    mirror(params, folder, own_corruption, own_perturbation, history, summary[summary.net.isin(params.nets)])
 
 
 def gather(folder: Path, params: Params, keys: Sequence[str]) -> pd.DataFrame:
@@ -78,6 +86,12 @@ def gather(folder: Path, params: Params, keys: Sequence[str]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def with_official(own: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """Our own measurements and below them those of the authors' weights, if any were measured."""
+    official = pd.read_csv(path)
+    return own if official.empty else pd.concat([own, official], ignore_index=True)
+
+
 def corruption_bars(corruption: pd.DataFrame) -> pd.DataFrame:
     """Mean error of each net on each corruption, one row each, for `dvc plots`."""
     bars = corruption.groupby(["net", "corruption"], sort=False).error.mean().reset_index()
@@ -90,16 +104,16 @@ def report(
     perturbation: pd.DataFrame,
     summary: pd.DataFrame,
     baseline: Baseline | None,
+    couples: Sequence[tuple[str, str]],
 ) -> str:
     """The Markdown tables, with what is needed to read them."""
     measured = [name for name in CORRUPTIONS if name in set(corruption.corruption)]
     main = [name for name in measured if name in MAIN_CORRUPTIONS]
     made = "published" if params.data.corrupted == "download" else "generated from the test images"
-    seeds = summary.groupby("net").seed.nunique()
     lines = [
         f"# {params.data.name}",
         "",
-        f"Errors in percent, mean over seeds ± standard deviation ({seeds.min()} seeds); last epoch of training. "
+        f"Errors in percent, mean over seeds ± standard deviation ({len(params.train.seeds)} seeds); last epoch of training. "
         f"Corrupted and perturbed sets: {made}. {len(measured)} corruptions at 5 severities, {len(main)} of them "
         "of the benchmark's main set.",
     ]
@@ -113,9 +127,7 @@ def report(
             ]
     columns = [column for column in HEADINGS if column in summary and summary[column].notna().any()]
     lines += ["", "## Overall", "", overall(summary, columns)]
-    archs = {name: net.arch for name, net in params.nets.items()}
-    blocks = {name: params.blocks[net.block].layers for name, net in params.nets.items()}
-    if couples := pairs(archs, blocks):
+    if couples:
         lines += [
             "",
             "## Push-pull minus baseline, paired by seed",
@@ -141,7 +153,7 @@ def overall(summary: pd.DataFrame, columns: Sequence[str]) -> str:
     return markdown(pd.DataFrame(rows))
 
 
-def differences(summary: pd.DataFrame, columns: Sequence[str], couples: list[tuple[str, str]]) -> str:
+def differences(summary: pd.DataFrame, columns: Sequence[str], couples: Sequence[tuple[str, str]]) -> str:
     """One row a couple: the mean over common seeds of push-pull minus baseline."""
     by_seed = summary.set_index(["net", "seed"])[list(columns)]
     rows = []
@@ -213,7 +225,7 @@ def mirror(
     means = summary.drop(columns="seed").groupby("net", sort=False).mean()
     values = {f"{key}/{net}": value for net, row in means.iterrows() for key, value in row.dropna().items()}
     tracking.log_metrics(client, parent, values)
-    for name in ("tables.md", "corruption.csv", "perturbation.csv", "summary.csv"):
+    for name in ("tables.md", "errors.png", "corruption.csv", "perturbation.csv", "summary.csv"):
         client.log_artifact(parent, str(folder / name))
     client.set_terminated(parent)
 

@@ -1,22 +1,30 @@
-"""Stage `corrupt`: the C and P sets of `data.name`, made from its test images, in the published form."""
+"""Stage `corrupt`: the C and P sets of `data.name`, made from its test images in the published form, and pictures."""
 
 import hashlib
+import io
 import os
 import shutil
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
+import numpy as np
+from PIL import Image
 
 from robustness.generate import generate_corruptions, generate_perturbations
+from robustness.names import CORRUPTIONS, FRAMES
+from robustness.pictures import animation, corruption_sheet, film_strip
 from stages import tracking
 from stages.datasets import DATASETS, load_split
 from stages.params import load_params
+from stages.tables import write_bytes
 
 
 @click.command()
 def main() -> None:
-    """Write datasets/<data.name>/c and datasets/<data.name>/p."""
+    """Write datasets/<data.name>/c, datasets/<data.name>/p and pictures of them in metrics/<data.name>."""
     data = load_params().data
+    folder = DATASETS / data.name
     test = load_split(data.name, "test")
     count = len(test.images) if data.perturbed_images is None else data.perturbed_images
     # DVC empties the outputs of a stage before it runs, so files that are to survive a stop are made elsewhere.
@@ -36,8 +44,31 @@ def main() -> None:
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from None
     for part in ("c", "p"):
-        move(work / part, DATASETS / data.name / part)
+        move(work / part, folder / part)
     shutil.rmtree(work)
+    draw(folder, test.images, Path("metrics") / data.name)
+
+
+def draw(folder: Path, images: np.ndarray, pictures: Path) -> None:
+    """Show what the sets hold, on the first test image: all corruptions, and all perturbations still and moving."""
+    severities = {name: stack[:: len(images)] for name, stack in arrays(folder / "c", CORRUPTIONS)}
+    sequences = {name: stack[0] for name, stack in arrays(folder / "p", FRAMES)}
+    write_bytes(pictures / "corruptions.png", png(corruption_sheet(severities, images[0])))
+    write_bytes(pictures / "perturbations.png", png(film_strip(sequences)))
+    write_bytes(pictures / "perturbations.gif", animation(sequences))
+
+
+def arrays(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Those of the named arrays that are in the folder, memory-mapped."""
+    for name in names:
+        if (folder / f"{name}.npy").exists():
+            yield name, np.load(folder / f"{name}.npy", mmap_mode="r")
+
+
+def png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 def move(source: Path, target: Path) -> None:

@@ -6,6 +6,7 @@ import click
 
 from stages import sources
 from stages.datasets import DATASETS, save_clean
+from stages.formats import Splits
 from stages.params import Data, load_params
 
 
@@ -21,7 +22,7 @@ def main() -> None:
         )
 
 
-def read_source(data: Data) -> sources.Splits:
+def read_source(data: Data) -> Splits:
     """Images and labels of both splits.
 
     Raises:
@@ -31,7 +32,7 @@ def read_source(data: Data) -> sources.Splits:
         path = Path(data.path).expanduser()
         if not path.is_dir():
             raise click.ClickException(f"data.path: no folder {path}")
-        return sources.folder(path)
+        return sources.from_folder(path)
     if data.name == "digits":
         return sources.digits(data.seed)
     raise click.ClickException(

@@ -1,7 +1,6 @@
 """The file of a trained net, `models/<net>.pt`: the weights of every seed and what is needed to use them."""
 
 import io
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nets import create_net
+from stages.tables import write_bytes
 
 MODELS = Path("models")
 
@@ -36,10 +36,7 @@ def save(path: Path, trained: Trained) -> None:
     """Write the file whole or not at all; equal weights give equal bytes."""
     buffer = io.BytesIO()  # a file's own name would become part of its content
     torch.save(asdict(trained), buffer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(buffer.getvalue())
-    os.replace(part, path)
+    write_bytes(path, buffer.getvalue())
 
 
 def load(path: Path) -> Trained:

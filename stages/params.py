@@ -107,6 +107,10 @@ class Evaluate(Section):
     device: Device = "auto"
 
 
+class Official(Section):
+    path: str | None = None
+
+
 class Block(Section):
     """Options of `nets.create_net` shared by the nets that name this section as their `block`."""
 
@@ -138,6 +142,7 @@ class Params(Section):
     data: Data
     train: Train
     evaluate: Evaluate
+    official: Official
     nets: dict[str, Net] = Field(min_length=1)
     blocks: dict[str, Block]
 
@@ -162,7 +167,7 @@ class Params(Section):
         return block
 
 
-FIXED = ("data", "train", "evaluate", "nets", "paper")
+FIXED = ("data", "train", "evaluate", "official", "nets", "paper")
 BLOCKS = ("conv", "pushpull")
 
 
@@ -242,7 +247,9 @@ def _first(error: ValidationError, prefix: str) -> str:
         path = path[1:]
     key = prefix + ".".join(path)
     if found["type"] == "extra_forbidden":
-        model = {"data": Data, "train": Train, "evaluate": Evaluate, "nets": Net}.get(path[0], Block)
+        model = {"data": Data, "train": Train, "evaluate": Evaluate, "official": Official, "nets": Net}.get(
+            path[0], Block
+        )
         if prefix.endswith(".train."):
             model = Train
         return f"unknown key `{key}`{_hint(path[-1], list(model.model_fields))}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import numpy as np
 import pandas as pd
 
 from robustness.benchmark import PUBLISHED_ALEXNET, Baseline, summarise
@@ -44,7 +45,7 @@ def summarise_nets(
         errors = table[["corruption", "severity", "error"]].itertuples(index=False, name=None)
         measured = flips[key][["perturbation", "protocol", "metric", "value"]].to_numpy().tolist()
         summary = summarise(errors, measured, baseline)
-        rows.append({"net": key[0], "seed": key[1], "E_best": curves[key], **summary})
+        rows.append({"net": key[0], "seed": key[1], "E_best": curves.get(key, np.nan), **summary})
     return pd.DataFrame(rows)
 
 

@@ -6,11 +6,11 @@ import click
 import cv2
 import numpy as np
 
-Splits = dict[str, tuple[np.ndarray, np.ndarray]]
+from stages.formats import Splits, read_cifar_batches, read_mnist
 
 
 def digits(seed: int) -> Splits:
-    """Scikit-learn's handwritten digits as 32 x 32 RGB: 1,297 training and 500 test images, split by class.
+    """Scikit-learn's handwritten digits as 32 x 32 RGB: 1,397 training and 400 test images, split by class.
 
     The 8 x 8 images of 17 grey levels are enlarged by cubic interpolation.
     """
@@ -21,29 +21,48 @@ def digits(seed: int) -> Splits:
     grey = (images.reshape(-1, 8, 8) * (255 / 16)).astype(np.float32)
     large = np.stack([cv2.resize(image, (32, 32), interpolation=cv2.INTER_CUBIC) for image in grey])
     rgb = np.repeat(np.rint(large.clip(0, 255)).astype(np.uint8)[..., None], 3, axis=3)
-    train, test = train_test_split(np.arange(len(rgb)), test_size=500, stratify=labels, random_state=seed)
+    train, test = train_test_split(np.arange(len(rgb)), test_size=400, stratify=labels, random_state=seed)
     return {"train": (rgb[train], labels[train]), "test": (rgb[test], labels[test])}
 
 
-def folder(path: Path) -> Splits:
-    """A set in our own form (`{train,test}_{images,labels}.npy`, alone or under `clean/`).
+def from_folder(path: Path) -> Splits:
+    """The set in a folder, in whichever of three forms: ours, CIFAR's python batches, or MNIST's IDX files.
+
+    Raises:
+        click.ClickException: none of the forms is there, or a file of it is missing or damaged.
+    """
+    for base in (path, path / "clean"):
+        if (base / "train_images.npy").exists():
+            return npy_files(base)
+    if (path / "train-images-idx3-ubyte.gz").exists():
+        return read_mnist(path, strict=False)
+    if any(
+        (base / name).exists()
+        for base in (path, *path.glob("cifar-10*-py*"))
+        for name in ("test_batch", "test")
+    ):
+        return read_cifar_batches(path, strict=False)
+    raise click.ClickException(
+        f"data.path: {path} holds none of: {{train,test}}_{{images,labels}}.npy (uint8 NHWC, integers), CIFAR's python "
+        "batches (data_batch_1 ... test_batch, or train and test), MNIST's four IDX files (.gz)"
+    )
+
+
+def npy_files(folder: Path) -> Splits:
+    """A set in our own form, `{train,test}_{images,labels}.npy`.
 
     Raises:
         click.ClickException: a file is missing or is no array.
     """
-    base = path / "clean" if (path / "clean").is_dir() else path
     splits = {}
     for split in ("train", "test"):
         arrays = []
         for part in ("images", "labels"):
-            file = base / f"{split}_{part}.npy"
+            file = folder / f"{split}_{part}.npy"
             try:
                 arrays.append(np.load(file, mmap_mode="r"))
             except FileNotFoundError:
-                raise click.ClickException(
-                    f"no {file}; data.path must hold CIFAR's python batches or "
-                    "{train,test}_{images,labels}.npy (uint8 NHWC, integers)"
-                ) from None
+                raise click.ClickException(f"no {file}, beside the other files of the set") from None
             except (ValueError, EOFError) as error:
                 raise click.ClickException(f"{file} is not an array: {error}") from None
         splits[split] = tuple(arrays)

@@ -14,12 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
 from nets import create_net
-from stages import models, tracking
+from stages import models, serving, tracking
 from stages.datasets import DATASETS, MIRRORED, Split, load_split, normalisation
 from stages.engine import DivergedError, TrainingSet, train_epochs
 from stages.params import Params, load_params
@@ -72,6 +73,10 @@ def main(net: str) -> None:
                     lambda rows, run=run: tracking.log_curve(client, run, rows),
                 )  # fmt: skip
                 trained.weights[seed] = {name: value.cpu() for name, value in module.state_dict().items()}
+                logged = work / f"{seed}.logged"
+                if not logged.exists():
+                    serving.log_model(run, trained, seed, np.array(test.images[:2]))
+                    logged.touch()
             curves.append(pd.DataFrame(rows).drop(columns="images_per_second").assign(net=net, seed=seed))
         models.save(models.MODELS / f"{net}.pt", trained)
         write_curves(Path("metrics") / params.data.name, net, pd.concat(curves))

@@ -46,7 +46,7 @@ def test_paper_block_holds_the_recipe_of_the_paper():
 def test_net_overrides_training():
     params = load_params(ROOT / "params.yaml")
     assert params.training("alexnet").lr != params.training("resnet20").lr
-    assert params.training("alexnet").epochs == params.train.epochs
+    assert params.training("alexnet").batch_size == params.train.batch_size
 
 
 def test_another_block_is_added_in_one_place(tmp_path):
@@ -61,9 +61,9 @@ def test_another_block_is_added_in_one_place(tmp_path):
     ("old", "new", "message"),
     [
         ("alpha: 1.0", "alhpa: 1.0", "unknown key `pushpull.alhpa`; did you mean 'alpha'"),
-        ("epochs: 8", "epoch: 8", "unknown key `train.epoch`; did you mean 'epochs'"),
-        ("epochs: 8", "epochs: eight", "`train.epochs`.*integer, got 'eight'"),
-        ("epochs: 8", "epochs: 0", "`train.epochs`.*greater than or equal to 1"),
+        ("epochs: 6", "epoch: 6", "unknown key `train.epoch`; did you mean 'epochs'"),
+        ("epochs: 6", "epochs: eight", "`train.epochs`.*integer, got 'eight'"),
+        ("epochs: 6", "epochs: 0", "`train.epochs`.*greater than or equal to 1"),
         ("name: digits", "nmae: digits", "unknown key `data.nmae`; did you mean 'name'"),
         ("\ntrain:\n", "\ntrian:\n", "unknown key `trian`; did you mean 'train'"),
         (

@@ -1,0 +1,225 @@
+"""The two formats in which clean sets are published: CIFAR's pickled batches and MNIST's IDX files.
+
+A pickle is a program. The batches are read by an unpickler that runs nothing: the four names a numpy array needs are
+answered by stand-ins that hold bytes and accept integer arrays only, every other name is an error.
+"""
+
+import gzip
+import logging
+import math
+import pickle
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from stages.archives import ARCHIVES, Archive, ArchiveError, file_digest, read_archives
+
+log = logging.getLogger(__name__)
+
+Splits = dict[str, tuple[np.ndarray, np.ndarray]]
+
+_INTEGERS = {"u1", "i1", "i2", "i4", "i8"}
+_MOST_IDX_BYTES = 1 << 30
+
+
+def read_cifar_batches(folder: Path, strict: bool, archives: Path = ARCHIVES) -> Splits:
+    """CIFAR-10 or CIFAR-100 in the official "python version" layout, as published or a subset of it.
+
+    `folder` holds the batches (`data_batch_1` ... `test_batch`, or `train` and `test`) or the folder they come in.
+    `strict` accepts the published files alone, by the md5 of each in `archives`; otherwise files with another md5
+    are read as well, and the log names them.
+
+    Returns for "train" and "test" the images (N x 32 x 32 x 3) and the labels (N), both uint8.
+    Raises ArchiveError when a file is missing, is not the published one (`strict`), or is not a batch.
+    """
+    layouts = [archive for archive in read_archives(archives).values() if archive.layout == "cifar-batches"]
+    for archive in layouts:
+        for place in (folder, folder / str(archive.folder)):
+            if all((place / name).is_file() for name in archive.members):
+                _compare_with_published(place, {m.name: m.md5 for m in archive.members.values()}, strict)
+                return load_batches(place, archive, any_size=not strict)
+    expected = " or ".join(", ".join(archive.members) for archive in layouts)
+    raise ArchiveError(
+        f"{folder} holds no CIFAR set in the official python layout: it needs the files {expected}."
+    )
+
+
+def read_mnist(folder: Path, strict: bool, archives: Path = ARCHIVES) -> Splits:
+    """MNIST from its four gzipped IDX files; images are N x 28 x 28 x 1.
+
+    `strict`, result and errors are those of `read_cifar_batches`.
+    """
+    files = {name: archive for name, archive in read_archives(archives).items() if archive.layout == "idx"}
+    if missing := [name for name in files if not (folder / name).is_file()]:
+        raise ArchiveError(f"{folder} lacks {', '.join(missing)}: MNIST needs all of {', '.join(files)}.")
+    _compare_with_published(folder, {name: archive.md5 for name, archive in files.items()}, strict)
+    arrays = {idx_array_name(name): read_idx(folder / name) for name in files}
+    splits = {split: (arrays[f"{split}_images"], arrays[f"{split}_labels"]) for split in ("train", "test")}
+    for split, (images, labels) in splits.items():
+        if len(images) != len(labels):
+            raise ArchiveError(f"{folder}: {len(images)} {split} images, but {len(labels)} labels.")
+    return splits
+
+
+def load_batches(folder: Path, archive: Archive, any_size: bool) -> Splits:
+    """The result of `read_cifar_batches` from the files that `archive` names, whose checksums are settled."""
+    batches: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"train": [], "test": []}
+    for member in archive.members.values():
+        images, labels = _read_batch(folder / member.name)
+        if not any_size and len(images) != member.shape[0]:
+            raise ArchiveError(
+                f"{folder / member.name} holds {len(images)} images instead of {member.shape[0]}."
+            )
+        batches["test" if member.name.startswith("test") else "train"].append((images, labels))
+    return {
+        split: (
+            np.concatenate([images for images, _ in found]),
+            np.concatenate([labels for _, labels in found]),
+        )
+        for split, found in batches.items()
+    }
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The uint8 array of a gzipped IDX file; images get a last axis of one channel. Raises ArchiveError."""
+    try:
+        with gzip.open(path) as file:
+            magic = file.read(4)
+            if len(magic) < 4 or magic[:3] != b"\0\0\x08" or magic[3] not in (1, 3):
+                raise ArchiveError(f"{path} is not an IDX file of bytes in one or three dimensions.")
+            shape = tuple(int(side) for side in np.frombuffer(file.read(4 * magic[3]), ">u4"))
+            size = math.prod(shape)
+            data = file.read(size + 1) if len(shape) == magic[3] and size <= _MOST_IDX_BYTES else b""
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise ArchiveError(f"{path} cannot be read: {error}. Fetch it again.") from error
+    if not data or len(data) != size:
+        raise ArchiveError(
+            f"{path} does not hold the {shape} bytes that its header announces. Fetch it again."
+        )
+    array = np.frombuffer(data, np.uint8).reshape(shape)
+    return array[..., None] if array.ndim == 3 else array
+
+
+def idx_array_name(file_name: str) -> str:
+    """`test_images` for `t10k-images-idx3-ubyte.gz`."""
+    split, kind = file_name.split("-")[:2]
+    return f"{'test' if split == 't10k' else split}_{kind}"
+
+
+def _compare_with_published(folder: Path, published: Mapping[str, str | None], strict: bool) -> None:
+    others = [name for name, md5 in published.items() if file_digest(folder / name, "md5") != md5]
+    if others and strict:
+        raise ArchiveError(
+            f"{folder}: {', '.join(others)} do not have the published md5, so they are damaged or another set. "
+            f"Fetch them again, or set data.name: folder and data.path to this folder to use them as they are."
+        )
+    if others:
+        log.warning(
+            "%s: %s are not the published files (other md5): read as they are", folder, ", ".join(others)
+        )
+
+
+def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N x 32 x 32 x 3) and labels (N), both uint8, of one pickled batch."""
+    try:
+        with path.open("rb") as file:
+            batch = _BatchUnpickler(file, encoding="bytes").load()
+        fields = {key.decode() if isinstance(key, bytes) else key: value for key, value in batch.items()}
+        fine = "fine_labels" in fields
+        images = fields["data"].array
+        labels = fields["fine_labels" if fine else "labels"]
+        labels = np.asarray(labels.array if isinstance(labels, _PickledArray) else labels)
+    except Exception as error:  # a hostile pickle can raise anything
+        raise ArchiveError(
+            f"{path} is not a CIFAR batch: {error}. Nothing in it was run. Replace it with the published file."
+        ) from error
+    if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != 3072 or len(images) == 0:
+        raise ArchiveError(f"{path}: data must be N x 3072 bytes, not {images.dtype} {images.shape}.")
+    classes = 100 if fine else 10
+    if (
+        labels.shape != (len(images),)
+        or labels.dtype.kind not in "iu"
+        or not 0 <= labels.min() <= labels.max() < classes
+    ):
+        raise ArchiveError(
+            f"{path}: needs one label from 0 to {classes - 1} for each of its {len(images)} images."
+        )
+    planes = images.reshape(-1, 3, 32, 32)
+    return np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels.astype(np.uint8)
+
+
+class _BatchUnpickler(pickle.Unpickler):
+    """Reads plain containers, numbers, strings and integer arrays; refuses every other name."""
+
+    def find_class(self, module: str, name: str) -> object:
+        try:
+            return _STAND_INS[module.replace("numpy._core", "numpy.core"), name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
+
+
+class _PickledDtype:
+    """Stands in for numpy.dtype."""
+
+    def __init__(self, code: str | bytes, *_: object):
+        code = code.decode() if isinstance(code, bytes) else code
+        if code not in _INTEGERS:
+            raise pickle.UnpicklingError(f"it holds an array of {code!r}")
+        self.code, self.order = code, "<"
+
+    def __setstate__(self, state: tuple) -> None:
+        order = state[1].decode() if isinstance(state[1], bytes) else state[1]
+        if order not in ("<", ">", "|", "="):
+            raise pickle.UnpicklingError(f"it holds an array of byte order {order!r}")
+        self.order = order
+
+
+class _PickledArray:
+    """Stands in for numpy.ndarray: keeps the shape and the bytes, and makes an array of them on demand."""
+
+    array: np.ndarray
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, fortran, data = state
+        self._fill(data, dtype, shape, "F" if fortran else "C")
+
+    def _fill(self, data: bytes, dtype: _PickledDtype, shape: tuple[int, ...], order: str) -> None:
+        if (
+            not isinstance(dtype, _PickledDtype)
+            or not isinstance(data, bytes | bytearray)
+            or order not in ("C", "F")
+        ):
+            raise pickle.UnpicklingError("it holds an array that is not made of plain bytes")
+        self.array = np.frombuffer(data, dtype.order + dtype.code).reshape(shape, order=order)
+
+
+def _reconstruct(*_: object) -> _PickledArray:
+    """Stands in for numpy's function of that name; the state that follows in the pickle fills the array."""
+    return _PickledArray()
+
+
+def _frombuffer(
+    data: bytes, dtype: _PickledDtype, shape: tuple[int, ...], order: str, *_: object
+) -> _PickledArray:
+    """Stands in for numpy's function of that name, which pickle protocol 5 uses."""
+    array = _PickledArray()
+    array._fill(data, dtype, shape, order)
+    return array
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    """Stands in for _codecs.encode: Python 3 writes bytes through it in old pickle protocols."""
+    if encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError(f"it asks for the codec {encoding!r}")
+    return str.encode(text, "latin1")
+
+
+_STAND_INS = {
+    ("numpy", "ndarray"): _PickledArray,
+    ("numpy", "dtype"): _PickledDtype,
+    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
+    ("numpy.core.numeric", "_frombuffer"): _frombuffer,
+    ("_codecs", "encode"): _encode,
+}

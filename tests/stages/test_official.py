@@ -1,0 +1,75 @@
+"""The stage that measures the authors' checkpoints under our protocol."""
+
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from robustness.generate import generate_corruptions, generate_perturbations
+from stages import official
+from stages.datasets import load_split, save_clean
+from stages.sources import from_folder
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """A working folder with params.yaml, changed by a dict of sections."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "data", tmp_path / "data")
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["data"] |= {"name": "cifar10", "corruptions": ["brightness"], "perturbations": ["translate"]}
+
+    def write(path):
+        raw["official"]["path"] = path
+        (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+
+    write(None)
+    return tmp_path, write
+
+
+def test_without_a_path_the_tables_are_empty(workspace):
+    folder, _ = workspace
+    done = CliRunner().invoke(official.main)
+    assert done.exit_code == 0, done.output
+    for name in ("corruption", "perturbation"):
+        assert pd.read_csv(folder / "metrics" / "cifar10" / "official" / f"{name}.csv").empty
+
+
+def test_a_folder_without_checkpoints_is_an_error(workspace):
+    folder, write = workspace
+    write(str(folder))
+    done = CliRunner().invoke(official.main)
+    assert done.exit_code == 1
+    assert "no <net>/checkpoint.pth.tar below" in done.output
+
+
+def test_authors_net_is_measured(workspace, shared):
+    folder, write = workspace
+    (folder / "checkpoints").mkdir()
+    shutil.copytree(
+        shared / "reference" / "official" / "resnet-20-pp", folder / "checkpoints" / "resnet-20-pp"
+    )
+    write(str(folder / "checkpoints"))
+    save_clean(folder / "datasets" / "cifar10" / "clean", from_folder(shared / "data" / "cifar10-subset"))
+    test = load_split("cifar10", "test")
+    generate_corruptions(
+        test.images, test.labels, folder / "datasets/cifar10/c", corruptions=["brightness"], progress=False
+    )
+    generate_perturbations(
+        test.images[:10],
+        test.labels[:10],
+        folder / "datasets/cifar10/p",
+        perturbations=["translate"],
+        progress=False,
+    )
+    done = CliRunner().invoke(official.main)
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(folder / "metrics" / "cifar10" / "official" / "corruption.csv")
+    assert set(table.net) == {"resnet-20-pp (authors' weights)"}
+    errors = table.groupby("corruption").error.mean()
+    assert errors["clean"] == pytest.approx(8.29, abs=2.5)  # paper, table 3
+    assert errors["brightness"] == pytest.approx(10.34, abs=3)  # paper, table 2
+    assert table.severity.tolist() == [0, 1, 2, 3, 4, 5]

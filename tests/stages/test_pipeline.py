@@ -1,0 +1,227 @@
+"""The whole pipeline in a clone of its own, with small nets: what runs, what is left behind, and a kill."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.slow
+
+
+def run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess:
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    return done
+
+
+def environment() -> dict[str, str]:
+    outside = {
+        key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "GIT_"))
+    }
+    identity = {
+        f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+    }
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**outside, **identity, "PATH": path, "OMP_NUM_THREADS": "1"}
+
+
+def clone(folder: Path, change) -> Path:
+    """A repository with the working tree's files and changed parameters, nothing run yet."""
+    listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).exists() and not name.startswith("metrics/") and name != "dvc.lock":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    change(params)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    run(folder, "git", "init", "-q")
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-qm", "base")
+    return folder
+
+
+def small(params: dict) -> None:
+    params["data"] |= {
+        "corruptions": ["gaussian_noise", "contrast", "saturate"],
+        "perturbations": ["gaussian_noise", "translate"],
+        "perturbed_images": 20,
+    }
+    params["train"] |= {"epochs": 2, "milestones": [1], "seeds": [0, 1]}
+    params["nets"] = {
+        "alexnet": {
+            "block": "conv",
+            "arch": "alexnet",
+            "train": {"lr": 0.01, "epochs": 1, "batch_size": 256},
+        },
+        "lenet": {"block": "conv", "arch": "lenet_b", "train": {"lr": 0.02}},
+        "lenet-pp": {"block": "pushpull", "arch": "lenet_b", "train": {"lr": 0.02}},
+    }
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory) -> Path:
+    folder = clone(tmp_path_factory.mktemp("pipeline"), small)
+    run(folder, "dvc", "repro")
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-qm", "results")
+    return folder
+
+
+def runs(folder: Path):
+    """Parent runs, and child runs by their parents' ids, in the store of a clone."""
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
+    parents = [one for one in found if one.data.tags["role"] == "experiment"]
+    children = {parent.info.run_id: [] for parent in parents}
+    for one in found:
+        if one.data.tags["role"] == "net":
+            children[one.data.tags["mlflow.parentRunId"]].append(one)
+    return parents, children
+
+
+def test_repro_measures_everything_once(pipeline):
+    metrics = pipeline / "metrics" / "digits"
+    corruption = pd.read_csv(metrics / "corruption.csv")
+    assert len(corruption) == 3 * 2 * (1 + 3 * 5)  # nets, seeds, clean and corruptions x severities
+    assert not corruption.duplicated(["net", "seed", "corruption", "severity"]).any()
+    assert corruption.error.between(0, 100).all()
+    perturbation = pd.read_csv(metrics / "perturbation.csv")
+    assert len(perturbation) == 3 * 2 * 2 * 2 * 3  # nets, seeds, perturbations, protocols, metrics
+    history = pd.read_csv(metrics / "history" / "lenet.csv")
+    assert history.groupby("seed").epoch.apply(list).tolist() == [[1, 2], [1, 2]]
+    assert history.groupby("seed").lr.apply(list).tolist() == [pytest.approx([0.02, 0.002])] * 2
+
+
+def test_summary_is_that_of_the_tidy_table(pipeline):
+    metrics = pipeline / "metrics" / "digits"
+    table = pd.read_csv(metrics / "corruption.csv")
+    means = table.groupby(["net", "corruption"]).error.mean()
+    summary = json.loads((metrics / "summary.json").read_text())
+    assert list(summary) == ["alexnet", "lenet", "lenet-pp"]
+    for net, values in summary.items():
+        own, alexnet = means[net], means["alexnet"]
+        names = ["gaussian_noise", "contrast", "saturate"]
+        assert values["E_clean"] == pytest.approx(own["clean"], abs=1e-3)
+        assert values["E_corr"] == pytest.approx(own[names].mean(), abs=1e-3)
+        assert values["mCE"] == pytest.approx(100 * (own[names] / alexnet[names]).mean(), abs=1e-3)
+    text = (metrics / "tables.md").read_text()
+    assert "our own alexnet" in text
+    assert "lenet-pp - lenet" in text
+
+
+def test_nothing_runs_twice_and_git_sees_no_surprise(pipeline):
+    assert "Data and pipelines are up to date" in run(pipeline, "dvc", "repro").stdout
+    assert run(pipeline, "git", "status", "--porcelain").stdout == ""
+    assert not list(pipeline.rglob("*.part"))
+
+
+def test_every_net_and_seed_has_its_run(pipeline):
+    parents, children = runs(pipeline)
+    first = min(parents, key=lambda one: one.info.start_time)
+    assert sorted((c.data.tags["net"], c.data.tags["seed"]) for c in children[first.info.run_id]) == sorted(
+        (net, seed) for net in ("alexnet", "lenet", "lenet-pp") for seed in "01"
+    )
+    for child in children[first.info.run_id]:
+        assert child.info.status == "FINISHED"
+        assert {"test/E_corr", "corruption/contrast", "perturbation/translate", "train/loss"} <= set(
+            child.data.metrics
+        )
+    assert "mCE/lenet-pp" in first.data.metrics
+
+
+def test_alpha_touches_push_pull_nets_alone(pipeline):
+    done = run(pipeline, "dvc", "exp", "run", "-n", "stronger", "-S", "pushpull.alpha=2")
+    ran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
+    assert ran == {
+        "train@lenet-pp", "evaluate_corruption@lenet-pp", "evaluate_perturbation@lenet-pp", "aggregate",
+    }  # fmt: skip
+    shown = run(pipeline, "dvc", "exp", "show", "--csv").stdout
+    assert "stronger" in shown
+    difference = json.loads(run(pipeline, "dvc", "metrics", "diff", "--json").stdout)
+    changed = {key.split(".")[0] for key in difference["metrics/digits/summary.json"]}
+    assert changed == {"lenet-pp"}
+
+    parents, children = runs(pipeline)
+    (parent,) = [one for one in parents if one.data.tags["dvc.exp"] == "stronger"]
+    own = children[parent.info.run_id]
+    assert len(own) == 6
+    cached = {one.data.tags["net"] for one in own if one.data.tags.get("dvc.cached") == "true"}
+    assert cached == {"alexnet", "lenet"}
+    assert {one.data.tags["mlflow.runName"] for one in own} == {"alexnet", "lenet", "lenet-pp (alpha=2)"}
+    assert {one.data.params["alpha"] for one in own if one.data.tags["net"] == "lenet-pp"} == {"2.0"}
+
+
+def test_killed_training_goes_on_to_the_same_bits(tmp_path):
+    def longer(params):
+        small(params)
+        params["train"] |= {"epochs": 12, "milestones": [8]}
+
+    folder = clone(tmp_path, longer)
+    run(folder, "dvc", "repro", "fetch")
+    command = [sys.executable, "-m", "stages.train", "lenet-pp"]
+    run(folder, *command)
+    model = folder / "models" / "lenet-pp.pt"
+    whole = torch.load(model, weights_only=True)["weights"]
+    model.unlink()
+
+    scratch = folder / ".dvc" / "tmp" / "pushpull"
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not list(scratch.glob("lenet-pp-*/1.pt")):  # in the middle of the second seed
+        assert process.poll() is None, "training ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not model.exists()
+
+    done = run(folder, *command)
+    assert "lenet-pp seed 1: going on after epoch" in done.stdout
+    resumed = torch.load(model, weights_only=True)["weights"]
+    for seed, weights in whole.items():
+        for name, value in weights.items():
+            assert torch.equal(value, resumed[seed][name]), (seed, name)
+    assert not list(scratch.glob("lenet-pp-*/"))
+
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    _, children = runs(folder)
+    second = [one for own in children.values() for one in own if one.data.tags["seed"] == "1"]
+    assert len(second) == 2  # the whole training, and the killed one under one run
+    for one in second:
+        assert one.info.status == "FINISHED"
+        steps = [metric.step for metric in client.get_metric_history(one.info.run_id, "test/error")]
+        assert steps == list(range(1, 13))
+
+
+def test_a_mistake_is_one_line_without_traceback(tmp_path):
+    folder = clone(tmp_path, lambda params: params["pushpull"].update(alhpa=2))
+    done = run(folder, sys.executable, "-m", "stages.fetch", check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "Error: params.yaml: unknown key `pushpull.alhpa`; did you mean 'alpha'?"
+
+
+def test_stages_explain_themselves():
+    for stage in ("fetch", "corrupt", "train", "evaluate_corruption", "evaluate_perturbation", "aggregate"):
+        assert "Usage" in run(ROOT, sys.executable, "-m", f"stages.{stage}", "--help").stdout
+
+
+def test_dvc_lock_is_that_of_the_committed_code(tmp_path):
+    run(tmp_path, "git", "clone", "-q", "--no-hardlinks", str(ROOT), "clone")
+    dry = run(tmp_path / "clone", "dvc", "repro", "--allow-missing", "--dry").stdout
+    assert "up to date" in dry, dry
