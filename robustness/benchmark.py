@@ -129,15 +129,15 @@ def measure_corruptions(
 
 
 def measure_perturbations(
-    net: Net, folder: Path, perturbations: Iterable[str], **options: Any
+    net: Net, folder: Path, perturbations: Iterable[str], count: int | None = None, **options: Any
 ) -> Iterator[list[tuple[str, str, str, float]]]:
     """For each perturbation its (perturbation, protocol, metric, value): three metrics in both protocols.
 
-    Args and errors as for `measure_corruptions`, with the sequences in `p/`.
+    Args and errors as for `measure_corruptions`, with the sequences in `p/`, of which the first `count` are measured.
     """
     for name in perturbations:
         path = folder / "p" / f"{name}.npy"
-        sequences = np.load(path, mmap_mode="r")
+        sequences = np.load(path, mmap_mode="r")[:count]
         if sequences.ndim != 5:
             raise ValueError(f"{path} must hold sequences (N, T, H, W, C), got {sequences.shape}")
         logits = predict(net, sequences.reshape(-1, *sequences.shape[2:]), **options)

@@ -113,7 +113,7 @@ def report(
     lines = [
         f"# {params.data.name}",
         "",
-        f"Errors in percent, mean over seeds ± standard deviation ({len(params.train.seeds)} seeds); last epoch of training. "
+        f"Errors in percent, mean over {len(params.train.seeds)} seeds ± standard deviation; last epoch of training. "
         f"Corrupted and perturbed sets: {made}. {len(measured)} corruptions at 5 severities, {len(main)} of them "
         "of the benchmark's main set.",
     ]

@@ -1,4 +1,4 @@
-"""Stage `corrupt`: the C and P sets of `data.name`, made from its test images in the published form, and pictures."""
+"""Stage `corrupt`: the C and P sets of `data.name`, the published ones or made from its test images, and pictures."""
 
 import hashlib
 import io
@@ -15,8 +15,9 @@ from robustness.generate import generate_corruptions, generate_perturbations
 from robustness.names import CORRUPTIONS, FRAMES
 from robustness.pictures import animation, corruption_sheet, film_strip
 from stages import tracking
-from stages.datasets import DATASETS, load_split
-from stages.params import load_params
+from stages.datasets import DATASETS, Split, load_split
+from stages.params import Data, load_params
+from stages.published import bring
 from stages.tables import write_bytes
 
 
@@ -26,6 +27,21 @@ def main() -> None:
     data = load_params().data
     folder = DATASETS / data.name
     test = load_split(data.name, "test")
+    if data.corrupted == "download":
+        some = data.corruptions != "all", data.perturbations != "all"
+        bring(data.name, "c", folder / "c", data.archives, data.corruption_names(), ranges=some[0])
+        bring(data.name, "p", folder / "p", data.archives, data.perturbation_names(), ranges=some[1])
+    else:
+        generate(data, test, folder)
+    draw(folder, test.images, Path("metrics") / data.name)
+
+
+def generate(data: Data, test: Split, folder: Path) -> None:
+    """Make the C and P sets of the test images.
+
+    Raises:
+        click.ClickException: images that the corruptions do not take, too little space.
+    """
     count = len(test.images) if data.perturbed_images is None else data.perturbed_images
     # DVC empties the outputs of a stage before it runs, so files that are to survive a stop are made elsewhere.
     state = hashlib.sha256(data.model_dump_json().encode()).hexdigest()[:16]
@@ -46,7 +62,6 @@ def main() -> None:
     for part in ("c", "p"):
         move(work / part, folder / part)
     shutil.rmtree(work)
-    draw(folder, test.images, Path("metrics") / data.name)
 
 
 def draw(folder: Path, images: np.ndarray, pictures: Path) -> None:

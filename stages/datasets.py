@@ -6,8 +6,8 @@ stacked) and `datasets/<name>/p/<perturbation>.npy` (images x frames); images ui
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -25,8 +25,7 @@ MIRRORED = {"cifar10", "cifar10-jpeg", "cifar100"}
 SPLITS = ("train", "test")
 
 
-@dataclass(frozen=True)
-class Split:
+class Split(NamedTuple):
     """Images (N, H, W, C) uint8, memory-mapped, and labels (N,) uint8."""
 
     images: np.ndarray

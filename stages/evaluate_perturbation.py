@@ -22,6 +22,7 @@ def main(net: str) -> None:
     device = models.choose_device(params.evaluate.device)
     names = params.data.perturbation_names()
     options = {"mean": trained.mean, "std": trained.std, "batch_size": params.evaluate.batch_size}
+    options["count"] = params.data.perturbed_images
     rows = []
     with tqdm(total=len(trained.weights) * len(names), desc=f"{net} P", unit="set") as bar:
         for seed in trained.weights:

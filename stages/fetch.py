@@ -1,43 +1,41 @@
 """Stage `fetch`: the clean images and labels of `data.name`, in the one form of stages/datasets.py."""
 
+import logging
 from pathlib import Path
 
 import click
+import numpy as np
 
-from stages import sources
-from stages.datasets import DATASETS, save_clean
-from stages.formats import Splits
-from stages.params import Data, load_params
+from stages.archives import read_archives
+from stages.datasets import DATASETS, SPLITS, load_split, save_clean
+from stages.params import load_params
+from stages.published import bring
+from stages.sources import digits, from_folder
 
 
 @click.command()
 def main() -> None:
     """Write datasets/<data.name>/clean from the source that params.yaml names."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     data = load_params().data
-    splits = read_source(data)
-    save_clean(DATASETS / data.name / "clean", splits)
-    for split, (images, labels) in splits.items():
-        click.echo(
-            f"{data.name} {split}: {len(images)} images {images.shape[1:]}, {len(set(labels.tolist()))} classes"
-        )
-
-
-def read_source(data: Data) -> Splits:
-    """Images and labels of both splits.
-
-    Raises:
-        click.ClickException: an unknown set, or a folder that does not hold what it should.
-    """
+    folder = DATASETS / data.name / "clean"
+    published = sorted({archive.data for archive in read_archives().values()})
     if data.path is not None:
-        path = Path(data.path).expanduser()
-        if not path.is_dir():
-            raise click.ClickException(f"data.path: no folder {path}")
-        return sources.from_folder(path)
-    if data.name == "digits":
-        return sources.digits(data.seed)
-    raise click.ClickException(
-        f"data.name: {data.name!r} is none of digits, cifar10, cifar100, mnist; a set of your own needs data.path"
-    )
+        save_clean(folder, from_folder(Path(data.path).expanduser()))
+    elif data.name == "digits":
+        save_clean(folder, digits(data.seed))
+    elif data.name in published:
+        bring(data.name, "clean", folder, data.archives)
+    else:
+        known = ", ".join(("digits", *published))
+        raise click.ClickException(
+            f"data.name: {data.name!r} is none of {known}; a set of your own needs data.path"
+        )
+    for split in SPLITS:
+        images, labels = load_split(data.name, split)
+        click.echo(
+            f"{data.name} {split}: {len(images)} images {images.shape[1:]}, {len(np.unique(labels))} classes"
+        )
 
 
 if __name__ == "__main__":

@@ -42,7 +42,9 @@ def main() -> None:
                 for row in measure_corruptions(net, DATASETS / data.name, names, **options):
                     corruption.append((f"{name} ({MARK})", 0, *row))
                     bar.update()
-                for rows in measure_perturbations(net, DATASETS / data.name, flips, **options):
+                for rows in measure_perturbations(
+                    net, DATASETS / data.name, flips, data.perturbed_images, **options
+                ):
                     perturbation += [(f"{name} ({MARK})", 0, *row) for row in rows]
                     bar.update()
             except (FileNotFoundError, ValueError) as error:

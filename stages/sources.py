@@ -29,8 +29,10 @@ def from_folder(path: Path) -> Splits:
     """The set in a folder, in whichever of three forms: ours, CIFAR's python batches, or MNIST's IDX files.
 
     Raises:
-        click.ClickException: none of the forms is there, or a file of it is missing or damaged.
+        click.ClickException: no such folder, none of the forms in it, or a file of it is missing or damaged.
     """
+    if not path.is_dir():
+        raise click.ClickException(f"data.path: no folder {path}")
     for base in (path, path / "clean"):
         if (base / "train_images.npy").exists():
             return npy_files(base)
