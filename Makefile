@@ -30,10 +30,9 @@ repro: $(SETUP) ## Run the whole pipeline on the data set of params.yaml
 test: $(SETUP) ## Run the tests
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal
 
-lint: $(SETUP) ## Check the code's form and the layer's types
+lint: $(SETUP) ## Check the code's form
 	ruff check .
 	ruff format --check .
-	mypy pushpull
 
 PAPER := -S 'data=$${paper.data}' -S 'train=$${paper.train}' -S 'evaluate=$${paper.evaluate}' -S 'nets=$${paper.nets}'
 
@@ -52,8 +51,8 @@ clean: ## Remove data sets, models and caches; metrics, MLflow's runs and .venv 
 
 lock: ## Write requirements.lock anew from the newest versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv-lock
-	.venv-lock/bin/pip install --quiet --upgrade pip setuptools
+	.venv-lock/bin/pip install --quiet --upgrade setuptools
 	.venv-lock/bin/pip install --quiet '.[dev]'
 	.venv-lock/bin/pip freeze --all --exclude pushpull-robustness --exclude pip \
-		| sed -E 's/^((nvidia-|cuda-|triton).*)$$/\1 ; sys_platform == "linux"/' > requirements.lock
+		| sed -E '/^(nvidia-|cuda-|triton)/s/$$/ ; sys_platform == "linux"/' > requirements.lock
 	rm -rf .venv-lock build

@@ -94,20 +94,26 @@ def _choose(net: nn.Module, layers: Layers) -> list[str]:
     else:
         raise TypeError(f'layers must be "first", "all", names or a predicate, got {type(layers).__name__}')
     if not chosen:
-        raise ValueError(f"nothing to convert: layers={layers!r} selects none of the {len(names)} Conv2d layers")
+        raise ValueError(
+            f"nothing to convert: layers={layers!r} selects none of the {len(names)} Conv2d layers"
+        )
 
     known = dict(net.named_modules(remove_duplicate=False))
     for name in chosen:
         if name not in known:
             near = difflib.get_close_matches(str(name), names, n=3) or names[:3]
-            raise ValueError(f"no layer {name!r} in the net; among its Conv2d layers are {', '.join(near) or 'none'}")
+            raise ValueError(
+                f"no layer {name!r} in the net; among its Conv2d layers are {', '.join(near) or 'none'}"
+            )
     return chosen
 
 
 def _first(net: nn.Module) -> str:
     for name, module in net.named_modules():
         if isinstance(module, PushPull2d):
-            raise ValueError(f"nothing to convert: the first convolution, {name!r}, is a push-pull layer already")
+            raise ValueError(
+                f"nothing to convert: the first convolution, {name!r}, is a push-pull layer already"
+            )
         if isinstance(module, nn.Conv2d):
             return name
     raise ValueError("nothing to convert: the net has no Conv2d layer")
@@ -166,5 +172,7 @@ def _push_pull(old: nn.Conv2d, alpha: float | Tensor, scale: float, train_alpha:
         new.alpha = nn.Parameter(values) if train_alpha else values
     new.train(old.training)
     for hooks in _HOOKS:
-        setattr(new, hooks, getattr(old, hooks))  # the same dictionaries: the handles of the hooks still remove them
+        setattr(
+            new, hooks, getattr(old, hooks)
+        )  # the same dictionaries: the handles of the hooks still remove them
     return new

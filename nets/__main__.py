@@ -1,0 +1,78 @@
+"""`python -m nets`: the table of nets, their size, cost, and the places where push-pull layers go."""
+
+import click
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from nets.registry import create_net, get_entry, list_nets, push_pull_layers
+
+COLUMNS = ("net", "image", "parameters", "multiply-adds", "with first", "first", "block1", "all")
+
+
+def count_parameters(net: nn.Module) -> int:
+    """Number of trained values."""
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def count_multiply_adds(net: nn.Module, image_shape: tuple[int, int, int]) -> int:
+    """Multiply-adds of one image (channels, height, width) in the convolutions and linear layers of a net.
+
+    A push-pull layer costs its two convolutions. The net may lie on the meta device.
+    """
+    image = torch.empty(1, *image_shape, device=next(net.parameters()).device)
+    net.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        net(image)
+    return counter.get_total_flops() // 2
+
+
+def describe(name: str) -> tuple[str, ...]:
+    """One row of the table, as text."""
+    entry = get_entry(name)
+    with torch.device("meta"):  # shapes are all that is needed
+        plain = create_net(name, in_channels=entry.image_shape[0])
+        push_pull = create_net(name, in_channels=entry.image_shape[0], pushpull="first")
+    places = [push_pull_layers(plain, "first")[0], "-", f"{len(push_pull_layers(plain, 'all'))} layers"]
+    if entry.block1:
+        layers = push_pull_layers(plain, "block1", entry.block1)
+        places[1] = f"{layers[0]} + {len(layers) - 1} in {entry.block1}"
+    channels, height, width = entry.image_shape
+    return (
+        name,
+        f"{height} x {width} x {channels}",
+        f"{count_parameters(plain):,}",
+        *(f"{count_multiply_adds(net, entry.image_shape) / 1e6:,.1f} M" for net in (plain, push_pull)),
+        *places,
+    )
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Rows as a Markdown table with aligned columns."""
+    rows = [COLUMNS, *rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    numeric = range(2, 5)
+    lines = []
+    for row in rows:
+        cells = (
+            cell.rjust(width) if column in numeric else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    rule = (
+        f"{'-' * (width + 1)}:" if column in numeric else "-" * (width + 2)
+        for column, width in enumerate(widths)
+    )
+    lines.insert(1, f"|{'|'.join(rule)}|")
+    return "\n".join(lines)
+
+
+@click.command()
+def main() -> None:
+    """Print the nets: parameters, multiply-adds at the native image size, and what pushpull="first", "block1", "all"
+    turn into push-pull layers ("with first" is the cost with a push-pull first layer)."""
+    click.echo(table([describe(name) for name in list_nets()]))
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m nets")

@@ -1,0 +1,19 @@
+"""The weight initialisation that ResNets, DenseNets and WideResNets share."""
+
+import math
+
+from torch import nn
+
+
+def initialise(net: nn.Module) -> None:
+    """He initialisation (He et al. 2015): zero-mean normal kernels with variance 2 / (kernel area * output channels).
+
+    Batch normalisations start as the identity. Linear layers are left as PyTorch draws them.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            kernel_area = math.prod(module.kernel_size)
+            nn.init.normal_(module.weight, std=math.sqrt(2 / (kernel_area * module.out_channels)))
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)

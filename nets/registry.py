@@ -1,0 +1,158 @@
+"""The registry of nets: `@register` puts a net in, `create_net` builds it, with or without push-pull layers."""
+
+import difflib
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from pushpull import convert
+
+PUSH_PULL_CHOICES = (None, "first", "block1", "all")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered net: the function that builds it, its first block, its native image (channels, height, width)."""
+
+    name: str
+    build: Callable[..., nn.Module]
+    block1: str | None
+    image_shape: tuple[int, int, int]
+
+
+_ENTRIES: dict[str, Entry] = {}
+
+
+def register(
+    name: str, *, block1: str | None = None, image_shape: tuple[int, int, int] = (3, 32, 32)
+) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
+    """Decorator that makes a function available to `create_net` under `name`.
+
+    The function takes the keywords `num_classes` and `in_channels`, and any option of its own with a default, and
+    returns a net of plain convolutions; where push-pull layers go is decided by `push_pull_layers`.
+
+        @register("tinynet", block1="stage1")
+        def tinynet(*, num_classes=10, in_channels=3):
+            return TinyNet(in_channels, num_classes)
+
+    Args:
+        name: the name in `create_net`, `list_nets` and params.yaml.
+        block1: name of the submodule that is the net's first block; without it the net has no "block1".
+        image_shape: (channels, height, width) the net was designed for.
+
+    Raises:
+        ValueError: the name is taken, or the function lacks one of the two keywords.
+    """
+
+    def decorate(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+        taken = _ENTRIES.get(name)
+        # The same function again is a re-run notebook cell or a reloaded module, not a clash.
+        if taken and (taken.build.__module__, taken.build.__qualname__) != (
+            build.__module__,
+            build.__qualname__,
+        ):
+            raise ValueError(f"a net named {name!r} is registered already, by {taken.build.__module__}")
+        for keyword in ("num_classes", "in_channels"):
+            if keyword not in inspect.signature(build).parameters:
+                raise ValueError(f"the function registered as {name!r} must take {keyword}")
+        _ENTRIES[name] = Entry(name, build, block1, image_shape)
+        return build
+
+    return decorate
+
+
+def list_nets() -> list[str]:
+    """Names of all registered nets, in order of registration."""
+    return list(_ENTRIES)
+
+
+def get_entry(name: str) -> Entry:
+    """The entry of a net; ValueError with the nearest names for one that is not there."""
+    if name in _ENTRIES:
+        return _ENTRIES[name]
+    near = difflib.get_close_matches(str(name), _ENTRIES, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(_ENTRIES)}"
+    raise ValueError(f"no net named {name!r}; {hint}")
+
+
+def create_net(
+    name: str,
+    *,
+    pushpull: str | None = None,
+    alpha: float = 1.0,
+    scale: float = 2.0,
+    train_alpha: bool = False,
+    lpf_size: int | None = None,
+    num_classes: int = 10,
+    in_channels: int = 3,
+    **options: Any,
+) -> nn.Module:
+    """Build a net with random weights; it takes normalised float images (N, in_channels, H, W) and returns logits.
+
+    With the same seed, a net has the same initial weights whatever `pushpull` is, and the generator is left in the
+    same state: baseline and push-pull net can be compared in pairs.
+
+    Args:
+        name: one of `list_nets()`.
+        pushpull: which convolutions are push-pull layers, see `push_pull_layers`.
+        alpha, scale, train_alpha: inhibition strength, upsampling factor, learned alpha; as for
+            `pushpull.PushPull2d`, without effect where `pushpull` is None.
+        lpf_size: side 1 to 7 of the low-pass filter before each stride; ResNets only.
+        num_classes: length of the output.
+        in_channels: image channels; 3 also for a net designed for grey images, unless given.
+        **options: options of the net's own, as `memory_efficient` of the DenseNets.
+
+    Raises:
+        ValueError: unknown name (the nearest is named), unknown `pushpull`, or an option the net does not have.
+    """
+    entry = get_entry(name)
+    if pushpull not in PUSH_PULL_CHOICES:
+        raise ValueError(
+            f"pushpull must be one of {', '.join(map(repr, PUSH_PULL_CHOICES))}, got {pushpull!r}"
+        )
+    for key, value in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{key} must be a positive integer, got {value!r}")
+    options |= {"num_classes": num_classes, "in_channels": in_channels}
+    if lpf_size is not None:
+        options["lpf_size"] = lpf_size
+    known = inspect.signature(entry.build).parameters
+    if unknown := [key for key in options if key not in known]:
+        raise ValueError(f"{name} has no option {unknown[0]!r}; it takes {', '.join(known)}")
+
+    net = entry.build(**options)
+    layers = push_pull_layers(net, pushpull, entry.block1)
+    return convert(net, layers=layers, alpha=alpha, scale=scale, train_alpha=train_alpha) if layers else net
+
+
+def push_pull_layers(net: nn.Module, pushpull: str | None, block1: str | None = None) -> list[str]:
+    """Names of the convolutions of a plain net that become push-pull layers.
+
+    - None: none.
+    - "first": the first convolution, as in all results of the paper.
+    - "block1": the first convolution and those of the first block (`block1`, the name of a submodule): the part of
+      the net that the paper compares with the visual system up to area V1 (section 5).
+    - "all": every convolution.
+
+    In the last two, 1 x 1 convolutions stay as they are: they have no receptive field to invert and enlarge.
+
+    Raises:
+        ValueError: "block1" for a net without a first block, or a net without convolutions.
+    """
+    if pushpull is None:
+        return []
+    convolutions = {name: module for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
+    if not convolutions:
+        raise ValueError("a net without convolutions has no place for a push-pull layer")
+    first = next(iter(convolutions))
+    spatial = [name for name, module in convolutions.items() if name != first and max(module.kernel_size) > 1]
+    if pushpull == "first":
+        return [first]
+    if pushpull == "all":
+        return [first, *spatial]
+    if block1 is None:
+        raise ValueError(f'{type(net).__name__} has no first block; pushpull can be None, "first" or "all"')
+    return [first, *(name for name in spatial if name.startswith(f"{block1}."))]

@@ -1,0 +1,148 @@
+"""The weather: snow, frost, fog, spatter and brightness. Lengths are pixels of a 32 x 32 image and grow with it."""
+
+import functools
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from robustness.filters import (
+    add_to_value,
+    gaussian_filter,
+    grey,
+    in_channels,
+    lay_snow,
+    length_scale,
+    motion_blur,
+    noise_gain,
+    snow_layer,
+    spatter_water,
+    to_uint8,
+    whole_length,
+)
+from robustness.random import Draws
+
+FROST = Path(__file__).parent.parent / "frost"
+# The recipe draws one of frost1 .. frost5; frost3 is the same picture as frost2, which therefore comes twice as often.
+FROST_PHOTOS = ("frost1.png", "frost2.png", "frost2.png", "frost4.png", "frost5.png")
+MUD = np.array([63, 42, 20], dtype=np.float32)
+
+
+def snow(
+    images: np.ndarray,
+    draws: Draws,
+    mean: float,
+    std: float,
+    zoom: float,
+    threshold: float,
+    radius: int,
+    sigma: float,
+    keep: float,
+) -> np.ndarray:
+    """Flakes of thresholded noise, `zoom` pixels wide, blown along an angle from -135 to -45 degrees."""
+    scale = length_scale(images)
+    flakes = draws.normal("flakes", images.shape[1:3], mean, std)
+    layer = snow_layer(flakes, max(zoom * scale, 1.0), threshold)
+    angles = draws.uniform("angle", low=-135.0, high=-45.0)
+    layer = motion_blur(layer, whole_length(radius, scale), sigma * scale, angles)
+    return lay_snow(images, layer, keep)
+
+
+def frost(images: np.ndarray, draws: Draws, image_share: float, frost_share: float) -> np.ndarray:
+    """A random crop of one of five photographs of frosted glass, added to the image."""
+    height, width, channels = images.shape[1:]
+    which = draws.integers("photograph", (), len(FROST_PHOTOS))
+    place = draws.uniform("place", (2,))
+    crops = np.empty(images.shape, dtype=np.float32)
+    for i, target in enumerate(crops):
+        photo = frost_photo(FROST_PHOTOS[which[i]], height, width, channels)
+        top = int(place[i, 0] * (photo.shape[0] - height))
+        left = int(place[i, 1] * (photo.shape[1] - width))
+        target[:] = photo[top : top + height, left : left + width]
+    crops *= np.float32(frost_share)
+    crops += np.float32(image_share) * images
+    return to_uint8(crops)
+
+
+@functools.lru_cache(maxsize=20)
+def frost_photo(name: str, height: int, width: int, channels: int) -> np.ndarray:
+    """A photograph at the size at which an image of this size is cropped from it, float32 (h, w, C).
+
+    The packaged photographs are those for 32 x 32. For other sizes they are resized, and never smaller than the image.
+    """
+    photo = cv2.imread(str(FROST / name), cv2.IMREAD_COLOR_RGB)
+    if photo is None:
+        raise FileNotFoundError(f"{FROST / name} is missing: install the package with its data")
+    tall, wide = photo.shape[:2]
+    factor = max(min(height, width) / 32, (height + 1) / tall, (width + 1) / wide)
+    if factor != 1.0:
+        size = (max(round(wide * factor), width + 1), max(round(tall * factor), height + 1))
+        photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    return grey(photo[None])[0] if channels == 1 else photo.astype(np.float32)
+
+
+def fog(images: np.ndarray, draws: Draws, amount: float, decay: float) -> np.ndarray:
+    """A plasma fractal added to the image, which is then darkened to its former range."""
+    height, width = images.shape[1:3]
+    amount *= 255.0
+    plasma = plasma_fractal(draws, 1 << (max(height, width) - 1).bit_length(), decay)
+    levels = images + np.float32(amount) * plasma[:, :height, :width, None]
+    brightest = images.reshape(len(images), -1).max(axis=1).astype(np.float32).reshape(-1, 1, 1, 1)
+    levels *= brightest / (brightest + np.float32(amount))
+    return to_uint8(levels)
+
+
+def plasma_fractal(draws: Draws, size: int, decay: float) -> np.ndarray:
+    """Diamond-square clouds on a torus of `size` (a power of two) pixels a side, float32 (N, size, size) in [0, 1].
+
+    A cell is the mean of four neighbours plus wobble * U(-wobble, wobble); the wobble starts at 100 and is divided by
+    `decay` each time that the step is halved.
+    """
+    cells = draws.uniform("plasma", (size, size), low=-1.0, high=1.0)
+    cells[:, 0, 0] = 0.0
+    step, wobble = size, 100.0
+    while step >= 2:
+        half = step // 2
+        corners = cells[:, ::step, ::step]
+        centres = cells[:, half::step, half::step]
+        centres *= np.float32(wobble**2)
+        across = corners + np.roll(corners, -1, axis=2)
+        centres += np.float32(0.25) * (across + np.roll(across, -1, axis=1))
+        # The diamonds: a cell between two corners of a row, and one between two corners of a column.
+        in_row, in_column = cells[:, ::step, half::step], cells[:, half::step, ::step]
+        in_row *= np.float32(wobble**2)
+        in_row += np.float32(0.25) * (across + centres + np.roll(centres, 1, axis=1))
+        in_column *= np.float32(wobble**2)
+        down = corners + np.roll(corners, -1, axis=1)
+        in_column += np.float32(0.25) * (down + centres + np.roll(centres, 1, axis=2))
+        step, wobble = half, wobble / decay
+    cells -= cells.min(axis=(1, 2), keepdims=True)
+    cells /= cells.max(axis=(1, 2), keepdims=True)
+    return cells
+
+
+def spatter(
+    images: np.ndarray,
+    draws: Draws,
+    mean: float,
+    std: float,
+    sigma: float,
+    threshold: float,
+    strength: float,
+    mud: bool,
+) -> np.ndarray:
+    """Drops of water of opacity `strength`, or splashes of mud whose outline is smoothed by `strength` pixels."""
+    scale = length_scale(images)
+    noise = draws.normal("layer", images.shape[1:3], mean, std * noise_gain(sigma, scale))
+    layer = gaussian_filter(noise, sigma * scale)
+    if not mud:
+        layer[layer < threshold] = 0.0
+        return spatter_water(images, layer, strength, reach=20.0 * scale)
+    mask = gaussian_filter((layer > threshold).astype(np.float32), strength * scale)[..., None]
+    mask[mask < 0.8] = 0.0
+    return to_uint8(images * (1 - mask) + mask * in_channels(MUD, images.shape[-1]))
+
+
+def brightness(images: np.ndarray, draws: Draws, amount: float) -> np.ndarray:
+    """`amount` added to the HSV value."""
+    return add_to_value(images, amount)
