@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import click
@@ -64,25 +65,30 @@ def measure_one_core(images: np.ndarray, few: int, repeats: int) -> dict[str, di
     return results
 
 
-def measure_set(count: int, workers: int) -> dict[str, float]:
+def measure_set(count: int, workers: int, repeats: int) -> dict[str, float]:
     """Seconds for all severities of `count` images, for each corruption, shared out over processes."""
     bounds = np.linspace(0, count, workers + 1).astype(int).tolist()
     parts = list(itertools.pairwise(bounds))
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, prepare_worker, (count,)) as pool:
-        list(pool.map(corrupt_part, ["contrast"] * workers, [(0, 1)] * workers))  # all workers have begun
-        seconds = {}
+    ready = context.Barrier(workers)
+    seconds = {}
+    with ProcessPoolExecutor(workers, context, prepare_worker, (count, ready)) as pool:
+        list(pool.map(len, [()] * workers))  # a worker starts only for a task; they wait for each other
         for name in CORRUPTIONS:
-            start = time.perf_counter()
-            list(pool.map(corrupt_part, [name] * workers, parts))
-            seconds[name] = time.perf_counter() - start
+            times = []
+            for _ in range(repeats):
+                start = time.perf_counter()
+                list(pool.map(corrupt_part, [name] * workers, parts))
+                times.append(time.perf_counter() - start)
+            seconds[name] = min(times)
     return seconds
 
 
-def prepare_worker(count: int) -> None:
+def prepare_worker(count: int, ready: Barrier) -> None:
     global IMAGES
     cv2.setNumThreads(1)  # a worker has one core
     IMAGES, _ = load_images(count)
+    ready.wait()
 
 
 def corrupt_part(name: str, part: tuple[int, int]) -> None:
@@ -109,7 +115,7 @@ def main(images: int, few: int, repeats: int, count: int, workers: int, output: 
     results = measure_one_core(pictures, few, repeats)
     total = {key: sum(row[key] for row in results.values()) for key in ("plain_ms", "ms")}
     results["all"] = {**total, "ratio": total["plain_ms"] / total["ms"]}
-    seconds = measure_set(count, workers)
+    seconds = measure_set(count, workers, repeats)
     seconds["all"] = sum(seconds.values())
     for name, row in results.items():
         row["set_seconds"] = seconds[name]

@@ -10,7 +10,7 @@ from stages.formats import Splits, read_cifar_batches, read_mnist
 
 
 def digits(seed: int) -> Splits:
-    """Scikit-learn's handwritten digits as 32 x 32 RGB: 1,397 training and 400 test images, split by class.
+    """Scikit-learn's handwritten digits as 32 x 32 RGB: 1,497 training and 300 test images, split by class.
 
     The 8 x 8 images of 17 grey levels are enlarged by cubic interpolation.
     """
@@ -21,7 +21,7 @@ def digits(seed: int) -> Splits:
     grey = (images.reshape(-1, 8, 8) * (255 / 16)).astype(np.float32)
     large = np.stack([cv2.resize(image, (32, 32), interpolation=cv2.INTER_CUBIC) for image in grey])
     rgb = np.repeat(np.rint(large.clip(0, 255)).astype(np.uint8)[..., None], 3, axis=3)
-    train, test = train_test_split(np.arange(len(rgb)), test_size=400, stratify=labels, random_state=seed)
+    train, test = train_test_split(np.arange(len(rgb)), test_size=300, stratify=labels, random_state=seed)
     return {"train": (rgb[train], labels[train]), "test": (rgb[test], labels[test])}
 
 

@@ -11,7 +11,7 @@ from stages.sources import digits, from_folder
 
 def test_digits_are_cifar_shaped_and_split_by_class():
     splits = digits(seed=0)
-    for split, count in (("train", 1397), ("test", 400)):
+    for split, count in (("train", 1497), ("test", 300)):
         images, labels = splits[split]
         assert images.shape == (count, 32, 32, 3)
         assert images.dtype == np.uint8

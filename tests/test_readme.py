@@ -1,0 +1,40 @@
+"""What the README says of results stands in the files it points to."""
+
+import re
+
+import pytest
+
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def rows(text: str) -> list[list[str]]:
+    """Cells of every row of the Markdown tables in a text, without the lines under the headings."""
+    lines = [line for line in text.splitlines() if line.startswith("|") and not re.fullmatch(r"[|:\- ]+", line)]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_results_are_those_of_the_pipeline():
+    shown = rows(README.split("<!-- results -->")[1].split("<!-- /results -->")[0])
+    measured = rows((ROOT / "metrics" / "digits" / "tables.md").read_text())
+    heading, *results = shown
+    assert len(results) >= 4
+    for row in results:
+        full = next(other for other in measured if other[0] == row[0])
+        columns = next(other for other in measured if "mCE" in other and (other[0] == "net") == ("-pp -" not in row[0]))
+        for name, cell in zip(heading[1:], row[1:], strict=True):
+            assert cell == full[columns.index(name)], (row[0], name)
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(((?!https?:)[^)#]+)\)", README))))
+def test_links_lead_to_files(path):
+    assert (ROOT / path).exists()
+
+
+def test_commands_name_modules_and_targets_that_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"`make (\w+)`", README):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+    for module in re.findall(r"python -m (\w+)", README):
+        assert (ROOT / module).is_dir() or module in ("train", "test_corruption", "test_perturbation"), module
