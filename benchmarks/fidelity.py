@@ -7,7 +7,6 @@ is known to one or two points only, and all severities and corruptions share tha
     python -m benchmarks.fidelity
 """
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from robustness import CORRUPTIONS, corrupt
 from robustness.evaluation import predict
 from robustness.metrics import classification_error
 from robustness.names import SEVERITIES
+from stages.formats import read_cifar_batches
 
 SHARED = Path(__file__).parents[2] / "shared"
 NETS = ("resnet-20", "resnet-20-pp")
@@ -30,11 +30,7 @@ STD = [63.0 / 255, 62.1 / 255, 66.7 / 255]
 
 def read_test_images(shared: Path) -> tuple[np.ndarray, np.ndarray]:
     """The first images of the CIFAR-10 test set, uint8 (N, 32, 32, 3), and their labels."""
-    path = shared / "data" / "cifar10-subset" / "cifar-10-batches-py" / "test_batch"
-    with path.open("rb") as file:
-        batch = pickle.load(file, encoding="latin1")
-    images = np.asarray(batch["data"], dtype=np.uint8).reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(images), np.asarray(batch["labels"])
+    return read_cifar_batches(shared / "data" / "cifar10-subset", strict=False)["test"]
 
 
 def read_published(shared: Path, nets: Sequence[str] = NETS) -> pd.DataFrame:
