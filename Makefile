@@ -25,7 +25,8 @@ mlflow.db: | $(VENV)/.installed
 	python -m stages.tracking
 
 repro: $(SETUP) ## Run the whole pipeline on the data set of params.yaml
-	dvc repro
+	@if dvc repro --dry | grep -q 'up to date'; then echo 'Data and pipelines are up to date.'; \
+	else dvc repro && python -m stages.mirror; fi
 
 test: $(SETUP) ## Run the tests
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal
