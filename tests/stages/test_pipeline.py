@@ -143,6 +143,18 @@ def test_every_net_and_seed_has_its_run(pipeline):
     assert "mCE/lenet-pp" in first.data.metrics
 
 
+def test_results_found_in_git_reach_mlflow(pipeline):
+    before, _ = runs(pipeline)
+    run(pipeline, sys.executable, "-m", "stages.mirror")
+    run(pipeline, sys.executable, "-m", "stages.mirror")  # has nothing left to do
+    parents, children = runs(pipeline)
+    (new,) = {one.info.run_id for one in parents} - {one.info.run_id for one in before}
+    assert len(children[new]) == 6
+    for child in children[new]:
+        assert child.data.tags["dvc.cached"] == "true"
+        assert {"test/E_corr", "corruption/contrast", "train/loss"} <= set(child.data.metrics)
+
+
 def test_alpha_touches_push_pull_nets_alone(pipeline):
     done = run(pipeline, "dvc", "exp", "run", "-n", "stronger", "-S", "pushpull.alpha=2")
     ran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
