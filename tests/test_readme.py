@@ -11,7 +11,9 @@ README = (ROOT / "README.md").read_text()
 
 def rows(text: str) -> list[list[str]]:
     """Cells of every row of the Markdown tables in a text, without the lines under the headings."""
-    lines = [line for line in text.splitlines() if line.startswith("|") and not re.fullmatch(r"[|:\- ]+", line)]
+    lines = [
+        line for line in text.splitlines() if line.startswith("|") and not re.fullmatch(r"[|:\- ]+", line)
+    ]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
@@ -22,7 +24,9 @@ def test_results_are_those_of_the_pipeline():
     assert len(results) >= 4
     for row in results:
         full = next(other for other in measured if other[0] == row[0])
-        columns = next(other for other in measured if "mCE" in other and (other[0] == "net") == ("-pp -" not in row[0]))
+        columns = next(
+            other for other in measured if "mCE" in other and (other[0] == "net") == ("-pp -" not in row[0])
+        )
         for name, cell in zip(heading[1:], row[1:], strict=True):
             assert cell == full[columns.index(name)], (row[0], name)
 
