@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 
@@ -14,3 +15,12 @@ def shared() -> Path:
     if not (folder / "reference").is_dir():
         pytest.skip(f"{folder} with the reference data is not there")
     return folder
+
+
+@pytest.fixture
+def one_thread():
+    """PyTorch on one thread while the test runs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # threads that wait for each other cost more than they save where others run too
+    yield
+    torch.set_num_threads(threads)

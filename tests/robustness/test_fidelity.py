@@ -1,17 +1,8 @@
 """Nets trained by the paper's authors err on corruptions made here as they do on the published CIFAR-10-C."""
 
 import pytest
-import torch
 
 from benchmarks.fidelity import measure, read_published
-
-
-@pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads that wait for each other cost more than they save where others run too
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.slow

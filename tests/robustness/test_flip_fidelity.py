@@ -2,17 +2,8 @@
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks.flip_fidelity import measure, read_published, stretches
-
-
-@pytest.fixture
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads that wait for each other cost more than they save where others run too
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.slow
