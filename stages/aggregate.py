@@ -9,10 +9,10 @@ import pandas as pd
 
 from robustness.benchmark import Baseline, undefined_relative
 from robustness.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
-from stages import tracking
 from stages.figures import error_bars
+from stages.mirror import mirror
 from stages.params import Params, load_params
-from stages.results import choose_baseline, pairs, summarise_nets
+from stages.results import choose_baseline, gather, pairs, summarise_nets
 from stages.tables import write_csv, write_text
 
 HEADINGS = {
@@ -60,30 +60,6 @@ def main() -> None:
     write_text(folder / "tables.md", text)
     click.echo(text)
     mirror(params, folder, own_corruption, own_perturbation, history, summary[summary.net.isin(params.nets)])
-
-
-def gather(folder: Path, params: Params, keys: Sequence[str]) -> pd.DataFrame:
-    """The rows of every net of params.yaml; files of other nets in the folder are left alone.
-
-    Raises:
-        click.ClickException: a net's file is missing, lacks a seed, or holds a measurement twice or not a number.
-    """
-    tables = []
-    for net in params.nets:
-        path = folder / f"{net}.csv"
-        if not path.exists():
-            raise click.ClickException(f"no {path}; `dvc repro` makes it")
-        table = pd.read_csv(path)
-        if missing := set(params.training(net).seeds) - set(table.seed):
-            raise click.ClickException(f"{path} lacks seed {', '.join(map(str, sorted(missing)))}")
-        if table.duplicated(["net", "seed", *keys]).any():
-            twice = table[table.duplicated(["net", "seed", *keys])].iloc[0]
-            which = ", ".join(f"{key} {twice[key]}" for key in ("seed", *keys))
-            raise click.ClickException(f"{path} holds a measurement twice: {which}")
-        if table.isna().any(axis=None):
-            raise click.ClickException(f"{path} holds a value that is not a number")
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
 
 
 def with_official(own: pd.DataFrame, path: Path) -> pd.DataFrame:
@@ -190,44 +166,6 @@ def spread(values: pd.Series, signed: bool = False) -> str:
 
 def markdown(table: pd.DataFrame) -> str:
     return table.to_markdown(index=False, disable_numparse=True)
-
-
-def mirror(
-    params: Params,
-    folder: Path,
-    corruption: pd.DataFrame,
-    perturbation: pd.DataFrame,
-    history: pd.DataFrame,
-    summary: pd.DataFrame,
-) -> None:
-    """Give every net and seed its run in MLflow with all its measurements, and the parent run the means."""
-    client = tracking.connect()
-    experiment = tracking.experiment_id(client, params.data.name)
-    parent = tracking.parent_run(client, experiment, params)
-    by_seed = summary.set_index(["net", "seed"])
-    for net, seed in by_seed.index:
-        found = tracking.find_child(client, experiment, parent, net, seed)
-        run = found.info.run_id if found else None
-        if run is None:  # DVC took the net from its cache, so no training logged it
-            run = tracking.child_run(client, experiment, parent, params, net, seed, {"dvc.cached": "true"})
-            rows = history[(history.net == net) & (history.seed == seed)].drop(columns=["net", "seed"])
-            tracking.log_curve(client, run, rows.to_dict("records"))
-        values = {f"test/{key}": value for key, value in by_seed.loc[(net, seed)].dropna().items()}
-        errors = corruption[(corruption.net == net) & (corruption.seed == seed)]
-        values |= {
-            f"corruption/{k}": v for k, v in errors.groupby("corruption").error.mean().items() if k != "clean"
-        }
-        flips = perturbation[(perturbation.net == net) & (perturbation.seed == seed)]
-        flips = flips[(flips.protocol == "hendrycks") & (flips.metric == "flip_probability")]
-        values |= {f"perturbation/{k}": v for k, v in zip(flips.perturbation, flips.value, strict=True)}
-        tracking.log_metrics(client, run, values)
-        client.set_terminated(run)
-    means = summary.drop(columns="seed").groupby("net", sort=False).mean()
-    values = {f"{key}/{net}": value for net, row in means.iterrows() for key, value in row.dropna().items()}
-    tracking.log_metrics(client, parent, values)
-    for name in ("tables.md", "errors.png", "corruption.csv", "perturbation.csv", "summary.csv"):
-        client.log_artifact(parent, str(folder / name))
-    client.set_terminated(parent)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,38 @@
 """From the tidy measurements of all nets to one row for each net and seed, and which nets to compare."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 
 from robustness.benchmark import PUBLISHED_ALEXNET, Baseline, summarise
+from stages.params import Params
+
+
+def gather(folder: Path, params: Params, keys: Sequence[str]) -> pd.DataFrame:
+    """The rows of every net of params.yaml; files of other nets in the folder are left alone.
+
+    Raises:
+        click.ClickException: a net's file is missing, lacks a seed, or holds a measurement twice or not a number.
+    """
+    tables = []
+    for net in params.nets:
+        path = folder / f"{net}.csv"
+        if not path.exists():
+            raise click.ClickException(f"no {path}; `dvc repro` makes it")
+        table = pd.read_csv(path)
+        if missing := set(params.training(net).seeds) - set(table.seed):
+            raise click.ClickException(f"{path} lacks seed {', '.join(map(str, sorted(missing)))}")
+        if table.duplicated(["net", "seed", *keys]).any():
+            twice = table[table.duplicated(["net", "seed", *keys])].iloc[0]
+            which = ", ".join(f"{key} {twice[key]}" for key in ("seed", *keys))
+            raise click.ClickException(f"{path} holds a measurement twice: {which}")
+        if table.isna().any(axis=None):
+            raise click.ClickException(f"{path} holds a value that is not a number")
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
 
 
 def choose_baseline(data_name: str, corruption: pd.DataFrame, archs: Mapping[str, str]) -> Baseline | None:
