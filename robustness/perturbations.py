@@ -20,6 +20,7 @@ from robustness.filters import (
     lay_snow,
     length_scale,
     motion_blur,
+    noise_gain,
     snow_layer,
     spatter_water,
     to_uint8,
@@ -115,7 +116,8 @@ def drifting_snow(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
 def running_spatter(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
     """One layer of water, which runs down by 0.8 pixels a frame."""
     scale = length_scale(images)
-    layer = gaussian_filter(draws.normal("drops", images.shape[1:3], mean=0.6, std=0.265), 1.75 * scale)
+    noise = draws.normal("drops", images.shape[1:3], mean=0.6, std=0.265 * noise_gain(1.75, scale))
+    layer = gaussian_filter(noise, 1.75 * scale)
     layer[layer < 0.7] = 0.0
     fall = 0.8 * scale
     whole, part = int(fall), np.float32(fall % 1)
