@@ -2,9 +2,10 @@
 
 import hashlib
 import io
-import os
+import json
+import logging
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -12,56 +13,96 @@ import numpy as np
 from PIL import Image
 
 from robustness.generate import generate_corruptions, generate_perturbations
-from robustness.names import CORRUPTIONS, FRAMES
+from robustness.names import CORRUPTIONS, FRAMES, SEVERITIES
 from robustness.pictures import animation, corruption_sheet, film_strip
 from stages import tracking
-from stages.datasets import DATASETS, Split, load_split
+from stages.archives import Archive, ArchiveError
+from stages.datasets import DATASETS, Split, load_split, put_in_place
 from stages.params import Data, load_params
-from stages.published import bring
+from stages.published import bring, published
 from stages.tables import write_bytes
+
+log = logging.getLogger(__name__)
+
+PARTS = ("c", "p")
 
 
 @click.command()
 def main() -> None:
     """Write datasets/<data.name>/c, datasets/<data.name>/p and pictures of them in metrics/<data.name>."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     data = load_params().data
     folder = DATASETS / data.name
     test = load_split(data.name, "test")
-    if data.corrupted == "download":
-        some = data.corruptions != "all", data.perturbations != "all"
-        bring(data.name, "c", folder / "c", data.archives, data.corruption_names(), ranges=some[0])
-        bring(data.name, "p", folder / "p", data.archives, data.perturbation_names(), ranges=some[1])
-    else:
-        generate(data, test, folder)
+    sources = {part: published(data, part) for part in PARTS}
+    # DVC empties the outputs of a stage before it runs, so files that are to survive a stop are made elsewhere.
+    work = tracking.scratch() / f"corrupt-{data.name}-{fingerprint(data, sources)}"
+    with tracking.lock(work.name):
+        try:
+            for part, archives in sources.items():
+                if archives:
+                    take(data, part, archives, test, work / part)
+                else:
+                    generate(data, part, test, work / part)
+            for part in PARTS:
+                put_in_place(work / part, folder / part)
+            shutil.rmtree(work)
+        except (ValueError, OSError) as error:
+            raise click.ClickException(str(error)) from None
     draw(folder, test.images, Path("metrics") / data.name)
 
 
-def generate(data: Data, test: Split, folder: Path) -> None:
-    """Make the C and P sets of the test images.
+def fingerprint(data: Data, sources: dict[str, list[Archive]]) -> str:
+    """Digest of what decides the sets, but for the test images, which `take` and `generate` look at themselves."""
+    archives = [archive.model_dump(mode="json") for found in sources.values() for archive in found]
+    return hashlib.sha256(json.dumps([data.model_dump(), archives]).encode()).hexdigest()[:16]
+
+
+def take(data: Data, part: str, archives: Sequence[Archive], test: Split, out: Path) -> None:
+    """Bring a published set to the new folder `out`, unless an earlier run did.
 
     Raises:
-        click.ClickException: images that the corruptions do not take, too little space.
+        click.ClickException: as `bring`; and when the set was not made of these test images.
     """
-    count = len(test.images) if data.perturbed_images is None else data.perturbed_images
-    # DVC empties the outputs of a stage before it runs, so files that are to survive a stop are made elsewhere.
-    state = hashlib.sha256(data.model_dump_json().encode()).hexdigest()[:16]
-    work = tracking.scratch() / f"corrupt-{data.name}-{state}"
-    try:
+    choice, names = {
+        "c": (data.corruptions, data.corruption_names()),
+        "p": (data.perturbations, data.perturbation_names()),
+    }[part]
+    count = len(test.labels) * (len(SEVERITIES) if part == "c" else 1)
+    mismatch = ArchiveError(
+        f"{' and '.join(archive.name for archive in archives)} was not made of the test images in "
+        f"{DATASETS / data.name / 'clean'}. Set data.corrupted: generate to make the set of them, or data.path: null "
+        f"to take the published test images."
+    )
+    if any(member.shape[0] != count for archive in archives for member in archive.choose(names)):
+        raise mismatch  # before 3 or 18 GB are fetched
+    if not out.exists():
+        bring(archives, out, data.archives, names, ranges=choice != "all")
+    if part == "c" and not np.array_equal(np.load(out / "labels.npy"), np.tile(test.labels, len(SEVERITIES))):
+        raise mismatch
+
+
+def generate(data: Data, part: str, test: Split, out: Path) -> None:
+    """Make a set of the test images in `out`; what an earlier run made there is kept.
+
+    Raises:
+        ValueError: images that the corruptions do not take.
+        OSError: too little space.
+    """
+    log.info("generating %s/%s from the test images", data.name, part)
+    if part == "c":
         generate_corruptions(
-            test.images, test.labels, work / "c", corruptions=data.corruption_names(), seed=data.seed
+            test.images, test.labels, out, corruptions=data.corruption_names(), seed=data.seed
         )
+    else:
+        count = data.perturbed_images
         generate_perturbations(
             test.images[:count],
             test.labels[:count],
-            work / "p",
+            out,
             perturbations=data.perturbation_names(),
             seed=data.seed,
         )
-    except (ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from None
-    for part in ("c", "p"):
-        move(work / part, folder / part)
-    shutil.rmtree(work)
 
 
 def draw(folder: Path, images: np.ndarray, pictures: Path) -> None:
@@ -84,14 +125,6 @@ def png(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-def move(source: Path, target: Path) -> None:
-    """Put a folder in the place of another."""
-    if target.exists():
-        shutil.rmtree(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(source, target)
 
 
 if __name__ == "__main__":

@@ -141,6 +141,7 @@ class _Transfer:
 
     def run(self, target: Path, names: Collection[str] | None) -> Path:
         """Bring the file, verify it and give it its name; or only the members called `names`, as a `.part`."""
+        log.info("%s: from %s to %s", self.archive.name, self.url, target.parent)
         total, ranged = self.patiently(self.probe, lambda: 0)
         if self.archive.bytes is not None and total not in (None, self.archive.bytes):
             raise Refused(f"has {total:,} bytes where the published file has {self.archive.bytes:,}")

@@ -6,7 +6,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from stages.archives import read_archives
+from stages import tracking
+from stages.archives import archives_of, read_archives
 from stages.datasets import DATASETS, SPLITS, load_split, save_clean
 from stages.params import load_params
 from stages.published import bring
@@ -19,18 +20,24 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     data = load_params().data
     folder = DATASETS / data.name / "clean"
-    published = sorted({archive.data for archive in read_archives().values()})
-    if data.path is not None:
-        save_clean(folder, from_folder(Path(data.path).expanduser()))
-    elif data.name == "digits":
-        save_clean(folder, digits(data.seed))
-    elif data.name in published:
-        bring(data.name, "clean", folder, data.archives)
-    else:
-        known = ", ".join(("digits", *published))
+    archives = read_archives()
+    try:
+        if data.path is not None:
+            save_clean(folder, from_folder(tracking.root() / Path(data.path).expanduser()))
+        elif data.name == "digits":
+            save_clean(folder, digits(data.seed))
+        elif data.name in (known := {archive.data: None for archive in archives.values()}):
+            bring(archives_of(archives, data.name, "clean"), folder, data.archives)
+        else:
+            raise click.ClickException(
+                f"data.name: {data.name!r} is none of {', '.join(('digits', *known))}; "
+                "a set of your own needs data.path"
+            )
+    except OSError as error:
         raise click.ClickException(
-            f"data.name: {data.name!r} is none of {known}; a set of your own needs data.path"
-        )
+            f"{error.filename or folder}: {error.strerror or error}; nothing is left of {folder}. Run it again when "
+            f"that is put right."
+        ) from error
     for split in SPLITS:
         images, labels = load_split(data.name, split)
         click.echo(

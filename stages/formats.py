@@ -133,7 +133,7 @@ def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
         labels = np.asarray(labels.array if isinstance(labels, _PickledArray) else labels)
     except Exception as error:  # a hostile pickle can raise anything
         raise ArchiveError(
-            f"{path} is not a CIFAR batch: {error}. Nothing in it was run. Replace it with the published file."
+            f"{path} is not a CIFAR batch: {error}. Nothing in it was run. Use the published file."
         ) from error
     if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != 3072 or len(images) == 0:
         raise ArchiveError(f"{path}: data must be N x 3072 bytes, not {images.dtype} {images.shape}.")

@@ -1,44 +1,82 @@
-"""A part of a published data set, from its archives: found where the user put them, or downloaded, then unpacked."""
+"""Published data sets: which parts of a set are published, and bringing one from its archives to a folder.
 
+The archives are found where the user put them, or downloaded, then unpacked.
+"""
+
+import logging
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from stages import tracking
-from stages.archives import ARCHIVES, archives_of, read_archives
+from stages.archives import Archive, archives_of, read_archives, require_space
 from stages.download import download
+from stages.params import Data
 from stages.unpack import unpack
+
+log = logging.getLogger(__name__)
+
+
+def published(data: Data, part: str) -> list[Archive]:
+    """The archives that `datasets/<data.name>/<part>` is to be taken from; none where it is to be generated.
+
+    With data.corrupted: download a C set has to be published. A P set that is not, as for CIFAR-100, is generated.
+
+    Raises:
+        ArchiveError: no C set of that name is published.
+    """
+    if data.corrupted == "generate":
+        return []
+    archives = read_archives()
+    found = archives_of(archives, data.name, "c")
+    return found if part == "c" else [a for a in archives.values() if (a.data, a.part) == (data.name, part)]
 
 
 def bring(
-    name: str,
-    part: str,
+    found: Sequence[Archive],
     out: Path,
     placed: str | None,
     members: Collection[str] | None = None,
     *,
     ranges: bool = False,
-    archives: Path = ARCHIVES,
 ) -> None:
-    """Write `datasets/<name>/<part>` to the folder `out`.
+    """Write the arrays of `found`, the archives of one part of a set, to the folder `out`.
 
     Args:
-        name, part: the set and its part (clean, c or p) in archives.yaml.
+        found: at least one archive.
         out: the new folder; it appears when it is whole.
-        placed: folder where archives are looked for and, if missing, downloaded to and kept. Without it they are
-            downloaded to a scratch folder and removed once they are unpacked.
+        placed: folder where archives are looked for and, if missing, downloaded to and kept; a relative one is
+            below the repository. Without it they are downloaded to a scratch folder and removed once they are
+            unpacked.
         members: corruptions or perturbations to take; by default all.
         ranges: download these members alone, so that nobody waits for 18 GB for one table; the digest of the whole
             archive then cannot be checked.
-        archives: the list of archives.
 
     Raises:
-        ArchiveError: as `archives_of`, `download` and `unpack` do.
+        ArchiveError: as `download` and `unpack` do, and before the first byte when archives and arrays together do
+            not fit on the disk.
     """
-    folder = Path(placed).expanduser() if placed else tracking.scratch() / "archives"
-    found = archives_of(read_archives(archives), name, part)
-    unpack(
-        [(archive, download(archive, folder, members if ranges else None)) for archive in found], out, members
-    )
-    if not placed:
-        shutil.rmtree(folder)
+    label = f"{found[0].data}-{found[0].part}"
+    asked = members if ranges else None
+    with tracking.lock(f"archives-{label}"):  # else another experiment removes what this one unpacks
+        scratch = tracking.scratch() / "archives" / label
+        folder = tracking.root() / Path(placed).expanduser() if placed else scratch
+        arrays = sum(member.nbytes for archive in found for member in archive.choose(members))
+        require_space(
+            [(out, arrays)] + [(folder, _still_to_come(archive, folder, asked)) for archive in found],
+            f"Fetching and unpacking {', '.join(archive.name for archive in found)}",
+        )
+        unpack([(archive, download(archive, folder, asked)) for archive in found], out, members)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _still_to_come(archive: Archive, folder: Path, names: Collection[str] | None) -> int:
+    """How many bytes `download` will write: those of the archive or of its chosen members, less what has arrived."""
+    if (folder / archive.name).exists():
+        return 0
+    size = sum(member.nbytes for member in archive.choose(names))
+    if names is None and archive.bytes is not None:
+        size = archive.bytes
+    part = folder / f"{archive.name}.part"
+    arrived = part.stat().st_blocks * 512 if part.exists() else 0  # holes take no blocks
+    return max(size - arrived, 0)

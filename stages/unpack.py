@@ -7,7 +7,6 @@ is one, that of the whole archive otherwise. Hashing runs beside reading and wri
 
 import io
 import logging
-import os
 import shutil
 import tarfile
 import threading
@@ -20,9 +19,10 @@ from itertools import cycle
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from tqdm import tqdm
 
 from stages.archives import Archive, ArchiveError, Member, require_space, verify_file, verify_size
-from stages.datasets import save_clean
+from stages.datasets import put_in_place, save_array, save_clean
 from stages.formats import idx_array_name, load_batches, read_idx
 
 log = logging.getLogger(__name__)
@@ -65,8 +65,7 @@ def unpack(
                 _unpack_batches(archive, path, fresh)
             else:
                 _unpack_idx(archive, path, fresh)
-        shutil.rmtree(out, ignore_errors=True)
-        os.replace(fresh, out)
+        put_in_place(fresh, out)
     except OSError as error:
         raise ArchiveError(
             f"{' and '.join(str(path) for _, path in sources)} cannot be unpacked into {out}: "
@@ -140,8 +139,15 @@ def _unpack_batches(archive: Archive, path: Path, folder: Path) -> None:
     batches = folder / "batches"
     batches.mkdir()
     _copy_members(archive, path, list(archive.members.values()), batches, "r:gz")
-    save_clean(folder, load_batches(batches, archive, any_size=False))
+    try:
+        splits = load_batches(batches, archive, any_size=False)
+    except ArchiveError as error:
+        raise ArchiveError(
+            f"{path}: {error.message} That is not the published {archive.name}: delete it and fetch "
+            f"{archive.urls[0]} again."
+        ) from error
     shutil.rmtree(batches)
+    save_clean(folder, splits)
 
 
 def _unpack_idx(archive: Archive, path: Path, folder: Path) -> None:
@@ -151,18 +157,21 @@ def _unpack_idx(archive: Archive, path: Path, folder: Path) -> None:
     (member,) = archive.members.values()
     if array.size != member.nbytes or array.shape[: len(member.shape)] != member.shape:
         raise ArchiveError(f"{path} holds an array of {array.shape} where {archive.name} has {member.shape}.")
-    np.save(folder / f"{idx_array_name(archive.name)}.npy", array)
+    save_array(folder / f"{idx_array_name(archive.name)}.npy", array)
 
 
 def _copy_members(archive: Archive, path: Path, chosen: list[Member], folder: Path, mode: str) -> None:
     """Write the `chosen` members to files of their own names in `folder`, each checked and hashed on the way."""
     wanted = {member.name for member in chosen}
     try:
-        with tarfile.open(path, mode) as tar, ThreadPoolExecutor(1) as hasher:
+        size = sum(member.nbytes for member in chosen)
+        bar = tqdm(desc=f"unpacking {path.name}", total=size, unit="B", unit_scale=True)
+        with tarfile.open(path, mode) as tar, ThreadPoolExecutor(1) as hasher, bar:
             for info, member in published_members(tar, archive):
                 if member.name in wanted:
                     _copy_member(tar, info, member, archive, path, folder / member.name, hasher)
                     wanted.remove(member.name)
+                    bar.update(member.nbytes)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise ArchiveError(
             f"{path} is cut short or damaged: {error}. Delete it and fetch {archive.urls[0]} again."
@@ -197,7 +206,7 @@ def _copy_member(
             if not block:
                 raise EOFError(f"{info.name} ends {info.size - position:,} bytes early")
             if position == 0 and archive.layout == "npy":
-                _check_npy_header(bytes(block[:_LONGEST_HEADER]), info.size, member, path)
+                _check_npy_header(bytes(block[:_LONGEST_HEADER]), info.size, member, archive, path)
             if member.md5 is not None:
                 hashing.append(hasher.submit(digest.update, block))
             file.write(block)
@@ -211,7 +220,7 @@ def _copy_member(
             )
 
 
-def _check_npy_header(start: bytes, size: int, member: Member, path: Path) -> None:
+def _check_npy_header(start: bytes, size: int, member: Member, archive: Archive, path: Path) -> None:
     """Raise ArchiveError unless an .npy file of `size` bytes that begins with `start` holds the array of `member`."""
     stream = io.BytesIO(start)
     try:
@@ -219,11 +228,13 @@ def _check_npy_header(start: bytes, size: int, member: Member, path: Path) -> No
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, fortran, dtype = readers[version](stream)
     except Exception as error:  # numpy lets the errors of the tokenizer through
-        raise ArchiveError(f"{path}: {member.name} is not an .npy file: {error}.") from error
+        raise ArchiveError(
+            f"{path}: {member.name} is not an .npy file: {error}. Delete it and fetch {archive.urls[0]} again."
+        ) from error
     if shape != member.shape or dtype != np.uint8 or fortran or size != stream.tell() + member.nbytes:
         raise ArchiveError(
             f"{path}: {member.name} holds {dtype} {shape} in {size:,} bytes where uint8 {member.shape} is expected. "
-            f"It is not the published archive; fetch that again, or correct data/archives.yaml."
+            f"Delete it and fetch {archive.urls[0]} again, or correct data/archives.yaml."
         )
 
 

@@ -1,19 +1,12 @@
-"""Miniature archives of the published layouts, and a server on 127.0.0.1 that gives them well or badly."""
+"""A server on 127.0.0.1 that gives its files well or badly."""
 
-import hashlib
-import io
 import re
-import tarfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-import numpy as np
-
-from stages.archives import Archive, Member
 
 
 @dataclass
@@ -142,57 +135,3 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-
-
-def npy_bytes(array: np.ndarray) -> bytes:
-    """`array` as an .npy file."""
-    stream = io.BytesIO()
-    np.save(stream, array)
-    return stream.getvalue()
-
-
-def tar_bytes(members: dict[str, bytes], folder: str, mode: str = "w") -> bytes:
-    """A tar as the published ones are: a folder entry, then the members."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode=mode) as tar:
-        entry = tarfile.TarInfo(folder)
-        entry.type = tarfile.DIRTYPE
-        tar.addfile(entry)
-        for name, data in members.items():
-            entry = tarfile.TarInfo(f"{folder}/{name}")
-            entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data))
-    return stream.getvalue()
-
-
-def describe(content: bytes, name: str, members: list[Member], **facts: object) -> Archive:
-    """The archives.yaml entry of the archive `content`; `facts` replace or add to what is true of it."""
-    entry = {
-        "name": name,
-        "data": "cifar10",
-        "part": "c",
-        "layout": "npy",
-        "folder": name.split(".")[0],
-        "urls": ["http://127.0.0.1:9/unused"],
-        "bytes": len(content),
-        "md5": hashlib.md5(content).hexdigest(),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "members": {m.name: m.model_dump(exclude={"name"}) for m in members},
-    }
-    return Archive(**(entry | facts))
-
-
-def corruptions(
-    images: int = 200, names: tuple[str, ...] = ("fog", "frost", "snow"), listed: bool = True, **facts: object
-) -> tuple[Archive, bytes, dict[str, np.ndarray]]:
-    """A miniature CIFAR-10-C.tar: its entry, its bytes, its arrays. `listed`: its members have an md5."""
-    rng = np.random.default_rng(0)
-    arrays = {name: rng.integers(0, 256, (5 * images, 32, 32, 3), np.uint8) for name in names}
-    arrays["labels"] = rng.integers(0, 10, 5 * images).astype(np.uint8)
-    files = {f"{name}.npy": npy_bytes(array) for name, array in arrays.items()}
-    members = [
-        Member(name=f, shape=arrays[f[:-4]].shape, md5=hashlib.md5(data).hexdigest() if listed else None)
-        for f, data in files.items()
-    ]
-    content = tar_bytes(files | {"README.txt": b"not listed, and left alone"}, "CIFAR-10-C")
-    return describe(content, "CIFAR-10-C.tar", members, **facts), content, arrays

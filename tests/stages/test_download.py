@@ -24,7 +24,8 @@ from stages.archives import Archive, ArchiveError, Member, archives_of, read_arc
 from stages.download import Policy, download
 from stages.part_file import PartFile
 from stages.unpack import unpack
-from tests.stages.archive_server import File, corruptions, describe, serving
+from tests.stages.archive_server import File, serving
+from tests.stages.miniatures import corruptions, describe
 
 ROOT = Path(__file__).parents[2]
 FAST = Policy(segment=256 << 10, attempts=4, backoff=0.01, timeout=5)

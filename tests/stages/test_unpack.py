@@ -19,7 +19,7 @@ from stages import unpack as module
 from stages.archives import Archive, ArchiveError, Member
 from stages.formats import read_cifar_batches, read_idx, read_mnist
 from stages.unpack import unpack
-from tests.stages.archive_server import corruptions, describe, npy_bytes, tar_bytes
+from tests.stages.miniatures import batch, cifar, corruptions, describe, npy_bytes, python2_batch, tar_bytes
 
 ROOT = Path(__file__).parents[2]
 ARCHIVES = ROOT / "data/archives.yaml"
@@ -228,56 +228,6 @@ def test_a_disk_that_is_too_small(tmp_path, out, monkeypatch):
 
 
 # CIFAR's pickles ------------------------------------------------------------------------------------------------
-
-
-def python2_batch(images: np.ndarray, labels: list[int], key: bytes = b"labels") -> bytes:
-    """A batch as Python 2 and the numpy of its time wrote the published ones (protocol 2, `str` for bytes)."""
-
-    def string(value: bytes) -> bytes:
-        return b"T" + struct.pack("<i", len(value)) + value
-
-    shape = b"J" + struct.pack("<i", len(images)) + b"J" + struct.pack("<i", 3072) + b"\x86"
-    pixels = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).tobytes()
-    dtype = (
-        b"cnumpy\ndtype\n"
-        + string(b"u1")
-        + b"K\x00K\x01\x87R(K\x03"
-        + string(b"|")
-        + b"NNN"
-        + b"J\xff\xff\xff\xff" * 2
-    )
-    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + string(b"b") + b"\x87R"
-    state = b"(K\x01" + shape + dtype + b"K\x00tb\x89" + string(pixels) + b"tb"
-    numbers = b"](" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
-    return b"\x80\x02}(" + string(b"data") + array + state + string(key) + numbers + b"u."
-
-
-def batch(count: int, classes: int, seed: int) -> tuple[np.ndarray, list[int]]:
-    rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (count, 32, 32, 3), np.uint8), rng.integers(0, classes, count).tolist()
-
-
-def cifar(classes: int) -> tuple[Archive, bytes, dict[str, np.ndarray]]:
-    """A miniature CIFAR-10 or CIFAR-100 archive of seven images a batch."""
-    train = [f"data_batch_{i}" for i in range(1, 6)] if classes == 10 else ["train"]
-    test = "test_batch" if classes == 10 else "test"
-    folder = "cifar-10-batches-py" if classes == 10 else "cifar-100-python"
-    sets = {name: batch(7, classes, seed) for seed, name in enumerate([*train, test])}
-    key = b"labels" if classes == 10 else b"fine_labels"
-    files = {name: python2_batch(*one, key) for name, one in sets.items()}
-    members = [
-        Member(name=name, shape=(7, 3072), md5=hashlib.md5(data).hexdigest()) for name, data in files.items()
-    ]
-    content = tar_bytes(files | {"batches.meta": b"never read"}, folder, "w:gz")
-    name = f"cifar-{classes}-python.tar.gz"
-    archive = describe(content, name, members, part="clean", layout="cifar-batches", folder=folder)
-    arrays = {
-        "train_images": np.concatenate([sets[name][0] for name in train]),
-        "train_labels": np.concatenate([sets[name][1] for name in train]),
-        "test_images": sets[test][0],
-        "test_labels": np.array(sets[test][1]),
-    }
-    return archive, content, arrays
 
 
 @pytest.mark.parametrize("classes", [10, 100])
