@@ -12,6 +12,7 @@ from robustness.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
 from stages.figures import error_bars
 from stages.mirror import mirror
 from stages.params import Params, load_params
+from stages.published import origin
 from stages.results import choose_baseline, gather, pairs, summarise_nets
 from stages.tables import write_csv, write_text
 
@@ -85,13 +86,12 @@ def report(
     """The Markdown tables, with what is needed to read them."""
     measured = [name for name in CORRUPTIONS if name in set(corruption.corruption)]
     main = [name for name in measured if name in MAIN_CORRUPTIONS]
-    made = "published" if params.data.corrupted == "download" else "generated from the test images"
     lines = [
         f"# {params.data.name}",
         "",
         f"Errors in percent, mean over {len(params.train.seeds)} seeds ± standard deviation; last epoch of training. "
-        f"Corrupted and perturbed sets: {made}. {len(measured)} corruptions at 5 severities, {len(main)} of them "
-        "of the benchmark's main set.",
+        f"Corrupted and perturbed sets: {origin(params.data)}. {len(measured)} corruptions at 5 severities, "
+        f"{len(main)} of them of the benchmark's main set.",
     ]
     if baseline is None:
         lines += ["No mCE and rCE: there is no AlexNet among the nets to normalise them."]

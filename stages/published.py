@@ -32,6 +32,13 @@ def published(data: Data, part: str) -> list[Archive]:
     return found if part == "c" else [a for a in archives.values() if (a.data, a.part) == (data.name, part)]
 
 
+def origin(data: Data) -> str:
+    """Where the C and P sets of `data` come from, as tables and reports say it."""
+    if data.corrupted == "generate":
+        return "generated from the test images"
+    return "published" if published(data, "p") else "C published, P generated from the test images"
+
+
 def bring(
     found: Sequence[Archive],
     out: Path,

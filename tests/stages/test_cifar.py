@@ -1,0 +1,102 @@
+"""The whole pipeline, from `fetch` to the tables, on CIFAR-10 and CIFAR-100 placed by hand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from robustness import CORRUPTIONS
+from tests.stages.miniatures import cifar, corruptions
+from tests.stages.test_pipeline import clone, run
+
+pytestmark = pytest.mark.slow
+
+CHOICE = {"corruptions": ["fog", "contrast"], "perturbations": ["tilt"], "perturbed_images": 5}
+
+
+def with_nets(params: dict, nets: dict, **data: object) -> None:
+    params["data"] |= CHOICE | data
+    params["train"] |= {"epochs": 1, "milestones": [], "seeds": [0], "batch_size": 64}
+    params["nets"] = nets
+
+
+def errors(folder: Path) -> pd.DataFrame:
+    table = pd.read_csv(folder / "corruption.csv")
+    assert set(table.corruption) == {"clean", "fog", "contrast"} and table.error.between(0, 100).all()
+    return table
+
+
+def test_a_subset_of_cifar10_placed_by_hand(shared, tmp_path):
+    """Accepted through data.path with a word in the log; its corruptions are generated, and the tables say so."""
+
+    def change(params):
+        nets = {
+            "lenet": {"block": "conv", "arch": "lenet_b"},
+            "lenet-pp": {"block": "pushpull", "arch": "lenet_b"},
+        }
+        with_nets(params, nets, name="cifar10", path=str(shared / "data/cifar10-subset"))
+
+    folder = clone(tmp_path, change)
+    done = run(folder, "dvc", "repro")
+    assert "not the published files (other md5)" in done.stderr
+    clean = folder / "datasets/cifar10/clean"
+    assert np.load(clean / "train_images.npy").shape == (5 * 1017, 32, 32, 3)
+    assert np.load(folder / "datasets/cifar10/c/fog.npy").shape == (5 * 509, 32, 32, 3)
+    table = errors(folder / "metrics/cifar10")
+    start = table[(table.corruption == "clean") & (table.net == "lenet")].error.item()
+    assert start < 85  # learnt something in 80 steps: 90 by chance
+    text = (folder / "metrics/cifar10/tables.md").read_text()
+    assert "cifar10" in text and "generated" in text and "the paper's AlexNet" in text
+
+
+def test_cifar100_with_its_published_corruptions(tmp_path):
+    """100 classes by the fine labels; C is the published one, P generated, since none is published."""
+    entry, content, arrays = cifar(100, 160)
+    labels = arrays["test_labels"]
+    assert max(arrays["train_labels"].max(), labels.max()) == 99
+    c_entry, c_content, c_arrays = corruptions(160, CORRUPTIONS, labels=labels, set_name="CIFAR-100")
+    placed = tmp_path / "archives"
+    placed.mkdir()
+    (placed / entry.name).write_bytes(content)
+    (placed / c_entry.name).write_bytes(c_content)
+
+    def change(params):
+        nets = {"alexnet": {"block": "conv", "arch": "alexnet", "train": {"lr": 0.01}}}
+        nets |= {"lenet-pp": {"block": "pushpull", "arch": "lenet_b"}}
+        with_nets(params, nets, name="cifar100", archives=str(placed), corrupted="download")
+
+    (tmp_path / "repository").mkdir()
+    folder = clone(tmp_path / "repository", change)
+    entries = {}
+    for one in (entry, c_entry):
+        fields = one.model_dump(mode="json", exclude={"name"})
+        fields["members"] = {
+            n: {k: v for k, v in m.items() if k != "name"} for n, m in fields["members"].items()
+        }
+        entries[one.name] = fields
+    (folder / "data/archives.yaml").write_text(yaml.safe_dump(entries))
+    run(folder, "dvc", "repro")
+
+    sets = folder / "datasets/cifar100"
+    np.testing.assert_array_equal(np.load(sets / "clean/test_labels.npy"), labels)
+    np.testing.assert_array_equal(np.load(sets / "c/fog.npy"), c_arrays["fog"])
+    assert np.load(sets / "p/tilt.npy").shape == (5, 31, 32, 32, 3)
+    for net in ("alexnet", "lenet-pp"):
+        trained = torch.load(folder / f"models/{net}.pt", weights_only=True)
+        assert trained["options"]["num_classes"] == 100
+        assert 100 in {len(weight) for weight in trained["weights"][0].values() if weight.ndim}
+    metrics = folder / "metrics/cifar100"
+    assert set(errors(metrics).net) == {"alexnet", "lenet-pp"}
+    flips = pd.read_csv(metrics / "perturbation.csv")
+    top5 = flips[flips.metric == "top5_distance"]
+    assert set(top5.net) == {"alexnet", "lenet-pp"} and (top5.value >= 0).all()
+    assert json.loads((metrics / "summary.json").read_text())["alexnet"]["mCE"] == pytest.approx(
+        100, abs=1e-3
+    )
+    text = (metrics / "tables.md").read_text()
+    assert text.startswith("# cifar100")
+    assert "C published, P generated from the test images" in text and "our own alexnet" in text
