@@ -98,5 +98,5 @@ def test_cifar100_with_its_published_corruptions(tmp_path):
         100, abs=1e-3
     )
     text = (metrics / "tables.md").read_text()
-    assert text.startswith("# cifar100")
-    assert "C published, P generated from the test images" in text and "our own alexnet" in text
+    assert "cifar100" in text and "C published, P generated from the test images" in text
+    assert "our own alexnet" in text
