@@ -1,10 +1,14 @@
 """Running any callable net over uint8 images, in large batches on its device."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from robustness.staging import slices, staged
 
 Net = Callable[[Tensor], Tensor]
 
@@ -25,7 +29,25 @@ def normalise(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(shift, images.float(), scale).permute(0, 3, 1, 2)
 
 
+@contextlib.contextmanager
+def float32_as(precision: Literal["ieee", "tf32"]) -> Iterator[None]:
+    """Compute float32 convolutions and matrix products on CUDA as they are, or rounded to TF32.
+
+    Torch's default on CUDA is TF32 for convolutions, which moves a logit in the fourth digit.
+    """
+    kinds = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.fp32_precision = precision
+        yield
+    finally:
+        for kind, value in zip(kinds, before, strict=True):
+            kind.fp32_precision = value
+
+
 @torch.inference_mode()
+@float32_as("ieee")
 def predict(
     net: Net,
     images: np.ndarray,
@@ -35,7 +57,9 @@ def predict(
     batch_size: int = 1000,
     device: torch.device | str | None = None,
 ) -> np.ndarray:
-    """Logits of `net` for every image.
+    """Logits of `net` for every image, computed in float32.
+
+    A thread reads the next batches while the device computes; nothing comes back from the device before the end.
 
     Args:
         net: takes (n, C, H, W) float32 and returns (n, K); a Module is used in the mode it is in, so call `eval()`.
@@ -56,8 +80,6 @@ def predict(
         parameter = next(net.parameters(), None) if isinstance(net, nn.Module) else None
         device = "cpu" if parameter is None else parameter.device
     scale, shift = affine(mean, std, device)
-    outputs = []
-    for start in range(0, len(images), batch_size):
-        batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
-        outputs.append(net(normalise(batch, scale, shift)).float())
+    batches = staged(images, slices(len(images), batch_size), device)
+    outputs = [net(normalise(batch, scale, shift)).float() for batch in batches]
     return torch.cat(outputs).cpu().numpy()
