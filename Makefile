@@ -37,7 +37,8 @@ lint: $(SETUP) ## Check the code's form
 
 PAPER := -S 'data=$${paper.data}' -S 'train=$${paper.train}' -S 'evaluate=$${paper.evaluate}' -S 'nets=$${paper.nets}'
 
-paper: $(SETUP) ## Run the study of the paper at full size (ARGS="-S paper.train.epochs=5" to change a value)
+paper: $(SETUP) ## Run the paper's study at full size (ARGS="-S paper.train.epochs=5", LAUNCHER=ray or ray://HOST:PORT)
+	$(if $(LAUNCHER),dvc exp run $(PAPER) $(ARGS) fetch && python -m stages.launch $(LAUNCHER))
 	dvc exp run $(PAPER) $(ARGS)
 
 ui: $(SETUP) ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)

@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 import numpy as np
@@ -95,13 +96,14 @@ def train_and_write(
         parent = tracking.parent_run(client, experiment, params)
         curves = []
         for seed in params.training(net).seeds:
-            saved = load_checkpoint(work / f"{seed}.pt", hardware, params.training(net).epochs)
+            file, epochs = work / f"{seed}.pt", params.training(net).epochs
+            saved = load_checkpoint(file, hardware, epochs) if file.exists() else None
             device = saved["device"] if saved else hardware
             run = resume_run(work / f"{seed}.run", client, experiment, parent, params, net, seed, device)
             with tracking.finishing(client, run):
                 module = trained.new(seed, data.device)
                 rows = train_seed(
-                    module, data, test, params, net, seed, work / f"{seed}.pt", saved,
+                    module, data, test, params, net, seed, file, saved,
                     lambda rows, run=run: tracking.log_curve(client, run, rows),
                 )  # fmt: skip
                 trained.weights[seed] = {name: value.cpu() for name, value in module.state_dict().items()}
@@ -249,17 +251,15 @@ class StopRequest:
         self.received = True
 
 
-def load_checkpoint(path: Path, hardware: str, epochs: int) -> dict | None:
-    """The checkpoint to go on from, or None without one or where an unfinished one comes from other hardware.
+def load_checkpoint(file: Path | BinaryIO, hardware: str, epochs: int) -> dict | None:
+    """The checkpoint to go on from, or None where an unfinished one comes from other hardware.
 
     Other hardware rounds otherwise, so a training begun there would end with weights that neither of the two gives.
     """
-    if not path.exists():
-        return None
-    saved = torch.load(path, map_location="cpu", weights_only=True)
+    saved = torch.load(file, map_location="cpu", weights_only=True)
     if saved["device"] == hardware or saved["state"]["epoch"] == epochs:
         return saved
-    click.echo(f"{path} was begun on {saved['device']}; here, on {hardware}, training starts anew")
+    click.echo(f"a training begun on {saved['device']} is not taken up on {hardware}: it starts anew")
     return None
 
 
