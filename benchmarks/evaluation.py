@@ -23,7 +23,7 @@ RESULTS = Path(__file__).parent / "results" / "evaluation.json"
 
 
 def measure(
-    images: np.ndarray, labels: np.ndarray, batch_size: int, textbook_batch: int, workers: int,
+    images: np.ndarray, labels: np.ndarray, batch_size: int | None, textbook_batch: int, workers: int,
     repeats: int, device: torch.device,
 ) -> dict[str, dict[str, float]]:  # fmt: skip
     """Images a second of `predict` and of the textbook loop, and their ratio, for each net."""
@@ -57,8 +57,8 @@ def measure(
 
 
 @click.command(help=__doc__.split("\n\n")[0])
-@click.option("--images", default=3000, show_default=True, type=click.IntRange(1))
-@click.option("--batch-size", default=500, show_default=True, type=click.IntRange(1))
+@click.option("--images", default=2000, show_default=True, type=click.IntRange(1))
+@click.option("--batch-size", type=click.IntRange(1), help="Default: that of `predict`.")
 @click.option(
     "--textbook-batch",
     default=128,
@@ -76,7 +76,13 @@ def measure(
     type=click.Path(dir_okay=False, path_type=Path),
 )
 def main(
-    images: int, batch_size: int, textbook_batch: int, workers: int, repeats: int, device: str, output: Path
+    images: int,
+    batch_size: int | None,
+    textbook_batch: int,
+    workers: int,
+    repeats: int,
+    device: str,
+    output: Path,
 ) -> None:
     place = choose_device(device)
     with tempfile.TemporaryDirectory(prefix="evaluation-") as folder:

@@ -1,7 +1,7 @@
 """Training of the whole grid on a Ray cluster: one task for each net and seed, each with a part of a GPU.
 
 A finished training lands where `stages.train` keeps its checkpoints. `dvc repro` then finds every training done, writes
-models, curves and MLflow runs as always, and goes on with the evaluation. Called again after an interruption, it goes on.
+models, curves and MLflow runs as always, and goes on with the evaluation. Called again after a stop, it goes on.
 """
 
 import contextlib
