@@ -68,7 +68,13 @@ def main(address: str, gpus: float, cpus: int) -> None:
             held.enter_context(tracking.lock(folder.name))
             folder.mkdir(exist_ok=True)
         code = {"py_modules": [str(ROOT / package) for package in PACKAGES]}
-        ray.init(None if address == "ray" else address, runtime_env=code, log_to_driver=False)
+        try:
+            ray.init(None if address == "ray" else address, runtime_env=code, log_to_driver=False)
+        except ConnectionError as error:
+            raise click.ClickException(
+                f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}. "
+                "One that asks for a token is given it in RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token"
+            ) from None
         held.callback(ray.shutdown)
         on_gpus = params.train.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
         failed = train_all(params, folders, train, test, cpus, gpus if on_gpus else 0)
