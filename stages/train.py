@@ -70,9 +70,7 @@ def prepare(device: torch.device, precision: str) -> None:
         )
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = False  # its choice, and so the weights, would vary by run
-        os.environ.setdefault(
-            "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
-        )  # without which cuBLAS is not deterministic
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # costs a pass over every new tensor
 
