@@ -74,8 +74,9 @@ class TrainingSet:
             moved = torch.empty(images.shape, dtype=torch.uint8, device=device)
             for part in slices(len(images), 4096):  # no second copy of the whole set on the host
                 moved[part] = torch.from_numpy(np.array(images[part]))
-            images = moved
-        return cls(images, torch.from_numpy(labels.astype(np.int64)).to(device), mean, std)
+        return cls(
+            moved if resident else images, torch.from_numpy(labels.astype(np.int64)).to(device), mean, std
+        )
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -80,9 +80,17 @@ def distributed(net: nn.Module) -> nn.Module:
 
 
 def synchronise_norms(net: nn.Module) -> nn.Module:
-    """Replace every batch normalisation inside `net` by a `SyncedBatchNorm` with its parameters and statistics."""
+    """Replace every batch normalisation inside `net` by a `SyncedBatchNorm` with its parameters and statistics.
+
+    Raises:
+        ValueError: one without parameters, or without running statistics of a fixed momentum.
+    """
     for name, child in net.named_children():
         if isinstance(child, _BatchNorm):
+            if child.momentum is None or not (child.affine and child.track_running_stats):
+                raise ValueError(
+                    f"{child} cannot be synchronised on the CPU: train in one process or on GPUs"
+                )
             synced = SyncedBatchNorm(child.num_features, child.eps, child.momentum)
             synced.weight, synced.bias = child.weight, child.bias
             for buffer, value in child.named_buffers():
