@@ -37,14 +37,15 @@ lint: $(SETUP) ## Check the code's form
 
 PAPER := -S 'data=$${paper.data}' -S 'train=$${paper.train}' -S 'evaluate=$${paper.evaluate}' -S 'nets=$${paper.nets}'
 
-paper: $(SETUP) ## Run the study of the paper at full size (ARGS="-S paper.train.epochs=5" to change a value)
+paper: $(SETUP) ## Run the paper's study at full size (ARGS="-S paper.train.epochs=5", LAUNCHER=ray or ray://HOST:PORT)
+	$(if $(LAUNCHER),dvc exp run $(PAPER) $(ARGS) fetch && python -m stages.launch $(LAUNCHER))
 	dvc exp run $(PAPER) $(ARGS)
 
 ui: $(SETUP) ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
 	python -m stages.ui --port $(or $(PORT),5000)
 
 bench: $(SETUP) ## Measure the speed of every part against its plain reference
-	for name in metrics corruptions perturbations unpack; do python -m benchmarks.$$name || exit 1; done
+	for name in metrics corruptions perturbations unpack training evaluation; do python -m benchmarks.$$name || exit 1; done
 
 clean: ## Remove data sets, models and caches; metrics, MLflow's runs and .venv stay
 	rm -rf datasets models .dvc/cache .dvc/tmp/pushpull build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

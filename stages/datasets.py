@@ -119,7 +119,12 @@ def normalisation(name: str, images: np.ndarray) -> tuple[Sequence[float], Seque
     """Mean and standard deviation per channel of values 0..1, as nets trained on the set expect them."""
     if name in ("cifar10", "cifar10-jpeg"):
         return [m / 255 for m in CIFAR_MEAN], [s / 255 for s in CIFAR_STD]
-    values = np.asarray(images).reshape(-1, images.shape[-1])
-    mean = values.mean(0, dtype=np.float64) / 255
-    std = values.std(0, dtype=np.float64) / 255
-    return mean.tolist(), np.maximum(std, 1 / 255).tolist()
+    # Counts of the 256 values, block by block: floats of a whole set would take eight times its size.
+    counts = np.zeros((images.shape[-1], 256), np.int64)
+    for start in range(0, len(images), 4096):
+        block = np.asarray(images[start : start + 4096])
+        counts += [np.bincount(block[..., c].ravel(), minlength=256) for c in range(len(counts))]
+    values, total = np.arange(256), counts[0].sum()
+    mean = counts @ values / total
+    std = np.sqrt((counts * (values - mean[:, None]) ** 2).sum(1) / total)
+    return (mean / 255).tolist(), np.maximum(std / 255, 1 / 255).tolist()

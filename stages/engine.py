@@ -1,78 +1,26 @@
 """Training of one net with the paper's recipe (section 4.2.2): SGD on cropped and mirrored images.
 
-The training images stay on the device as uint8, padded once; a batch is one gather that crops and mirrors each image
-on its own. The gather leaves channels last in memory, which is how the convolutions like it.
+Nothing is read back from the device inside an epoch, so a GPU never waits for the next launch. The same code runs in
+several processes under torchrun, each on its part of every batch.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustness.evaluation import affine, normalise, predict
+from robustness.evaluation import affine, float32_as, normalise, predict
+from stages import parallel
+from stages.batches import Draws, TrainingSet, draw_epoch, epoch_seed
 
-PADDING = 4  # pixels of reflected border from which the crops are taken
+Precision = Literal["fp32", "tf32", "bf16"]
 
 
 class DivergedError(RuntimeError):
     """The training loss is no longer a finite number."""
-
-
-@dataclass
-class TrainingSet:
-    """Images on the device: `padded` (N, H + 8, W + 8, C) uint8, `labels` (N,) int64; `mean`, `std` per channel."""
-
-    padded: Tensor
-    labels: Tensor
-    mean: list[float]
-    std: list[float]
-
-    @classmethod
-    def on_device(
-        cls, images: np.ndarray, labels: np.ndarray, mean: list[float], std: list[float], device: torch.device
-    ) -> "TrainingSet":
-        """Move (N, H, W, C) uint8 images to the device and pad them by reflection."""
-        border = ((0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0))
-        padded = torch.from_numpy(np.pad(images, border, mode="reflect"))
-        return cls(padded.to(device), torch.from_numpy(labels.astype(np.int64)).to(device), mean, std)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass
-class Draws:
-    """What chance decides in an epoch, on the device: order, crop corners and mirroring of all images."""
-
-    order: Tensor  # (N,) a permutation
-    corners: Tensor  # (N, 2) y and x of each crop in the padded image, 0..8
-    mirrored: Tensor  # (N,) bool
-
-
-def draw_epoch(count: int, seed: int, epoch: int, flip: bool, device: torch.device) -> Draws:
-    """The draws of one epoch; seed and epoch alone decide them, so a resumed run needs no generator state.
-
-    Also seeds torch's own generators, which dropout uses.
-    """
-    state = int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-    torch.manual_seed(state)
-    generator = torch.Generator().manual_seed(state)
-    order = torch.randperm(count, generator=generator)
-    corners = torch.randint(0, 2 * PADDING + 1, (count, 2), generator=generator)
-    mirrored = torch.rand(count, generator=generator) < 0.5 if flip else torch.zeros(count, dtype=torch.bool)
-    return Draws(order.to(device), corners.to(device), mirrored.to(device))
-
-
-def crop(padded: Tensor, chosen: Tensor, corners: Tensor, mirrored: Tensor) -> Tensor:
-    """Cut from images (N, H + 8, W + 8, C) the `chosen` ones at their corners, mirrored where told: (n, H, W, C)."""
-    height, width = padded.shape[1] - 2 * PADDING, padded.shape[2] - 2 * PADDING
-    across = torch.arange(width, device=padded.device)
-    rows = corners[:, :1] + torch.arange(height, device=padded.device)
-    columns = corners[:, 1:] + torch.where(mirrored[:, None], width - 1 - across, across)
-    return padded[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 def learning_rate(epoch: int, lr: float, milestones: list[int]) -> float:
@@ -94,10 +42,14 @@ def train_epochs(
     milestones: list[int],
     flip: bool,
     seed: int,
+    precision: Precision = "fp32",
     state: dict | None = None,
-    on_batch=lambda: None,
+    on_batch: Callable[[], object] = lambda: None,
 ) -> Iterator[tuple[dict[str, float], dict]]:
     """Train `net` in place; after each epoch yield its row of the training curve and the state to resume from.
+
+    Seed and epoch decide every draw, and the epoch the learning rate; so net, optimizer and epoch are the whole state.
+    In several processes (`stages.parallel`) each computes its part of every batch, and all yield the same.
 
     Args:
         net: on the device of `data`.
@@ -105,6 +57,8 @@ def train_epochs(
         epochs ... milestones: as in params.yaml.
         flip: mirror half of the images.
         seed: decides every draw, with the epoch.
+        precision: of the training; weights, optimizer and the test error stay float32. `fp32` computes as it says;
+            `tf32` rounds the factors of products to 10 bits (CUDA alone); `bf16` is autocast to bfloat16.
         state: what an earlier call yielded last; training goes on after that epoch.
         on_batch: called after every batch, for a progress bar.
 
@@ -113,9 +67,11 @@ def train_epochs(
 
     Raises:
         DivergedError: the loss of an epoch is not finite; the epoch and learning rate are named.
+        ValueError: tf32 on another device than CUDA.
     """
-    device = data.padded.device
-    scale, shift = affine(data.mean, data.std, device)
+    device = data.device
+    if precision == "tf32" and device.type != "cuda":
+        raise ValueError(f"tf32 is a mode of CUDA devices, the device is {device}; train in fp32 or bf16")
     optimizer = torch.optim.SGD(
         net.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=True, fused=True
     )
@@ -124,36 +80,60 @@ def train_epochs(
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["epoch"] + 1
+    trained = parallel.distributed(net)
+    own_test = slice(parallel.rank(), None, parallel.ranks())
     for epoch in range(first, epochs + 1):
         rate = learning_rate(epoch, lr, milestones)
         for group in optimizer.param_groups:
             group["lr"] = rate
+        torch.manual_seed(epoch_seed(seed, epoch) + parallel.rank())  # of dropout
         draws = draw_epoch(len(data), seed, epoch, flip, device)
-        net.train()
-        # Sums stay on the device: reading one each step would stop the queue of launches.
-        loss_sum = torch.zeros((), device=device)
-        wrong = torch.zeros((), device=device, dtype=torch.int64)
-        for chosen in draws.order.split(batch_size):
-            images = crop(data.padded, chosen, draws.corners[chosen], draws.mirrored[chosen])
-            labels = data.labels[chosen]
-            logits = net(normalise(images, scale, shift))
-            loss = F.cross_entropy(logits, labels)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            loss_sum += loss.detach() * len(chosen)
-            wrong += (logits.detach().argmax(1) != labels).sum()
-            on_batch()
-        mean_loss = loss_sum.item() / len(data)
+        loss_sum, wrong = train_epoch(trained, optimizer, data, draws, batch_size, precision, on_batch)
+        mean_loss = parallel.summed(loss_sum).item() / len(data)
         if not np.isfinite(mean_loss):
             raise DivergedError(f"the loss is {mean_loss} in epoch {epoch} at learning rate {rate:g}")
         net.eval()
-        logits = predict(net, test_images, mean=data.mean, std=data.std)
+        logits = predict(net, test_images[own_test], mean=data.mean, std=data.std)
+        wrong_test = torch.tensor((logits.argmax(1) != test_labels[own_test]).sum(), device=device)
         row = {
             "epoch": epoch,
             "lr": rate,
             "train_loss": mean_loss,
-            "train_error": 100 * wrong.item() / len(data),
-            "test_error": 100 * float((logits.argmax(1) != test_labels).mean()),
+            "train_error": 100 * parallel.summed(wrong).item() / len(data),
+            "test_error": 100 * parallel.summed(wrong_test).item() / len(test_labels),
         }
         yield row, {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
+
+
+def train_epoch(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: TrainingSet,
+    draws: Draws,
+    batch_size: int,
+    precision: Precision,
+    on_batch: Callable[[], object],
+) -> tuple[Tensor, Tensor]:
+    """One pass over this process's part of every batch; sum of the losses and number of errors, on the device."""
+    device, ranks = data.device, parallel.ranks()
+    scale, shift = affine(data.mean, data.std, device)
+    # Sums stay on the device: reading one each step would stop the queue of launches.
+    loss_sum = torch.zeros((), device=device)
+    wrong = torch.zeros((), device=device, dtype=torch.int64)
+    net.train()
+    with float32_as("tf32" if precision == "tf32" else "ieee"):
+        batches = data.batches(draws, batch_size, parallel.rank(), ranks)
+        for start, (images, labels) in zip(range(0, len(data), batch_size), batches, strict=True):
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+                logits = net(normalise(images, scale, shift))
+            if precision == "bf16":
+                logits = logits.float()
+            loss = F.cross_entropy(logits, labels, reduction="sum")
+            optimizer.zero_grad(set_to_none=True)
+            # The gradient of the mean over the whole batch, once it is averaged over the processes.
+            (loss * (ranks / min(batch_size, len(data) - start))).backward()
+            optimizer.step()
+            loss_sum += loss.detach()
+            wrong += (logits.detach().argmax(1) != labels).sum()
+            on_batch()
+    return loss_sum, wrong

@@ -25,6 +25,11 @@ class Trained:
     std: list[float]
     weights: dict[int, dict[str, Tensor]]
 
+    def new(self, seed: int, device: torch.device | str = "cpu") -> nn.Module:
+        """The net with the weights that a seed starts from, ready to train."""
+        torch.manual_seed(seed)
+        return create_net(self.arch, **self.options).to(device, memory_format=torch.channels_last)
+
     def net(self, seed: int, device: torch.device | str = "cpu") -> nn.Module:
         """The net of one seed, ready to evaluate."""
         net = create_net(self.arch, **self.options)

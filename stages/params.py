@@ -91,6 +91,7 @@ class Train(Section):
     milestones: list[Positive]
     flip: Literal["auto"] | bool = "auto"
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     device: Device = "auto"
 
     @model_validator(mode="after")

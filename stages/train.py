@@ -1,7 +1,8 @@
 """Stage `train@<net>`: train one net of params.yaml, once for each seed.
 
 Writes models/<net>.pt, the mean training curve for `dvc plots`, and the curve of every seed. A run that was killed goes
-on after its last epoch and ends with the weights it would have had.
+on after its last epoch and ends with the weights it would have had. `torchrun --nproc-per-node 2 -m stages.train NET`
+spreads every batch over processes, of which the first writes.
 """
 
 import hashlib
@@ -10,8 +11,9 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 import numpy as np
@@ -19,17 +21,19 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from nets import create_net
-from stages import models, serving, tracking
+from stages import models, parallel, serving, tracking
+from stages.batches import TrainingSet
 from stages.datasets import DATASETS, MIRRORED, Split, load_split, normalisation
-from stages.engine import DivergedError, TrainingSet, train_epochs
+from stages.engine import DivergedError, train_epochs
 from stages.params import Params, load_params
 from stages.tables import write_csv
 
 # Code that decides the weights: a checkpoint of other code is not taken up.
-CODE = tuple(
-    map(Path, ("pushpull", "nets", "robustness/evaluation.py", "stages/engine.py", "stages/train.py"))
-)
+ROOT = Path(__file__).parents[1]
+CODE = (
+    "pushpull", "nets", "robustness/evaluation.py", "robustness/staging.py",
+    "stages/batches.py", "stages/engine.py", "stages/parallel.py", "stages/train.py",
+)  # fmt: skip
 
 
 @click.command()
@@ -42,34 +46,66 @@ def main(net: str) -> None:
             f"no net {net!r} under `nets` in params.yaml; there are {', '.join(params.nets)}"
         )
     train, test = load_split(params.data.name, "train"), load_split(params.data.name, "test")
-    device = models.choose_device(params.train.device)
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = (
-            False  # its choice of algorithm, and so the weights, would vary by run
+    with parallel.joined(models.choose_device(params.train.device)) as device:
+        prepare(device, params.training(net).precision)
+        trained = untrained(params, net, train, test)
+        data = TrainingSet.place(train.images, train.labels, trained.mean, trained.std, device)
+        if parallel.rank() == 0:
+            train_and_write(params, net, trained, data, test)
+        else:
+            for seed in params.training(net).seeds:
+                module = trained.new(seed, device)
+                train_seed(module, data, test, params, net, seed, Path(), None, lambda rows: None)
+
+
+def prepare(device: torch.device, precision: str) -> None:
+    """Make torch choose the same algorithms in every run.
+
+    Raises:
+        click.ClickException: the device does not compute in the precision.
+    """
+    if precision == "tf32" and device.type != "cuda":
+        raise click.ClickException(
+            f"train.precision: tf32 is a mode of CUDA GPUs and this is a {device}; set it to fp32 or bf16"
         )
-        torch.backends.cudnn.deterministic = True
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = False  # its choice, and so the weights, would vary by run
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # costs a pass over every new tensor
+
+
+def untrained(params: Params, net: str, train: Split, test: Split) -> models.Trained:
+    """The net as params.yaml describes it, for the images of the set, without weights."""
     mean, std = normalisation(params.data.name, train.images)
     options = params.options(net) | {
         "num_classes": int(max(train.labels.max(), test.labels.max())) + 1,
         "in_channels": train.images.shape[3],
     }
-    trained = models.Trained(params.nets[net].arch, options, mean, std, {})
+    return models.Trained(params.nets[net].arch, options, mean, std, {})
 
-    work = tracking.scratch() / f"{net}-{fingerprint(params, net, device)}"
+
+def train_and_write(
+    params: Params, net: str, trained: models.Trained, data: TrainingSet, test: Split
+) -> None:
+    """Train every seed of a net, add the weights to `trained`, and write the stage's outputs."""
+    hardware = describe(data.device)
+    work = work_folder(params, net)
     with tracking.lock(work.name):  # a trainer that outlived its killed pipeline still holds it
         work.mkdir(exist_ok=True)
         client = tracking.connect()
         experiment = tracking.experiment_id(client, params.data.name)
         parent = tracking.parent_run(client, experiment, params)
-        data = TrainingSet.on_device(train.images, train.labels, mean, std, device)
         curves = []
         for seed in params.training(net).seeds:
+            file, epochs = work / f"{seed}.pt", params.training(net).epochs
+            saved = load_checkpoint(file, hardware, epochs) if file.exists() else None
+            device = saved["device"] if saved else hardware
             run = resume_run(work / f"{seed}.run", client, experiment, parent, params, net, seed, device)
             with tracking.finishing(client, run):
-                torch.manual_seed(seed)
-                module = create_net(trained.arch, **options).to(device, memory_format=torch.channels_last)
+                module = trained.new(seed, data.device)
                 rows = train_seed(
-                    module, data, test, params, net, seed, work / f"{seed}.pt",
+                    module, data, test, params, net, seed, file, saved,
                     lambda rows, run=run: tracking.log_curve(client, run, rows),
                 )  # fmt: skip
                 trained.weights[seed] = {name: value.cpu() for name, value in module.state_dict().items()}
@@ -83,27 +119,33 @@ def main(net: str) -> None:
         shutil.rmtree(work)
 
 
-def fingerprint(params: Params, net: str, device: torch.device) -> str:
-    """Digest of everything that decides the weights: parameters, code, images, versions, device and threads."""
+def describe(device: torch.device) -> str:
+    """What a training runs on, as far as it decides how sums are rounded."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu x {torch.get_num_threads()}"
+    return name if parallel.ranks() == 1 else f"{parallel.ranks()} processes, {name}"
+
+
+def work_folder(params: Params, net: str) -> Path:
+    """Where the unfinished training of a net is kept: named by everything in the repository that decides the weights.
+
+    That is parameters, code, images and the version of torch. Checkpoints note their hardware themselves.
+    """
     chosen = params.nets[net]
     digest = hashlib.sha256()
     decides = {
         "net": chosen.model_dump(),
         "block": params.blocks[chosen.block].model_dump(),
-        "train": params.train.model_dump(),
+        "train": params.train.model_dump(exclude={"device"}),
         "torch": torch.__version__,
-        "device": torch.cuda.get_device_name()
-        if device.type == "cuda"
-        else f"cpu x {torch.get_num_threads()}",
     }
     digest.update(json.dumps(decides, sort_keys=True).encode())
-    for code in CODE:
+    for code in (ROOT / name for name in CODE):
         for file in sorted(code.rglob("*.py")) if code.is_dir() else [code]:
             digest.update(file.read_bytes())
     for file in sorted((DATASETS / params.data.name / "clean").glob("*.npy")):
         with open(file, "rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
-    return digest.hexdigest()[:16]
+    return tracking.scratch() / f"{net}-{digest.hexdigest()[:16]}"
 
 
 def resume_run(
@@ -114,14 +156,13 @@ def resume_run(
     params: Params,
     net: str,
     seed: int,
-    device: torch.device,
+    hardware: str,
 ) -> str:
     """The MLflow run that an interrupted training of this seed began, noted in its work folder, or a new one."""
     if note.exists():
         run = note.read_text()
         client.update_run(run, status="RUNNING")
         return run
-    hardware = torch.cuda.get_device_name() if device.type == "cuda" else "cpu"
     run = tracking.child_run(client, experiment, parent, params, net, seed, {"device": hardware})
     note.write_text(run)
     return run
@@ -135,40 +176,34 @@ def train_seed(
     net: str,
     seed: int,
     checkpoint: Path,
-    log: Callable[[list[dict]], None],
+    saved: dict | None,
+    log: Callable[[list[dict]], object],
 ) -> list[dict[str, float]]:
-    """Train one seed from its checkpoint, if there is one, to the end; the rows of its training curve."""
+    """Train one seed to the end, keeping every epoch in the file `checkpoint`; the rows of its training curve.
+
+    Training goes on from `saved`, the file's content so far; in several processes the first one gives it to all.
+    """
+    saved = parallel.from_first(lambda: saved)
+    rows = saved["rows"] if saved else []
+    first = parallel.rank() == 0
+    if saved and first:
+        click.echo(f"{net} seed {seed}: going on after epoch {len(rows)}, on {saved['device']}")
     settings = params.training(net)
-    rows: list[dict[str, float]] = []
-    state = None
-    if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=data.padded.device, weights_only=True)
-        state, rows = saved["state"], saved["rows"]
-        module.load_state_dict(state["net"])
-        click.echo(f"{net} seed {seed}: going on after epoch {state['epoch']}")
     steps = -(-len(data) // settings.batch_size)
     stop = StopRequest()
     with tqdm(
-        total=settings.epochs * steps, initial=len(rows) * steps, desc=f"{net} seed {seed}", unit="batch"
-    ) as bar:
-        started = time.monotonic()
-        epochs = train_epochs(
-            module, data, test.images, test.labels,
-            epochs=settings.epochs, batch_size=settings.batch_size, lr=settings.lr, momentum=settings.momentum,
-            weight_decay=settings.weight_decay, milestones=settings.milestones,
-            flip=params.data.name in MIRRORED if settings.flip == "auto" else settings.flip,
-            seed=seed, state=state, on_batch=bar.update,
-        )  # fmt: skip
+        total=settings.epochs * steps, initial=len(rows) * steps, desc=f"{net} seed {seed}", unit="batch",
+        disable=not first,
+    ) as bar:  # fmt: skip
         try:
-            for row, state in epochs:
-                now = time.monotonic()
-                rows.append({**row, "images_per_second": len(data) / (now - started)})
-                save_checkpoint(checkpoint, {"state": state, "rows": rows})
-                log(rows)
-                bar.set_postfix(error=f"{row['test_error']:.2f} %", refresh=False)
-                started = time.monotonic()
-                if stop.received:
-                    raise SystemExit(f"stopped after epoch {row['epoch']}; `dvc repro` goes on from there")
+            for content in checkpoints(module, data, test, params, net, seed, saved, bar.update):
+                rows = content["rows"]
+                if first:
+                    save_checkpoint(checkpoint, content)
+                    log(rows)
+                bar.set_postfix(error=f"{rows[-1]['test_error']:.2f} %", refresh=False)
+                if parallel.in_any(stop.received, data.device):
+                    raise SystemExit(f"stopped after epoch {len(rows)}; `dvc repro` goes on from there")
         except DivergedError as error:
             raise click.ClickException(
                 f"{net} seed {seed}: {error}. The last good epoch is kept in {checkpoint}; "
@@ -176,6 +211,35 @@ def train_seed(
             ) from None
     log(rows)
     return rows
+
+
+def checkpoints(
+    module: torch.nn.Module,
+    data: TrainingSet,
+    test: Split,
+    params: Params,
+    net: str,
+    seed: int,
+    saved: dict | None,
+    on_batch: Callable[[], object] = lambda: None,
+) -> Iterator[dict]:
+    """Train one seed from a checkpoint, or from the start, to the end; yield a checkpoint after each epoch.
+
+    A checkpoint is {state: of `train_epochs`, rows: of the training curve so far, device: what it ran on}.
+    """
+    settings = params.training(net)
+    rows: list[dict[str, float]] = list(saved["rows"]) if saved else []
+    started = time.monotonic()
+    for row, state in train_epochs(
+        module, data, test.images, test.labels,
+        epochs=settings.epochs, batch_size=settings.batch_size, lr=settings.lr, momentum=settings.momentum,
+        weight_decay=settings.weight_decay, milestones=settings.milestones,
+        flip=params.data.name in MIRRORED if settings.flip == "auto" else settings.flip,
+        seed=seed, precision=settings.precision, state=saved and saved["state"], on_batch=on_batch,
+    ):  # fmt: skip
+        rows.append({**row, "images_per_second": len(data) / (time.monotonic() - started)})
+        yield {"state": state, "rows": rows, "device": describe(data.device)}
+        started = time.monotonic()
 
 
 class StopRequest:
@@ -187,6 +251,18 @@ class StopRequest:
 
     def _receive(self, *_: object) -> None:
         self.received = True
+
+
+def load_checkpoint(file: Path | BinaryIO, hardware: str, epochs: int) -> dict | None:
+    """The checkpoint to go on from, or None where an unfinished one comes from other hardware.
+
+    Other hardware rounds otherwise, so a training begun there would end with weights that neither of the two gives.
+    """
+    saved = torch.load(file, map_location="cpu", weights_only=True)
+    if saved["device"] == hardware or saved["state"]["epoch"] == epochs:
+        return saved
+    click.echo(f"a training begun on {saved['device']} is not taken up on {hardware}: it starts anew")
+    return None
 
 
 def save_checkpoint(path: Path, content: dict) -> None:

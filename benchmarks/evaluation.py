@@ -1,0 +1,109 @@
+"""Evaluation speed of ResNet-20 with and without push-pull, against a loader of PIL images.
+
+Both read the same memory-mapped file, one run of each in turn, and must give the images the same classes.
+
+    python -m benchmarks.evaluation
+"""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from benchmarks import textbook
+from benchmarks.equivalence import write
+from benchmarks.training import MEAN, NETS, STD, hardware, new_net, pictures, seconds
+from robustness.evaluation import predict
+from stages.models import choose_device
+
+RESULTS = Path(__file__).parent / "results" / "evaluation.json"
+
+
+def measure(
+    images: np.ndarray, labels: np.ndarray, batch_size: int | None, textbook_batch: int, workers: int,
+    repeats: int, device: torch.device,
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """Images a second of `predict` and of the textbook loop, and their ratio, for each net."""
+    calls: dict[tuple[str, str], Callable[[], np.ndarray]] = {}
+    for name in NETS:
+        fast = new_net(name, device).to(memory_format=torch.channels_last).eval()
+        plain = new_net(name, device)
+        batches = textbook.loader(
+            images, labels, mean=MEAN, std=STD, batch_size=textbook_batch, workers=workers
+        )
+        options = {"mean": MEAN, "std": STD, "batch_size": batch_size}
+        calls[name, "fast"] = lambda net=fast, options=options: predict(net, images, **options).argmax(1)
+        calls[name, "textbook"] = lambda net=plain, batches=batches: textbook.evaluate(net, batches)
+    for name in NETS:  # warms up, too
+        differing = np.mean(calls[name, "fast"]() != calls[name, "textbook"]())
+        if differing > 1e-3:  # rounding may decide between two classes of equal logits
+            raise click.ClickException(f"{name}: {100 * differing:.2f} % of the classes differ")
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
+    for _ in range(repeats):
+        for key, call in calls.items():
+            times[key].append(seconds(call, device))
+    rates = {key: len(images) / min(taken) for key, taken in times.items()}
+    return {
+        name: {
+            "textbook_images_per_second": round(rates[name, "textbook"], 1),
+            "images_per_second": round(rates[name, "fast"], 1),
+            "ratio": round(rates[name, "fast"] / rates[name, "textbook"], 2),
+        }
+        for name in NETS
+    }
+
+
+@click.command(help=__doc__.split("\n\n")[0])
+@click.option("--images", default=2000, show_default=True, type=click.IntRange(1))
+@click.option("--batch-size", type=click.IntRange(1), help="Default: that of `predict`.")
+@click.option(
+    "--textbook-batch",
+    default=128,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Batch of the textbook loop.",
+)
+@click.option("--workers", default=0, show_default=True, help="Processes that load the textbook's images.")
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="The shortest counts.")
+@click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
+@click.option(
+    "--output",
+    default=RESULTS,
+    show_default="benchmarks/results/evaluation.json",
+    type=click.Path(dir_okay=False, path_type=Path),
+)
+def main(
+    images: int,
+    batch_size: int | None,
+    textbook_batch: int,
+    workers: int,
+    repeats: int,
+    device: str,
+    output: Path,
+) -> None:
+    place = choose_device(device)
+    with tempfile.TemporaryDirectory(prefix="evaluation-") as folder:
+        stacked, labels = pictures(images)
+        np.save(Path(folder) / "images.npy", stacked)
+        mapped = np.load(Path(folder) / "images.npy", mmap_mode="r")
+        results = measure(mapped, labels, batch_size, textbook_batch, workers, repeats, place)
+    cost = results["resnet20"]["images_per_second"] / results["resnet20-pp"]["images_per_second"]
+    for name, row in results.items():
+        click.echo(
+            f"{name:12} textbook {row['textbook_images_per_second']:8.1f} images/s, "
+            f"predict {row['images_per_second']:8.1f} images/s: {row['ratio']:.2f} times"
+        )
+    click.echo(f"a push-pull net takes {cost:.3f} times its baseline")
+    setting = {
+        "images": images, "batch_size": batch_size, "textbook_batch": textbook_batch,
+        "workers": workers, "repeats": repeats,
+    }  # fmt: skip
+    report = {"machine": hardware(place), "setting": setting, "results": results}
+    write(output, report | {"pushpull_time_ratio": round(cost, 3)})
+
+
+if __name__ == "__main__":
+    main()

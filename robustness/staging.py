@@ -1,0 +1,52 @@
+"""Images on the way from a memory-mapped file to the device: read ahead by a thread, copied without waiting."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+AHEAD = 2  # batches read before they are asked for
+
+
+def staged(
+    images: np.ndarray, parts: Iterable[slice | np.ndarray], device: torch.device | str
+) -> Iterator[Tensor]:
+    """`images[part]` on the device for each of the parts, in their order.
+
+    A thread reads the next parts while the device works on this one. For a GPU it reads into pinned memory, so that the
+    copy is queued behind the work there and neither side waits for the other.
+
+    Args:
+        images: (N, ...) uint8, most useful as a memory map.
+        parts: slices or arrays of indices.
+        device: where the tensors go.
+    """
+    device = torch.device(device)
+    waiting: deque[Future[Tensor]] = deque()
+    with ThreadPoolExecutor(1, thread_name_prefix="staging") as reader:
+        try:
+            for part in parts:
+                waiting.append(reader.submit(_read, images, part, device.type == "cuda"))
+                if len(waiting) > AHEAD:
+                    yield waiting.popleft().result().to(device, non_blocking=True)
+            while waiting:
+                yield waiting.popleft().result().to(device, non_blocking=True)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def slices(count: int, size: int) -> Iterator[slice]:
+    """0..count cut into slices of `size`, the last one shorter where it does not divide."""
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+
+
+def _read(images: np.ndarray, part: slice | np.ndarray, pinned: bool) -> Tensor:
+    chosen = images[part]  # of a map and a slice this is a view, which the copy below reads
+    # A fresh buffer for each part: torch hands a pinned one out again only when its copy is done.
+    buffer = torch.empty(chosen.shape, dtype=torch.uint8, pin_memory=pinned)
+    np.copyto(buffer.numpy(), chosen)
+    return buffer

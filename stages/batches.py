@@ -1,0 +1,140 @@
+"""The training images and the batches cut from them: cropped from a reflected border and mirrored, each on its own.
+
+Images that fit stay on the device as uint8, and a batch is one gather from all of them. Others stay in their
+memory-mapped file; a thread gathers the next batches there, and the device crops them. Both ways make the same batches.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from robustness.staging import slices, staged
+
+PADDING = 4  # pixels of reflected border from which the crops are taken
+SHARE = 0.5  # of the free memory that the images may take; the net and its activations need the rest
+
+
+@dataclass
+class Draws:
+    """What chance decides in an epoch, on one device: order, crop corners and mirroring of all images."""
+
+    order: Tensor  # (N,) a permutation
+    corners: Tensor  # (N, 2) y and x of each crop in the image with its border, 0..8
+    mirrored: Tensor  # (N,) bool
+
+
+def draw_epoch(count: int, seed: int, epoch: int, flip: bool, device: torch.device) -> Draws:
+    """The draws of one epoch; seed and epoch alone decide them, so a resumed run needs no generator state."""
+    generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
+    order = torch.randperm(count, generator=generator)
+    corners = torch.randint(0, 2 * PADDING + 1, (count, 2), generator=generator)
+    mirrored = torch.rand(count, generator=generator) < 0.5 if flip else torch.zeros(count, dtype=torch.bool)
+    return Draws(order.to(device), corners.to(device), mirrored.to(device))
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """A seed for the generators of one epoch."""
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+@dataclass
+class TrainingSet:
+    """Images (N, H, W, C) uint8, labels (N,) int64 on the device, and the normalisation of values 0..1 per channel.
+
+    `images` is a tensor on the device, or an array on the host that is read batch by batch.
+    """
+
+    images: Tensor | np.ndarray
+    labels: Tensor
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    @classmethod
+    def place(
+        cls,
+        images: np.ndarray,
+        labels: np.ndarray,
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: torch.device,
+        resident: bool | None = None,
+    ) -> "TrainingSet":
+        """Put images (N, H, W, C) uint8 and labels (N,) where training reads them.
+
+        `resident` says whether the images move to the device; by default they do where they take at most half of its
+        free memory. Images that stay are best a memory map.
+        """
+        if resident is None:
+            resident = images.nbytes <= SHARE * free_memory(device)
+        if resident:
+            moved = torch.empty(images.shape, dtype=torch.uint8, device=device)
+            for part in slices(len(images), 4096):  # no second copy of the whole set on the host
+                moved[part] = torch.from_numpy(np.array(images[part]))
+        return cls(
+            moved if resident else images, torch.from_numpy(labels.astype(np.int64)).to(device), mean, std
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def device(self) -> torch.device:
+        return self.labels.device
+
+    def batches(
+        self, draws: Draws, batch_size: int, rank: int = 0, ranks: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images (n, H, W, C) uint8 and labels (n,) of every batch of an epoch, on the device.
+
+        Of each batch of `batch_size`, process `rank` of `ranks` gets every `ranks`-th image.
+        """
+        parts = [part[rank::ranks] for part in draws.order.split(batch_size)]
+        if isinstance(self.images, Tensor):
+            sources = ((self.images, part) for part in parts)
+        else:
+            chosen = [part[rank::ranks].numpy() for part in draws.order.cpu().split(batch_size)]
+            read = staged(self.images, chosen, self.device)
+            sources = ((images, torch.arange(len(images), device=self.device)) for images in read)
+        for part, (images, chosen) in zip(parts, sources, strict=True):
+            yield crop(images, chosen, draws.corners[part], draws.mirrored[part]), self.labels[part]
+
+
+def crop(images: Tensor, chosen: Tensor, corners: Tensor, mirrored: Tensor) -> Tensor:
+    """Cut crops of their own size from images (N, H, W, C) with a border of `PADDING` reflected pixels around each.
+
+    The border is never made: a pixel that lies in it is read where it is reflected from. The result has its channels
+    last in memory, which is how the convolutions like it.
+
+    Args:
+        images: (N, H, W, C).
+        chosen: (n,) which images.
+        corners: (n, 2) y and x of each crop in its image with the border, 0 to 2 * PADDING.
+        mirrored: (n,) whether the crop is mirrored.
+
+    Returns:
+        (n, H, W, C).
+    """
+    height, width = images.shape[1:3]
+    across = torch.arange(width, device=images.device)
+    rows = corners[:, :1] + torch.arange(height, device=images.device)
+    columns = corners[:, 1:] + torch.where(mirrored[:, None], width - 1 - across, across)
+    rows, columns = _reflected(rows - PADDING, height), _reflected(columns - PADDING, width)
+    return images[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _reflected(position: Tensor, size: int) -> Tensor:
+    """Where a position outside 0..size - 1 is reflected from; the edge pixel itself is not repeated."""
+    period = max(2 * size - 2, 1)
+    position = position.remainder(period)
+    return torch.minimum(position, period - position)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on the device; for the CPU, what the system can give without swapping."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available

@@ -1,0 +1,131 @@
+"""Training in several processes under torchrun, each on its part of every batch, with the result of one process.
+
+What a batch decides, it decides as a whole: gradients are summed over the processes, and batch normalisation takes its
+mean and variance over all of them. Without torchrun every function here is that of one process.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+from torch.nn.modules.batchnorm import _BatchNorm
+
+T = TypeVar("T")
+
+
+@contextlib.contextmanager
+def joined(device: torch.device) -> Iterator[torch.device]:
+    """Join the processes that torchrun started, if it did; yields the device of this one."""
+    if not dist.is_torchelastic_launched():
+        yield device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """Number of this process, 0 for the first or only one."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def ranks() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def summed(value: Tensor) -> Tensor:
+    """Sum of a tensor over the processes."""
+    if dist.is_initialized():
+        value = value.clone()
+        dist.all_reduce(value)
+    return value
+
+
+def in_any(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set in any process."""
+    return bool(summed(torch.tensor(int(flag), device=device)).item()) if dist.is_initialized() else flag
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """What `make` returns in the first process, in all of them; it is not called in the others."""
+    if not dist.is_initialized():
+        return make()
+    made = [make() if rank() == 0 else None]
+    dist.broadcast_object_list(made)
+    return made[0]
+
+
+def distributed(net: nn.Module) -> nn.Module:
+    """The net whose backward pass averages the gradients over the processes; shares its parameters with `net`.
+
+    Batch normalisation in `net` is replaced by one over all processes, under the same names.
+    """
+    if ranks() == 1:
+        return net
+    on_gpu = next(net.parameters()).is_cuda
+    net = nn.SyncBatchNorm.convert_sync_batchnorm(net) if on_gpu else synchronise_norms(net)
+    # Every process has the same statistics already; broadcasting them would cost a message a step.
+    return nn.parallel.DistributedDataParallel(net, broadcast_buffers=False)
+
+
+def synchronise_norms(net: nn.Module) -> nn.Module:
+    """Replace every batch normalisation inside `net` by a `SyncedBatchNorm` with its parameters and statistics.
+
+    Raises:
+        ValueError: one without parameters, or without running statistics of a fixed momentum.
+    """
+    for name, child in net.named_children():
+        if isinstance(child, _BatchNorm):
+            if child.momentum is None or not (child.affine and child.track_running_stats):
+                raise ValueError(
+                    f"{child} cannot be synchronised on the CPU: train in one process or on GPUs"
+                )
+            synced = SyncedBatchNorm(child.num_features, child.eps, child.momentum)
+            synced.weight, synced.bias = child.weight, child.bias
+            for buffer, value in child.named_buffers():
+                synced.register_buffer(buffer, value)
+            setattr(net, name, synced)
+        else:
+            synchronise_norms(child)
+    return net
+
+
+class SyncedBatchNorm(_BatchNorm):
+    """Batch normalisation over the images of all processes, for the CPU, where `nn.SyncBatchNorm` does not run.
+
+    Takes (N, C, ...); N may differ between the processes and be 0 in some.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim < 2:
+            raise ValueError(f"expected (N, C, ...), got {input.ndim} dimensions")
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        self._check_input_dim(input)
+        axes = [0, *range(2, input.ndim)]
+        shape = (1, -1, *[1] * (input.ndim - 2))
+        own = input.new_full((1,), input.numel() / input.shape[1])
+        *sums, count = all_reduce(torch.cat((input.sum(axes), own))).split(input.shape[1])
+        mean = sums[0] / count
+        centred = input - mean.view(shape)
+        # Squares of centred values, at the price of a second message: the difference of two large sums is inexact.
+        variance = all_reduce(centred.square().sum(axes)) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        factor = self.weight * (variance + self.eps).rsqrt()
+        return centred * factor.view(shape) + self.bias.view(shape)

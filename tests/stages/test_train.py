@@ -1,0 +1,101 @@
+"""The training stage in a workspace of its own: several processes, a stop, a divergence, other hardware."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+
+from stages import models, serving, train
+from stages.batches import TrainingSet
+from stages.datasets import load_split
+from stages.params import load_params
+from tests.stages.conftest import read_params, write_params
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def no_model_logged(monkeypatch):
+    monkeypatch.setattr(serving, "log_model", lambda *_: None)
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(train.main, arguments)
+
+
+def prepared(seed: int = 0):
+    """What `train_seed` and `checkpoints` take, for the net `small`."""
+    params = load_params()
+    images, test = load_split("tiny", "train"), load_split("tiny", "test")
+    trained = train.untrained(params, "small", images, test)
+    data = TrainingSet.place(images.images, images.labels, trained.mean, trained.std, CPU)
+    return trained.new(seed), data, test, params, "small", seed
+
+
+def weights_of(module: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([value.flatten().double() for value in module.state_dict().values()])
+
+
+def test_two_processes_train_to_the_weights_of_one(workspace, one_thread):
+    """gloo, synchronised batch normalisation, and a last batch of which the second process gets nothing."""
+    alone, *rest = prepared()
+    (*_, single) = train.checkpoints(alone, *rest, None)
+    Path("main.py").write_text(
+        "from stages import serving, train\nserving.log_model = lambda *_: None\ntrain.main()\n"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*torchrun, "main.py", "small"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    together = models.load(models.MODELS / "small.pt").net(0)
+    torch.testing.assert_close(weights_of(together), weights_of(alone), rtol=1e-4, atol=1e-5)
+    curve = pd.read_csv("metrics/tiny/curves/small.csv")
+    assert curve.train_loss.tolist() == pytest.approx([row["train_loss"] for row in single["rows"]], rel=1e-4)
+
+
+def test_sigterm_keeps_the_epoch_and_stops(workspace):
+    with pytest.raises(SystemExit, match="stopped after epoch 1"):
+        train.train_seed(
+            *prepared(), workspace / "0.pt", None, lambda rows: os.kill(os.getpid(), signal.SIGTERM)
+        )
+    saved = train.load_checkpoint(workspace / "0.pt", train.describe(CPU), epochs=2)
+    assert [row["epoch"] for row in saved["rows"]] == [1]
+    whole, resumed = prepared(), prepared(seed=5)
+    list(train.checkpoints(*whole, None))
+    list(train.checkpoints(resumed[0], *whole[1:], saved))
+    assert torch.equal(weights_of(resumed[0]), weights_of(whole[0]))
+
+
+def test_an_unfinished_checkpoint_of_other_hardware_is_not_taken_up(workspace):
+    torch.save({"state": {"epoch": 1}, "rows": [], "device": "another"}, "0.pt")
+    assert train.load_checkpoint(workspace / "0.pt", "cpu x 1", epochs=2) is None
+    assert train.load_checkpoint(workspace / "0.pt", "cpu x 1", epochs=1)["device"] == "another"
+
+
+def test_divergence_keeps_the_last_good_epoch_and_marks_the_run_failed(workspace):
+    params = read_params()
+    params["train"] |= {"lr": 1e30, "epochs": 3, "milestones": []}
+    write_params(params)
+    done = run("small")
+    assert done.exit_code == 1
+    assert "at learning rate 1e+30" in done.output
+    assert "lower nets.small.train.lr" in done.output
+    assert not models.MODELS.exists()
+    client = mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    found = client.search_runs([client.get_experiment_by_name("tiny").experiment_id], "tags.role = 'net'")
+    assert [one.info.status for one in found] == ["FAILED"]
+
+
+def test_tf32_on_a_cpu_is_one_line(workspace):
+    params = read_params()
+    params["train"]["precision"] = "tf32"
+    write_params(params)
+    done = run("small")
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: train.precision: tf32 is a mode of CUDA GPUs and this is a cpu")
