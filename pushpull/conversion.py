@@ -152,8 +152,7 @@ def _push_pull(old: nn.Conv2d, alpha: float | Tensor, scale: float, train_alpha:
         train_alpha=train_alpha,
         device="meta",  # its weights are replaced: no memory for them, no random numbers
     )
-    new.register_parameter("weight", old.weight)  # type: ignore[arg-type]  # refused above unless a Parameter
-    new.register_parameter("bias", old.bias)  # type: ignore[arg-type]
+    new.weight, new.bias = old.weight, old.bias  # type: ignore[assignment]  # Parameters, as `_problem` has seen
     if isinstance(new.alpha, Tensor):
         values = torch.as_tensor(alpha, device=old.weight.device, dtype=old.weight.dtype)
         values = values.detach().expand(old.out_channels).clone()

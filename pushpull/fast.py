@@ -173,11 +173,16 @@ class _PushPull(torch.autograd.Function):
 
 
 def _recorded(ctx: Any, gradient: Tensor, arguments: Arguments) -> list[Tensor | None]:
-    push, pull = _responses(*arguments[:4], ctx.geometry)
-    alpha = arguments[4]
+    # The kernel is a function of the weight, so the derivative to the weight would contain the kernel's. Views are
+    # inputs of their own.
+    input, weight, kernel = (tensor.view_as(tensor) for tensor in arguments[:3])
+    bias = None if arguments[3] is None else arguments[3].view_as(arguments[3])
+    alpha = arguments[4].view_as(arguments[4]) if isinstance(arguments[4], Tensor) else arguments[4]
+    push, pull = _responses(input, weight, kernel, bias, ctx.geometry)
     output = push - (_as_column(alpha) if isinstance(alpha, Tensor) else alpha) * pull
+    views = (input, weight, kernel, bias, alpha)
     needed = [
-        a for a, need in zip(arguments, ctx.needs_input_grad, strict=False) if need and isinstance(a, Tensor)
+        v for v, need in zip(views, ctx.needs_input_grad, strict=False) if need and isinstance(v, Tensor)
     ]
     found = iter(torch.autograd.grad(output, needed, gradient, create_graph=True))
     return [next(found) if need else None for need in ctx.needs_input_grad[:5]]
