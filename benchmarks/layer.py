@@ -5,9 +5,12 @@ conv3 and conv7 are Conv2d layers with the sizes of the push and the pull kernel
 process, a few calls each time, and the medians are compared. A backward pass gives the gradient of the weights, and
 of the input where told.
 
+The table is also put into docs/layer.md, unless another output is given.
+
     python -m benchmarks.layer
 """
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +26,8 @@ from torch import Tensor, nn
 from benchmarks.report import machine, write_json
 from pushpull import PushPull2d
 
+PAGE = Path(__file__).parents[1] / "docs" / "layer.md"
+MARKS = ("<!-- benchmark -->", "<!-- /benchmark -->")
 RESULTS = Path(__file__).parent / "results" / "layer.json"
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 PASSES = ("forward", "backward to weights", "backward to weights and input")  # a backward with its forward
@@ -105,6 +110,32 @@ def measure(shape: Shape, layout: str, what: str, rounds: int, repeats: int) -> 
     }
 
 
+def markdown(rows: list[dict], machine: dict, threads: int) -> str:
+    """The table of docs/layer.md."""
+    lines = [
+        f"Milliseconds, medians, on {threads} threads of an {machine['cpu']}, torch {machine['torch']}, float32:",
+        "",
+        "| batch | layout | pass | conv3 | conv7 | plain | layer | layer / (conv3 + conv7) | layer / plain |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        kernel = f", {row['kernel']} x {row['kernel']}, stride {row['stride']}"
+        batch = " x ".join(map(str, row["batch"])) + f" to {row['out_channels']}{kernel}"
+        times = " | ".join(f"{row[name]:.2f}" for name in ("conv3", "conv7", "plain", "layer"))
+        ratios = f"{row['to_convolutions']:.2f} | {row['to_plain']:.2f}"
+        lines.append(f"| {batch} | {row['layout']} | {row['pass']} | {times} | {ratios} |")
+    return "\n".join(lines)
+
+
+def insert(page: Path, table: str) -> None:
+    """Replace what stands between the two marks of the page."""
+    before, rest = page.read_text().split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    temporary = page.with_name(page.name + ".part")
+    temporary.write_text(f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{after}")
+    os.replace(temporary, page)
+
+
 @click.command(help=__doc__.split("\n\n")[0])
 @click.option("--threads", default=2, show_default=True, type=click.IntRange(1))
 @click.option("--rounds", default=6, show_default=True, type=click.IntRange(1))
@@ -145,7 +176,10 @@ def main(threads: int, rounds: int, repeats: int, output: Path) -> None:
             }
         )
     setting = {"threads": threads, "rounds": rounds, "repeats": repeats, "device": "cpu", "dtype": "float32"}
-    write_json(output, machine=machine(torch=torch.__version__), setting=setting, results=rows)
+    here = machine(torch=torch.__version__)
+    write_json(output, machine=here, setting=setting, results=rows)
+    if output == RESULTS:
+        insert(PAGE, markdown(rows, here, threads))
 
 
 if __name__ == "__main__":
