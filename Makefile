@@ -31,9 +31,10 @@ repro: $(SETUP) ## Run the whole pipeline on the data set of params.yaml
 test: $(SETUP) ## Run the tests
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal
 
-lint: $(SETUP) ## Check the code's form
+lint: $(SETUP) ## Check the code's form and the types of pushpull
 	ruff check .
 	ruff format --check .
+	mypy
 
 PAPER := -S 'data=$${paper.data}' -S 'train=$${paper.train}' -S 'evaluate=$${paper.evaluate}' -S 'nets=$${paper.nets}'
 
@@ -45,7 +46,7 @@ ui: $(SETUP) ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
 	python -m stages.ui --port $(or $(PORT),5000)
 
 bench: $(SETUP) ## Measure the speed of every part against its plain reference
-	for name in metrics corruptions perturbations unpack training evaluation; do python -m benchmarks.$$name || exit 1; done
+	for name in metrics corruptions perturbations unpack layer training evaluation; do python -m benchmarks.$$name || exit 1; done
 
 clean: ## Remove data sets, models and caches; metrics, MLflow's runs and .venv stay
 	rm -rf datasets models .dvc/cache .dvc/tmp/pushpull build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

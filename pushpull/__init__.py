@@ -2,6 +2,7 @@
 
 from pushpull.conversion import convert
 from pushpull.functional import pull_kernel, push_pull_conv2d
-from pushpull.module import PushPull2d
+from pushpull.fusion import fuse
+from pushpull.module import PushPull1d, PushPull2d, PushPull3d
 
-__all__ = ["PushPull2d", "convert", "pull_kernel", "push_pull_conv2d"]
+__all__ = ["PushPull1d", "PushPull2d", "PushPull3d", "convert", "fuse", "pull_kernel", "push_pull_conv2d"]

@@ -7,23 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from pushpull.module import PushPull2d
+from pushpull.replacement import replace, take_over
 
 Layers = str | Iterable[str] | Callable[[str, nn.Module], bool]
 
 # Every kind of convolution, so that a predicate that selects one without a push-pull form is told so.
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-
-# Hooks live in private dictionaries of a module; there is no public way to move them.
-_HOOKS = (
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_backward_pre_hooks",
-    "_backward_hooks",
-    "_is_full_backward_hook",
-)
 
 
 def convert(
@@ -62,28 +51,25 @@ def convert(
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"net must be a torch.nn.Module, got {type(net).__name__}")
-    swaps: dict[nn.Module, PushPull2d] = {}
+    swaps: dict[nn.Module, nn.Module] = {}
     for name in _choose(net, layers):
         old = net.get_submodule(name)
-        if problem := _problem(old):
+        problem = _problem(old)
+        if problem or not isinstance(old, nn.Conv2d):
             hint = '; choose others by name, or layers="all"' if layers == "first" else ""
             raise ValueError(f"cannot convert {name or 'the net'!r} ({type(old).__name__}): {problem}{hint}")
         if old not in swaps:  # one new layer for a convolution that stands in several places
             swaps[old] = _push_pull(old, alpha, scale, train_alpha)
-    if net in swaps:
-        return swaps[net]
-    for name, module in list(net.named_modules(remove_duplicate=False)):
-        if module in swaps:
-            net.set_submodule(name, swaps[module])
-    return net
+    return replace(net, swaps)
 
 
 def _choose(net: nn.Module, layers: Layers) -> list[str]:
-    names = [name for name, module in net.named_modules() if isinstance(module, nn.Conv2d)]
+    modules = {name: module for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
+    names = list(modules)
     if isinstance(layers, str) and layers == "first":
         return [_first(net)]
     if isinstance(layers, str) and layers == "all":
-        chosen = [name for name in names if not _even(net.get_submodule(name))]
+        chosen = [name for name in names if not _even(modules[name])]
     elif isinstance(layers, str):
         chosen = [layers]
     elif callable(layers):
@@ -109,6 +95,7 @@ def _choose(net: nn.Module, layers: Layers) -> list[str]:
 
 
 def _first(net: nn.Module) -> str:
+    name: str
     for name, module in net.named_modules():
         if isinstance(module, PushPull2d):
             raise ValueError(
@@ -146,9 +133,9 @@ def _problem(layer: nn.Module) -> str | None:
 
 
 def _push_pull(old: nn.Conv2d, alpha: float | Tensor, scale: float, train_alpha: bool) -> PushPull2d:
-    padding = old.padding
+    padding: str | tuple[int, ...] = old.padding
     if padding == "valid":
-        padding = 0
+        padding = (0, 0)
     elif padding == "same":  # symmetric, as the kernel is odd
         padding = tuple(d * (size // 2) for d, size in zip(old.dilation, old.kernel_size, strict=True))
     new = PushPull2d(
@@ -156,7 +143,7 @@ def _push_pull(old: nn.Conv2d, alpha: float | Tensor, scale: float, train_alpha:
         old.out_channels,
         old.kernel_size,
         old.stride,
-        padding,
+        padding,  # type: ignore[arg-type]  # a string has become numbers
         old.dilation,
         old.groups,
         old.bias is not None,
@@ -165,14 +152,10 @@ def _push_pull(old: nn.Conv2d, alpha: float | Tensor, scale: float, train_alpha:
         train_alpha=train_alpha,
         device="meta",  # its weights are replaced: no memory for them, no random numbers
     )
-    new.weight, new.bias = old.weight, old.bias
+    new.weight, new.bias = old.weight, old.bias  # type: ignore[assignment]  # Parameters, as `_problem` has seen
     if isinstance(new.alpha, Tensor):
         values = torch.as_tensor(alpha, device=old.weight.device, dtype=old.weight.dtype)
         values = values.detach().expand(old.out_channels).clone()
         new.alpha = nn.Parameter(values) if train_alpha else values
-    new.train(old.training)
-    for hooks in _HOOKS:
-        setattr(
-            new, hooks, getattr(old, hooks)
-        )  # the same dictionaries: the handles of the hooks still remove them
+    take_over(new, old)
     return new

@@ -1,45 +1,42 @@
 """The push-pull response as functions of a tensor and a push kernel (paper, section 3.1)."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pushpull import fast
+from pushpull.cache import KernelCache
+from pushpull.geometry import Geometry, Sides, place, pull_sizes
 
-def pull_size(size: int, scale: float) -> int:
-    """Side of the pull kernel for a push kernel of side `size`: `floor(size * scale)`, made odd by adding one.
+Rectifier = str | Callable[[Tensor], Tensor]
 
-    A scale of 1 keeps the size. Raises ValueError for a scale that is not a positive finite number.
-    """
-    if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale must be a positive number, got {scale}")
-    if scale == 1:
-        return size
-    size = math.floor(size * scale)
-    return size if size % 2 else size + 1
+RECTIFIERS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
 
-
-def check_odd(kernel_size: tuple[int, int]) -> None:
-    """Raise ValueError for an even kernel: its pull response cannot be given the shape of its push response."""
-    if any(size % 2 == 0 for size in kernel_size):
-        raise ValueError(f"a push-pull kernel must have odd sides, got {kernel_size[0]} x {kernel_size[1]}")
+_CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_INTERPOLATIONS = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def pull_kernel(weight: Tensor, scale: float = 2.0) -> Tensor:
     """The pull kernel: the push kernel upsampled and inverted (`-up(k)` of the paper's equation, section 3.1).
 
     Args:
-        weight: push kernel, (out_channels, in_channels / groups, kH, kW).
+        weight: push kernel, (out_channels, in_channels / groups, kH, kW); one or three sides do as well.
         scale: upsampling factor h of the paper; each side becomes `pull_size(side, scale)`.
 
     Returns:
         (out_channels, in_channels / groups, kH', kW'), bilinear with the corners aligned; differentiable.
     """
-    size = tuple(pull_size(side, scale) for side in weight.shape[2:])
+    sides = tuple(weight.shape[2:])
+    return _upsampled(weight, pull_sizes(sides, scale))
+
+
+def _upsampled(weight: Tensor, size: Sides) -> Tensor:
     if size == tuple(weight.shape[2:]):
         return -weight
-    return -F.interpolate(weight, size=size, mode="bilinear", align_corners=True)
+    return -F.interpolate(weight, size=size, mode=_INTERPOLATIONS[len(size)], align_corners=True)
 
 
 def push_pull_conv2d(
@@ -54,6 +51,7 @@ def push_pull_conv2d(
     alpha: float | Tensor = 1.0,
     scale: float = 2.0,
     dual_output: bool = False,
+    rectifier: Rectifier = "relu",
 ) -> Tensor:
     """Push-pull response `relu(x * k + b) - alpha relu(x * -up(k) - b)` (paper, section 3.1).
 
@@ -63,54 +61,124 @@ def push_pull_conv2d(
         input: (N, in_channels, H, W) or (in_channels, H, W).
         weight: push kernel (out_channels, in_channels / groups, kH, kW), both sides odd.
         bias: (out_channels,) or None; added to the push response and subtracted from the pull response.
-        alpha: inhibition strength, a number >= 0 or a tensor of one per output channel.
+        alpha: inhibition strength, a number >= 0 or a tensor of one per output channel; the values of a tensor are
+            taken as they are.
         scale: upsampling factor of the pull kernel, see `pull_kernel`.
         dual_output: return the rectified push and pull responses side by side, without alpha.
+        rectifier: what is applied to both responses: "relu", "tanh" (section 3.1 names it), or a function of a
+            tensor. With an odd function such as tanh nothing is cut off, and the pull response adds to the push
+            response of a pattern that both kernels like.
 
     Returns:
         (N, out_channels, H', W') with the shape of the push convolution; 2 * out_channels if `dual_output`.
 
     Raises:
-        ValueError: an even kernel, a scale that is not positive, a negative alpha, an alpha tensor of another length.
+        ValueError: an even kernel, a scale that is not positive, a negative alpha, an alpha tensor of another length,
+            an unknown name of a rectifier.
     """
-    check_odd(tuple(weight.shape[2:]))
-    stride, padding, dilation = _pair(stride), _pair(padding), _pair(dilation)
-    kernel = pull_kernel(weight, scale)
-    # Both kernels are centred on the same pixel. Without the dilation here the two responses of a dilated layer
-    # would differ in shape.
-    pull_padding = tuple(
-        p + d * (large // 2 - small // 2)
-        for p, d, large, small in zip(padding, dilation, kernel.shape[2:], weight.shape[2:], strict=True)
+    return push_pull_conv(
+        input,
+        weight,
+        bias,
+        _pair(stride),
+        _pair(padding),
+        _pair(dilation),
+        groups,
+        alpha=alpha,
+        scale=scale,
+        dual_output=dual_output,
+        rectifier=rectifier,
     )
-    pull_input = input
+
+
+def push_pull_conv(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sides,
+    padding: Sides,
+    dilation: Sides,
+    groups: int,
+    *,
+    alpha: float | Tensor,
+    scale: float,
+    dual_output: bool,
+    rectifier: Rectifier,
+    cache: KernelCache | None = None,
+) -> Tensor:
+    """`push_pull_conv2d` for one, two or three sides, as many as `weight` has; what a `cache` holds is used again."""
+    check_alpha(alpha, len(weight))
+    function = rectifier_function(rectifier)
+    geometry = place(tuple(weight.shape[2:]), stride, padding, dilation, scale)
+    if not dual_output and function is F.relu and fast.suits(input, weight, bias, alpha, groups, geometry):
+        kernel = _derived(fast.separable_kernel, weight, geometry, cache)
+        return fast.push_pull(input, weight, kernel, bias, alpha, geometry)
+    kernel = _derived(_full_kernel, weight, geometry, cache)
+    return _plain(input, weight, kernel, bias, groups, geometry, alpha, function, dual_output)
+
+
+def _full_kernel(weight: Tensor, geometry: Geometry) -> Tensor:
+    return _upsampled(weight, geometry.pull_size)
+
+
+def _derived(
+    make: Callable[[Tensor, Geometry], Tensor], weight: Tensor, geometry: Geometry, cache: KernelCache | None
+) -> Tensor:
+    if cache is None or not fast.plain_tensors(weight):
+        return make(weight, geometry)
+    return cache.get(make, weight, geometry)
+
+
+def _plain(
+    input: Tensor,
+    weight: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    groups: int,
+    geometry: Geometry,
+    alpha: float | Tensor,
+    rectifier: Callable[[Tensor], Tensor],
+    dual_output: bool,
+) -> Tensor:
+    """Two convolutions, two rectifications and a subtraction: right for every device, shape and transformation."""
+    convolution = _CONVOLUTIONS[weight.ndim - 2]
+    pull_input, pull_padding = input, geometry.pull_padding
     if min(pull_padding) < 0:  # scale < 1: the small pull kernel reaches less far than the push kernel
-        crop_y, crop_x = (min(p, 0) for p in pull_padding)
-        pull_input = F.pad(input, (crop_x, crop_x, crop_y, crop_y))
+        crops = [
+            min(p, 0) for p in reversed(pull_padding) for _ in range(2)
+        ]  # F.pad begins with the last side
+        pull_input = F.pad(input, crops)
         pull_padding = tuple(max(p, 0) for p in pull_padding)
-
-    push = F.relu(F.conv2d(input, weight, bias, stride, padding, dilation, groups))
+    stride, dilation = geometry.stride, geometry.dilation
     pull_bias = None if bias is None else -bias
-    pull = F.relu(F.conv2d(pull_input, kernel, pull_bias, stride, pull_padding, dilation, groups))
+    push = rectifier(convolution(input, weight, bias, stride, geometry.padding, dilation, groups))
+    pull = rectifier(convolution(pull_input, kernel, pull_bias, stride, pull_padding, dilation, groups))
     if dual_output:
-        return torch.cat((push, pull), dim=-3)
-    return push - _per_channel(alpha, weight.shape[0]) * pull
-
-
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else tuple(value)
+        return torch.cat((push, pull), dim=1 - weight.ndim)
+    if isinstance(alpha, Tensor) and alpha.ndim > 0:
+        alpha = alpha.view(-1, *[1] * (weight.ndim - 2))
+    return push - alpha * pull
 
 
 def check_alpha(alpha: float | Tensor, out_channels: int) -> None:
     """Raise ValueError unless `alpha` is a finite number >= 0, or a tensor of `out_channels` values."""
-    if isinstance(alpha, Tensor) and alpha.ndim > 0:
-        if alpha.shape != (out_channels,):
+    if isinstance(alpha, Tensor):
+        if alpha.ndim > 0 and alpha.shape != (out_channels,):
             raise ValueError(
                 f"alpha must be a number or a tensor of shape ({out_channels},), got {tuple(alpha.shape)}"
             )
-    elif not isinstance(alpha, Tensor) and not (math.isfinite(alpha) and alpha >= 0):
+    elif not (math.isfinite(alpha) and alpha >= 0):
         raise ValueError(f"alpha must be a finite number >= 0, got {alpha}")
 
 
-def _per_channel(alpha: float | Tensor, out_channels: int) -> float | Tensor:
-    check_alpha(alpha, out_channels)
-    return alpha.view(-1, 1, 1) if isinstance(alpha, Tensor) and alpha.ndim > 0 else alpha
+def rectifier_function(rectifier: Rectifier) -> Callable[[Tensor], Tensor]:
+    """The function a rectifier's name stands for, or the function itself; ValueError for another name."""
+    if callable(rectifier):
+        return rectifier
+    if rectifier not in RECTIFIERS:
+        raise ValueError(f"rectifier must be a function or one of {', '.join(RECTIFIERS)}, got {rectifier!r}")
+    return RECTIFIERS[rectifier]
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])

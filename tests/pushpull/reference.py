@@ -5,18 +5,17 @@ import math
 import numpy as np
 
 
+def hats(old: int, scale: float) -> np.ndarray:
+    """(new, old) values of the hat functions of linear upsampling with aligned corners; new is odd."""
+    new = old if scale == 1 else math.floor(old * scale)
+    new += 1 - new % 2
+    at = np.zeros(1) if new == 1 else np.arange(new) * (old - 1) / (new - 1)
+    return np.clip(1 - np.abs(at[:, None] - np.arange(old)), 0, None)
+
+
 def upsample(kernel: np.ndarray, scale: float) -> np.ndarray:
     """Bilinear upsampling with aligned corners of a (kH, kW) kernel to odd sides floor(scale * side) (+ 1)."""
-
-    def side(size: int) -> int:
-        new = size if scale == 1 else math.floor(size * scale)
-        return new + 1 - new % 2
-
-    def weights(old: int, new: int) -> np.ndarray:  # (new, old) hat functions on the old grid
-        at = np.zeros(1) if new == 1 else np.arange(new) * (old - 1) / (new - 1)
-        return np.clip(1 - np.abs(at[:, None] - np.arange(old)), 0, None)
-
-    rows, columns = (weights(size, side(size)) for size in kernel.shape)
+    rows, columns = (hats(size, scale) for size in kernel.shape)
     return rows @ kernel @ columns.T
 
 
@@ -60,3 +59,46 @@ def push_pull(x, weight, bias, stride, padding, dilation, groups, alpha, scale, 
         else:
             outputs.append(excitation - alpha[:, None, None] * inhibition)
     return np.stack(outputs)
+
+
+def correlate_backward(x, kernels, gradient, stride, dilation, groups, centre_shape, padding):
+    """Gradients to x, kernels and bias of `correlate`, from that of its output."""
+    reach = [(d * (s - 1)) // 2 for d, s in zip(dilation, centre_shape, strict=True)]
+    channels = x.shape[0] // groups
+    to_x, to_kernels = np.zeros_like(x), np.zeros_like(kernels)
+    for o, i, j in np.argwhere(gradient):
+        first = o // (len(kernels) // groups) * channels
+        own = slice(first, first + channels)
+        for u, v in np.ndindex(kernels.shape[2:]):
+            y = i * stride[0] - padding[0] + reach[0] + (u - kernels.shape[2] // 2) * dilation[0]
+            z = j * stride[1] - padding[1] + reach[1] + (v - kernels.shape[3] // 2) * dilation[1]
+            if 0 <= y < x.shape[1] and 0 <= z < x.shape[2]:
+                to_x[own, y, z] += gradient[o, i, j] * kernels[o, :, u, v]
+                to_kernels[o, :, u, v] += gradient[o, i, j] * x[own, y, z]
+    return to_x, to_kernels, gradient.sum((1, 2))
+
+
+def push_pull_backward(
+    x, weight, bias, stride, padding, dilation, groups, alpha, scale, gradient, margin=0.0
+):
+    """Gradients of sum(gradient * push_pull(...)) to x, weight, bias and alpha.
+
+    Where a response is within `margin` of the kink of its rectifier the gradient given is taken as 0. The gradient
+    that was left is the fifth value.
+    """
+    pull = np.array([[-upsample(k, scale) for k in kernel] for kernel in weight])
+    args = (stride, dilation, groups, weight.shape[2:], padding)
+    rows, columns = (hats(size, scale) for size in weight.shape[2:])
+    to_x, to_weight, to_bias, to_alpha, left = np.zeros_like(x), 0.0, 0.0, 0.0, np.zeros_like(gradient)
+    for n, image in enumerate(x):
+        excitation, inhibition = correlate(image, weight, bias, *args), correlate(image, pull, -bias, *args)
+        left[n] = gradient[n] * (np.abs(excitation) > margin) * (np.abs(inhibition) > margin)
+        to_push = left[n] * (excitation > 0)
+        to_pull = -alpha[:, None, None] * left[n] * (inhibition > 0)
+        x1, w1, b1 = correlate_backward(image, weight, to_push, *args)
+        x2, w2, b2 = correlate_backward(image, pull, to_pull, *args)
+        to_x[n] = x1 + x2
+        to_weight = to_weight + w1 - np.einsum("ui,ocuv,vj->ocij", rows, w2, columns)
+        to_bias = to_bias + b1 - b2
+        to_alpha = to_alpha - (left[n] * np.maximum(inhibition, 0)).sum((1, 2))
+    return to_x, to_weight, to_bias, to_alpha, left

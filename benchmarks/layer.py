@@ -1,0 +1,186 @@
+"""Time of the push-pull layer, against its two convolutions alone and against the plain formula.
+
+conv3 and conv7 are Conv2d layers with the sizes of the push and the pull kernel. Plain is the textbook way: two
+`F.conv2d`, two ReLU and a subtraction, with the pull kernel upsampled at every forward. All four run in turn in one
+process, a few calls each time, and the medians are compared. A backward pass gives the gradient of the weights, and
+of the input where told.
+
+The table is also put into docs/layer.md, unless another output is given.
+
+    python -m benchmarks.layer
+"""
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.report import machine, write_json
+from pushpull import PushPull2d
+
+PAGE = Path(__file__).parents[1] / "docs" / "layer.md"
+MARKS = ("<!-- benchmark -->", "<!-- /benchmark -->")
+RESULTS = Path(__file__).parent / "results" / "layer.json"
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+PASSES = ("forward", "backward to weights", "backward to weights and input")  # a backward with its forward
+
+
+class Shape(NamedTuple):
+    """A batch (N, C, H, W) and the convolution it goes through."""
+
+    batch: tuple[int, int, int, int]
+    out_channels: int
+    kernel: int = 3
+    stride: int = 1
+
+
+CIFAR = (Shape((128, 3, 32, 32), 16), Shape((64, 16, 32, 32), 16))
+IMAGENET = Shape((8, 3, 224, 224), 64, kernel=7, stride=2)
+
+
+def plain(input: Tensor, layer: PushPull2d) -> Tensor:
+    size = layer.kernel_size[0]
+    pull = 2 * size + 1
+    kernel = -F.interpolate(layer.weight, size=(pull, pull), mode="bilinear", align_corners=True)
+    push_response = F.relu(F.conv2d(input, layer.weight, None, layer.stride, size // 2))
+    pull_response = F.relu(F.conv2d(input, kernel, None, layer.stride, pull // 2))
+    return push_response - layer.alpha * pull_response
+
+
+def median_times(calls: dict[str, Callable[[], object]], rounds: int, repeats: int) -> dict[str, float]:
+    """Median seconds of each call. In each round every call runs `repeats` times after one to warm up."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            call()
+            for _ in range(repeats):
+                start = time.perf_counter()
+                call()
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def measure(shape: Shape, layout: str, what: str, rounds: int, repeats: int) -> dict[str, float]:
+    """Milliseconds of conv3, conv7, plain and the layer, and the ratios of the layer to the two and to plain."""
+    torch.manual_seed(0)
+    in_channels, size = shape.batch[1], shape.kernel
+    input = torch.randn(shape.batch).contiguous(memory_format=LAYOUTS[layout])
+    input.requires_grad_(what.endswith("input"))
+    options = {"stride": shape.stride, "bias": False}
+    layer = PushPull2d(in_channels, shape.out_channels, size, padding=size // 2, **options)
+    conv3 = nn.Conv2d(in_channels, shape.out_channels, size, padding=size // 2, **options)
+    conv7 = nn.Conv2d(in_channels, shape.out_channels, 2 * size + 1, padding=size, **options)
+    responses = {
+        "conv3": lambda: conv3(input),
+        "conv7": lambda: conv7(input),
+        "plain": lambda: plain(input, layer),
+        "layer": lambda: layer(input),
+    }
+    with torch.no_grad():
+        torch.testing.assert_close(responses["layer"](), responses["plain"](), rtol=1e-4, atol=1e-4)
+        gradient = torch.randn_like(responses["conv3"]())
+    parameters = [conv3.weight, conv7.weight, layer.weight, input]
+
+    def with_backward(response: Callable[[], Tensor]) -> Callable[[], None]:
+        def run() -> None:
+            for tensor in parameters:
+                tensor.grad = None
+            response().backward(gradient)
+
+        return run
+
+    if what == "forward":
+        with torch.no_grad():
+            seconds = median_times(responses, rounds, repeats)
+    else:
+        calls = {name: with_backward(response) for name, response in responses.items()}
+        seconds = median_times(calls, rounds, repeats)
+    both = seconds["conv3"] + seconds["conv7"]
+    return {name: round(1e3 * value, 3) for name, value in seconds.items()} | {
+        "to_convolutions": round(seconds["layer"] / both, 3),
+        "to_plain": round(seconds["layer"] / seconds["plain"], 3),
+    }
+
+
+def markdown(rows: list[dict], machine: dict, threads: int) -> str:
+    """The table of docs/layer.md."""
+    lines = [
+        f"Milliseconds, medians, on {threads} threads of an {machine['cpu']}, torch {machine['torch']}, float32:",
+        "",
+        "| batch | layout | pass | conv3 | conv7 | plain | layer | layer / (conv3 + conv7) | layer / plain |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        kernel = f", {row['kernel']} x {row['kernel']}, stride {row['stride']}"
+        batch = " x ".join(map(str, row["batch"])) + f" to {row['out_channels']}{kernel}"
+        times = " | ".join(f"{row[name]:.2f}" for name in ("conv3", "conv7", "plain", "layer"))
+        ratios = f"{row['to_convolutions']:.2f} | {row['to_plain']:.2f}"
+        lines.append(f"| {batch} | {row['layout']} | {row['pass']} | {times} | {ratios} |")
+    return "\n".join(lines)
+
+
+def insert(page: Path, table: str) -> None:
+    """Replace what stands between the two marks of the page."""
+    before, rest = page.read_text().split(MARKS[0])
+    _, after = rest.split(MARKS[1])
+    temporary = page.with_name(page.name + ".part")
+    temporary.write_text(f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{after}")
+    os.replace(temporary, page)
+
+
+@click.command(help=__doc__.split("\n\n")[0])
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--rounds", default=6, show_default=True, type=click.IntRange(1))
+@click.option("--repeats", default=5, show_default=True, type=click.IntRange(1), help="Calls in each round.")
+@click.option(
+    "--output",
+    default=RESULTS,
+    show_default="benchmarks/results/layer.json",
+    type=click.Path(dir_okay=False, path_type=Path),
+)
+def main(threads: int, rounds: int, repeats: int, output: Path) -> None:
+    torch.set_num_threads(threads)
+    cases = [
+        *product(CIFAR, LAYOUTS, PASSES),
+        (IMAGENET, "contiguous", PASSES[0]),
+        (IMAGENET, "contiguous", PASSES[1]),
+    ]
+    rows = []
+    click.echo(
+        f"{'':61}{'conv3':>8}{'conv7':>8}{'plain':>8}{'layer':>8}  ms{'/(conv3+conv7)':>16}{'/plain':>8}"
+    )
+    for shape, layout, what in cases:
+        row = measure(shape, layout, what, rounds, repeats)
+        name = " x ".join(map(str, shape.batch)) + f" to {shape.out_channels}"
+        times = "".join(f"{row[name]:8.2f}" for name in ("conv3", "conv7", "plain", "layer"))
+        click.echo(
+            f"{name:26}{layout:14}{what:21.21}{times}{row['to_convolutions']:18.2f}{row['to_plain']:8.2f}"
+        )
+        rows.append(
+            {
+                "batch": shape.batch,
+                "out_channels": shape.out_channels,
+                "kernel": shape.kernel,
+                "stride": shape.stride,
+                "layout": layout,
+                "pass": what,
+                **row,
+            }
+        )
+    setting = {"threads": threads, "rounds": rounds, "repeats": repeats, "device": "cpu", "dtype": "float32"}
+    here = machine(torch=torch.__version__)
+    write_json(output, machine=here, setting=setting, results=rows)
+    if output == RESULTS:
+        insert(PAGE, markdown(rows, here, threads))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,333 @@
+"""The push-pull response on a CPU with fewer operations and fewer passes over memory than two convolutions need.
+
+Three things make it fast; `docs/layer.md` shows what each is worth.
+
+Separable pull. Row by row, the pull kernel is a combination of the kW rows of its hat functions, so its response is a
+(kH', 1) convolution of kW copies of the input, each filtered by one hat of kW' taps: kH' kW products per input
+channel in place of kH' kW', after a depthwise filter.
+
+Blocks of images. All steps are done for a few images at a time, so that what one step writes is still in the cache
+when the next reads it, and what is allocated stays small.
+
+Channels last inside. The convolutions read and write that layout as it is; a result in the other layout is
+rearranged once, not once a convolution.
+
+The gradients are those of the plain path, written out; a second derivative goes through the same formula as recorded
+operations.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from pushpull.geometry import Geometry, Sides
+
+# input, push kernel, separable pull kernel, bias, alpha
+Arguments = tuple[Tensor, Tensor, Tensor, Tensor | None, float | Tensor]
+
+BLOCK_BYTES = 2**20  # of one response, for each thread: about what a core's second-level cache holds
+SMALLEST = 2**16  # values of the output; below, the calls cost more than the arithmetic
+
+_backward = torch.ops.aten.convolution_backward
+_rectifier_backward = torch.ops.aten.threshold_backward
+
+
+def plain_tensors(*tensors: Tensor | None) -> bool:
+    """Whether these are ordinary tensors met in ordinary execution: nothing traces, compiles or transforms the call."""
+    return (
+        not torch.compiler.is_compiling()
+        and not torch._C._is_tracing()
+        and not torch._C._are_functorch_transforms_active()
+        and forward_ad._current_level < 0
+        and all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in tensors if tensor is not None)
+    )
+
+
+def suits(
+    input: Tensor, weight: Tensor, bias: Tensor | None, alpha: float | Tensor, groups: int, geometry: Geometry
+) -> bool:
+    """Whether this path takes the call and is the faster one, as far as `benchmarks/layer.py` has measured it."""
+    tensors = [t for t in (input, weight, bias, alpha) if isinstance(t, Tensor)]
+    if not plain_tensors(*tensors):
+        return False
+    if not all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors):
+        return False
+    if input.ndim != 4 or weight.ndim != 4:
+        return False
+    channels = weight.shape[1]
+    if input.shape[1] != channels or groups != 1 or 4 < channels < 16:
+        return False
+    if geometry.pull_size[1] <= weight.shape[3] or min(geometry.pull_padding) < 0:
+        return False
+    if len(input) * weight.shape[0] * _positions(input, weight, geometry) < SMALLEST:
+        return False
+    mkldnn = torch.backends.mkldnn
+    return mkldnn.is_available() and bool(mkldnn.enabled) and not torch.is_autocast_enabled("cpu")
+
+
+def separable_kernel(weight: Tensor, geometry: Geometry) -> Tensor:
+    """What is left of the pull kernel after the horizontal hats: (out_channels, in_channels * kW, kH', 1).
+
+    Its input channels are ordered as `_filtered` gives them.
+    """
+    out_channels, channels, _, width = weight.shape
+    size = (geometry.pull_size[0], width)
+    upsampled = -F.interpolate(weight, size=size, mode="bilinear", align_corners=True)
+    order = (0, 1, 3, 2) if _few(channels) else (0, 3, 1, 2)
+    return upsampled.permute(order).reshape(out_channels, width * channels, size[0], 1)
+
+
+def push_pull(
+    input: Tensor,
+    weight: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    alpha: float | Tensor,
+    geometry: Geometry,
+) -> Tensor:
+    """Push-pull response of (N, C, H, W); `kernel` is `separable_kernel(weight)`, the rest as in push_pull_conv2d."""
+    tensors = [t for t in (input, weight, kernel, bias, alpha) if isinstance(t, Tensor)]
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        output: Tensor = _PushPull.apply(input, weight, kernel, bias, alpha, geometry)
+        return output
+    return _forward(input, weight, kernel, bias, alpha, geometry, None)
+
+
+def _forward(
+    input: Tensor,
+    weight: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    alpha: float | Tensor,
+    geometry: Geometry,
+    kept: list[Tensor] | None,
+) -> Tensor:
+    """The response; the two rectified responses of every block are appended to `kept`, if there is such a list."""
+    count = _block(input, weight, geometry)
+    output = None
+    for start, images in zip(range(0, len(input), count), input.split(count), strict=True):
+        push, pull = _responses(images, weight, kernel, bias, geometry)
+        if kept is not None:
+            kept += (push, pull)
+        if output is None:
+            output = torch.empty(
+                (len(input), *push.shape[1:]), dtype=push.dtype, memory_format=_layout(input, weight)
+            )
+        part = output[start : start + count]
+        # Sources and destination in two layouts would be read value by value: subtract first, rearrange then.
+        same = output.is_contiguous(memory_format=torch.channels_last)
+        target = part if same else push if kept is None else None
+        if isinstance(alpha, Tensor):
+            result = torch.addcmul(push, _as_column(alpha), pull, value=-1, out=target)
+        else:
+            result = torch.sub(push, pull, alpha=alpha, out=target)
+        if not same:
+            part.copy_(result)
+    assert output is not None
+    return output
+
+
+def _responses(
+    images: Tensor, weight: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry
+) -> tuple[Tensor, Tensor]:
+    """Rectified push and pull responses, channels last."""
+    images = images.contiguous(memory_format=torch.channels_last)
+    push = F.conv2d(images, weight, bias, geometry.stride, geometry.padding, geometry.dilation)
+    filtered = _filtered(images, weight.shape[3], geometry)
+    pull_bias = None if bias is None else -bias
+    pull = F.conv2d(filtered, kernel, pull_bias, *_vertical(geometry))
+    return push.relu_(), pull.relu_()
+
+
+class _PushPull(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        input: Tensor,
+        weight: Tensor,
+        kernel: Tensor,
+        bias: Tensor | None,
+        alpha: float | Tensor,
+        geometry: Geometry,
+    ) -> Tensor:
+        kept: list[Tensor] = []
+        output = _forward(input, weight, kernel, bias, alpha, geometry, kept)
+        ctx.number = None if isinstance(alpha, Tensor) else alpha
+        ctx.geometry = geometry
+        ctx.save_for_backward(
+            input, weight, kernel, bias, alpha if isinstance(alpha, Tensor) else None, *kept
+        )
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        input, weight, kernel, bias, alpha, *kept = ctx.saved_tensors
+        if alpha is None:
+            alpha = ctx.number
+        if torch.is_grad_enabled():  # the gradient is to be differentiated itself
+            return *_recorded(ctx, gradient, (input, weight, kernel, bias, alpha)), None
+        return *_gradients(ctx, gradient, (input, weight, kernel, bias, alpha), kept), None
+
+
+def _recorded(ctx: Any, gradient: Tensor, arguments: Arguments) -> list[Tensor | None]:
+    # The kernel is a function of the weight, so the derivative to the weight would contain the kernel's. Views are
+    # inputs of their own.
+    input, weight, kernel = (tensor.view_as(tensor) for tensor in arguments[:3])
+    bias = None if arguments[3] is None else arguments[3].view_as(arguments[3])
+    alpha = arguments[4].view_as(arguments[4]) if isinstance(arguments[4], Tensor) else arguments[4]
+    push, pull = _responses(input, weight, kernel, bias, ctx.geometry)
+    output = push - (_as_column(alpha) if isinstance(alpha, Tensor) else alpha) * pull
+    views = (input, weight, kernel, bias, alpha)
+    needed = [
+        v for v, need in zip(views, ctx.needs_input_grad, strict=False) if need and isinstance(v, Tensor)
+    ]
+    found = iter(torch.autograd.grad(output, needed, gradient, create_graph=True))
+    return [next(found) if need else None for need in ctx.needs_input_grad[:5]]
+
+
+def _gradients(ctx: Any, gradient: Tensor, arguments: Arguments, kept: list[Tensor]) -> list[Tensor | None]:
+    input, weight, kernel, bias, alpha = arguments
+    geometry = ctx.geometry
+    needs_input, needs_alpha = ctx.needs_input_grad[0], ctx.needs_input_grad[4]
+    # The gradient of the pull response has the factor -alpha. It is given to the kernel and to the sums, which are
+    # small, and not to the responses.
+    factor = -alpha.detach().view(-1, 1, 1, 1) if isinstance(alpha, Tensor) else -alpha
+    scaled_kernel = kernel * factor
+    sizes = None if bias is None else [len(bias)]
+    wanted = [needs_input, True, bias is not None]
+    push_geometry = [list(g) for g in (geometry.stride, geometry.padding, geometry.dilation)]
+    pull_geometry = [list(g) for g in _vertical(geometry)]
+
+    input_gradient = torch.empty_like(input) if needs_input else None
+    weight_gradient, kernel_gradient = torch.zeros_like(weight), torch.zeros_like(kernel)
+    push_sum, pull_sum, alpha_gradient = (weight.new_zeros(len(weight)) for _ in range(3))
+    count = _block(input, weight, geometry)
+    blocks = zip(
+        range(0, len(input), count),
+        input.split(count),
+        gradient.split(count),
+        kept[::2],
+        kept[1::2],
+        strict=True,
+    )
+    for start, images, part, push, pull in blocks:
+        images = images.contiguous(memory_format=torch.channels_last)
+        part = part.contiguous(memory_format=torch.channels_last)
+        behind_push = _rectifier_backward(part, push, 0)
+        to_input, to_weight, to_bias = _backward(
+            behind_push, images, weight, sizes, *push_geometry, False, [0, 0], 1, wanted
+        )
+        weight_gradient += to_weight
+        behind_pull = _rectifier_backward(part, pull, 0)
+        filtered = _filtered(images, weight.shape[3], geometry)
+        to_filtered, to_kernel, to_pull_bias = _backward(
+            behind_pull, filtered, scaled_kernel, sizes, *pull_geometry, False, [0, 0], 1, wanted
+        )
+        kernel_gradient += to_kernel
+        if bias is not None:
+            push_sum += to_bias
+            pull_sum += to_pull_bias
+        if needs_alpha:
+            alpha_gradient -= (behind_pull * pull).sum((0, 2, 3))
+        if input_gradient is not None:
+            to_input += _filtered_backward(to_filtered, images, weight.shape[3], geometry)
+            input_gradient[start : start + count] = to_input
+    if isinstance(alpha, Tensor) and alpha.ndim == 0:
+        alpha_gradient = alpha_gradient.sum()
+    return [
+        input_gradient,
+        weight_gradient,
+        kernel_gradient.mul_(factor),
+        # The pull response has the bias negated: twice a change of sign.
+        None if bias is None else push_sum.sub_(pull_sum.mul_(_flat(factor))),
+        alpha_gradient if needs_alpha else None,
+    ]
+
+
+def _filtered(images: Tensor, width: int, geometry: Geometry) -> Tensor:
+    """The images filtered by each of the `width` horizontal hats: (n, C * width, H, W'), channels last."""
+    channels = images.shape[1]
+    parts = [
+        F.conv2d(images, taps, None, *_horizontal(geometry), channels)
+        for taps in _hats(channels, width, geometry.pull_size[1])
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
+def _filtered_backward(gradient: Tensor, images: Tensor, width: int, geometry: Geometry) -> Tensor:
+    channels = images.shape[1]
+    filters = _hats(channels, width, geometry.pull_size[1])
+    options = [list(g) for g in _horizontal(geometry)]
+    total: Tensor | None = None
+    for part, taps in zip(gradient.split(len(filters[0]), 1), filters, strict=True):
+        found = _backward(part, images, taps, None, *options, False, [0, 0], channels, [True, False, False])
+        total = found[0] if total is None else total.add_(found[0])
+    assert total is not None
+    return total
+
+
+def _hats(channels: int, width: int, taps: int) -> list[Tensor]:
+    """The depthwise filters: hat functions of `width` knots at `taps` places.
+
+    For few channels one filter gives all their hats, channel by channel; else there is a filter for each hat, as
+    depthwise convolutions of one output per channel are the fast ones.
+    """
+    hats = F.interpolate(torch.eye(width)[None], size=taps, mode="linear", align_corners=True)[0]
+    if _few(channels):
+        return [hats.repeat(channels, 1).view(channels * width, 1, 1, taps)]
+    return [hat.repeat(channels, 1).view(channels, 1, 1, taps) for hat in hats]
+
+
+def _few(channels: int) -> bool:
+    return channels <= 4
+
+
+def _horizontal(geometry: Geometry) -> tuple[Sides, Sides, Sides]:
+    """Stride, padding and dilation of the horizontal hats."""
+    return (1, geometry.stride[1]), (0, geometry.pull_padding[1]), (1, geometry.dilation[1])
+
+
+def _vertical(geometry: Geometry) -> tuple[Sides, Sides, Sides]:
+    """Stride, padding and dilation of the convolution that follows them."""
+    return (geometry.stride[0], 1), (geometry.pull_padding[0], 0), (geometry.dilation[0], 1)
+
+
+def _positions(input: Tensor, weight: Tensor, geometry: Geometry) -> int:
+    """Places of the output, H' W'."""
+    height, width = (
+        (size + 2 * p - d * (k - 1) - 1) // s + 1
+        for size, p, d, k, s in zip(
+            input.shape[2:],
+            geometry.padding,
+            geometry.dilation,
+            weight.shape[2:],
+            geometry.stride,
+            strict=True,
+        )
+    )
+    return max(height, 0) * max(width, 0)
+
+
+def _block(input: Tensor, weight: Tensor, geometry: Geometry) -> int:
+    """How many images are worked on at a time."""
+    image = weight.shape[0] * _positions(input, weight, geometry) * input.element_size()
+    return max(1, BLOCK_BYTES * torch.get_num_threads() // image)
+
+
+def _layout(input: Tensor, weight: Tensor) -> torch.memory_format:
+    """The layout that conv2d would choose for its output."""
+    for tensor in (input, weight):
+        if tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous():
+            return torch.channels_last
+    return torch.contiguous_format
+
+
+def _as_column(alpha: Tensor) -> Tensor:
+    return alpha.view(-1, 1, 1)
+
+
+def _flat(factor: float | Tensor) -> float | Tensor:
+    return factor.view(-1) if isinstance(factor, Tensor) else factor

@@ -1,0 +1,80 @@
+"""Turning push-pull layers without inhibition back into convolutions."""
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from pushpull.module import PushPull1d, PushPull2d, PushPull3d
+from pushpull.replacement import replace, take_over
+
+_CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
+    1: nn.Conv1d,
+    2: nn.Conv2d,
+    3: nn.Conv3d,
+}
+_ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
+
+
+def fuse(net: nn.Module) -> nn.Module:
+    """Swap every push-pull layer whose alpha is 0 for `Sequential(Conv2d, ReLU)`; changed in place and returned.
+
+    Without inhibition the response is the rectified push response, so the net computes what it did, in one
+    convolution a layer, and tools that fold or quantise convolutions know what they see. This undoes
+    `convert(net, alpha=0)` up to the ReLU, and it removes the pull from layers that learned to do without: a trained
+    alpha counts as 0 where all its values are <= 0, as forward rectifies it. Layers with inhibition stay.
+
+    The convolutions hold the same Parameter objects, under names with `.0` inserted (`conv1.0.weight`). Training mode
+    and hooks are kept.
+
+    Args:
+        net: any module; one that is itself a push-pull layer is replaced by the module returned.
+
+    Raises:
+        ValueError: no push-pull layer has an alpha of 0; one that has is parametrized, or has a rectifier given as a
+            function, which no module stands for. The net is then unchanged.
+        TypeError: a net that is not a module.
+    """
+    if not isinstance(net, nn.Module):
+        raise TypeError(f"net must be a torch.nn.Module, got {type(net).__name__}")
+    swaps: dict[nn.Module, nn.Module] = {}
+    for name, layer in net.named_modules():
+        if isinstance(layer, PushPull1d | PushPull2d | PushPull3d) and _inhibits_nothing(layer):
+            if problem := _problem(layer):
+                raise ValueError(f"cannot fuse {name or 'the net'!r}: {problem}")
+            swaps[layer] = _convolution(layer)
+    if not swaps:
+        raise ValueError("nothing to fuse: the net has no push-pull layer with an alpha of 0")
+    return replace(net, swaps)
+
+
+def _inhibits_nothing(layer: PushPull1d | PushPull2d | PushPull3d) -> bool:
+    if layer.dual_output:
+        return False
+    alpha = layer.alpha
+    return not bool((alpha > 0).any()) if isinstance(alpha, Tensor) else alpha == 0
+
+
+def _problem(layer: PushPull1d | PushPull2d | PushPull3d) -> str | None:
+    if parametrize.is_parametrized(layer):
+        return "its weight is parametrized; remove the parametrization first"
+    if layer.rectifier not in _ACTIVATIONS:
+        return f"its rectifier {layer.rectifier!r} is a function, not one of {', '.join(_ACTIVATIONS)}"
+    return None
+
+
+def _convolution(layer: PushPull1d | PushPull2d | PushPull3d) -> nn.Sequential:
+    convolution = _CONVOLUTIONS[layer.dimensions](
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,  # type: ignore[arg-type]  # as many sides as the class takes
+        layer.stride,  # type: ignore[arg-type]
+        layer.padding,  # type: ignore[arg-type]
+        layer.dilation,  # type: ignore[arg-type]
+        layer.groups,
+        layer.bias is not None,
+        device="meta",  # its weights are replaced: no memory for them, no random numbers
+    )
+    convolution.weight, convolution.bias = layer.weight, layer.bias
+    activation = _ACTIVATIONS[layer.rectifier]() if isinstance(layer.rectifier, str) else nn.Identity()
+    fused = nn.Sequential(convolution, activation)
+    take_over(fused, layer)
+    return fused

@@ -1,0 +1,58 @@
+"""Sizes and places of the two kernels of a push-pull layer, for one, two or three sides."""
+
+import math
+from typing import NamedTuple
+
+Sides = tuple[int, ...]
+
+
+class Geometry(NamedTuple):
+    """How the two kernels are laid over the input, an entry per side, the vertical before the horizontal."""
+
+    stride: Sides
+    padding: Sides
+    dilation: Sides
+    pull_size: Sides
+    pull_padding: Sides  # negative where the pull kernel reaches less far than the push kernel
+
+
+def pull_size(size: int, scale: float) -> int:
+    """Side of the pull kernel for a push kernel of side `size`: `floor(size * scale)`, made odd by adding one.
+
+    A scale of 1 keeps the size. Raises ValueError for a scale that is not a positive finite number.
+    """
+    if not (math.isfinite(scale) and scale > 0):
+        raise ValueError(f"scale must be a positive number, got {scale}")
+    if scale == 1:
+        return size
+    size = math.floor(size * scale)
+    return size if size % 2 else size + 1
+
+
+def pull_sizes(sides: Sides, scale: float) -> Sides:
+    """`pull_size` of every side."""
+    return tuple(pull_size(side, scale) for side in sides)
+
+
+def check_odd(kernel_size: Sides) -> None:
+    """Raise ValueError for an even kernel: its pull response cannot be given the shape of its push response."""
+    if any(size % 2 == 0 for size in kernel_size):
+        raise ValueError(f"a push-pull kernel must have odd sides, got {' x '.join(map(str, kernel_size))}")
+
+
+def place(kernel_size: Sides, stride: Sides, padding: Sides, dilation: Sides, scale: float) -> Geometry:
+    """The geometry for a push kernel of `kernel_size`, both kernels centred on the same place of the input.
+
+    The distance of the centres from the corner grows with the dilation; without it in the padding of the pull
+    kernel, the two responses of a dilated layer would differ in shape.
+
+    Raises:
+        ValueError: an even kernel, or a scale that is not a positive number.
+    """
+    check_odd(kernel_size)
+    sizes = pull_sizes(kernel_size, scale)
+    pull_padding = tuple(
+        p + d * (large // 2 - small // 2)
+        for p, d, large, small in zip(padding, dilation, sizes, kernel_size, strict=True)
+    )
+    return Geometry(stride, padding, dilation, sizes, pull_padding)

@@ -1,0 +1,242 @@
+"""The layer under PyTorch's transformations, exporters and wrappers, on batches large enough for the separable path."""
+
+import copy
+import io
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations, parametrize
+
+from pushpull import PushPull2d, fast
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def threads(one_thread):
+    """One thread in every test here."""
+
+
+def layer_and_batch(**options) -> tuple[PushPull2d, torch.Tensor]:
+    torch.manual_seed(0)
+    layer = PushPull2d(3, 8, 3, padding=1, **({"train_alpha": True} | options))
+    batch = torch.randn(16, 3, 32, 32)
+    if "dtype" not in options and "device" not in options:
+        assert batch.shape[0] * 8 * 32 * 32 >= fast.SMALLEST
+    return layer, batch
+
+
+def plain(layer: PushPull2d, batch: torch.Tensor) -> torch.Tensor:
+    pull = -nn.functional.interpolate(layer.weight, size=(7, 7), mode="bilinear", align_corners=True)
+    push = torch.conv2d(batch, layer.weight, layer.bias, padding=1).relu()
+    alpha = layer.alpha.relu().view(-1, 1, 1)
+    return push - alpha * torch.conv2d(batch, pull, -layer.bias, padding=3).relu()
+
+
+def close(got: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_compile_without_a_break_in_the_graph(training):
+    layer, batch = layer_and_batch()
+    layer.train(training)
+    torch.compiler.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    output = compiled(batch)
+    close(output, layer(batch))
+    gradients = torch.autograd.grad(output.sum(), tuple(layer.parameters()))
+    expected = torch.autograd.grad(layer(batch).sum(), tuple(layer.parameters()))
+    for got, wanted in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast(dtype):
+    layer, batch = layer_and_batch()
+    with torch.autocast("cpu", dtype=dtype):
+        output = layer(batch)
+    tolerance = 0.05 if dtype == torch.bfloat16 else 0.01
+    torch.testing.assert_close(output.float(), plain(layer, batch), rtol=tolerance, atol=tolerance)
+    output.float().sum().backward()
+    assert layer.weight.grad.dtype == torch.float32 and layer.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_types(dtype):
+    layer, batch = layer_and_batch(dtype=dtype)
+    output = layer(batch.to(dtype))
+    assert output.dtype == dtype
+    expected = plain(layer.double(), batch.to(dtype).double())
+    tolerance = {torch.bfloat16: 0.05, torch.float16: 0.01, torch.float64: 1e-9}[dtype]
+    torch.testing.assert_close(output.double(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_channels_last_goes_in_and_comes_out():
+    layer, batch = layer_and_batch()
+    output = layer(batch.contiguous(memory_format=torch.channels_last))
+    assert output.is_contiguous(memory_format=torch.channels_last)
+    close(output, plain(layer, batch))
+    assert layer(batch).is_contiguous()
+    layer.to(memory_format=torch.channels_last)
+    assert layer(batch).is_contiguous(memory_format=torch.channels_last)
+
+
+class TestFunctionalTransforms:
+    def test_gradient_of_each_image(self):
+        layer, batch = layer_and_batch()
+        parameters = dict(layer.named_parameters())
+
+        def loss(parameters, image):
+            return torch.func.functional_call(layer, parameters, (image,)).square().mean()
+
+        each = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, batch[:3])
+        for index in range(3):
+            expected = torch.autograd.grad(
+                plain(layer, batch[index : index + 1]).square().mean(), parameters.values()
+            )
+            for name, gradient in zip(parameters, expected, strict=True):
+                close(each[name][index], gradient)
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_an_ensemble(self, training):
+        layers = [PushPull2d(3, 8, 3, padding=1, train_alpha=True).train(training) for _ in range(2)]
+        _, batch = layer_and_batch()
+        parameters, buffers = torch.func.stack_module_state(layers)
+        skeleton = copy.deepcopy(layers[0]).to("meta")
+        outputs = torch.func.vmap(
+            lambda p, b: torch.func.functional_call(skeleton, (p, b), (batch,)), (0, 0)
+        )(parameters, buffers)
+        for layer, output in zip(layers, outputs, strict=True):
+            close(output, plain(layer, batch))
+
+    def test_forward_mode(self):
+        layer, batch = layer_and_batch()
+        tangent = torch.randn_like(batch)
+        output, derivative = torch.func.jvp(layer, (batch,), (tangent,))
+        step = 1e-3
+        numerical = (plain(layer, batch + step * tangent) - plain(layer, batch - step * tangent)) / (2 * step)
+        close(output, plain(layer, batch))
+        # but for the few responses whose rectifier changes within the step
+        assert ((derivative - numerical).abs() < 1e-2).float().mean() > 0.99
+
+
+def test_export():
+    layer, batch = layer_and_batch()
+    images = torch.export.Dim("images", min=2)
+    program = torch.export.export(layer.eval(), (batch,), dynamic_shapes=({0: images},))
+    close(program.module()(batch[:5]), plain(layer, batch[:5]))
+
+
+def test_onnx():
+    layer, batch = layer_and_batch()
+    exported = torch.onnx.export(layer.eval(), (batch,), dynamo=True, optimize=False, verbose=False)
+    session = onnxruntime.InferenceSession(exported.model_proto.SerializeToString())
+    (result,) = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
+    np.testing.assert_allclose(result, plain(layer, batch).detach().numpy(), rtol=1e-4, atol=1e-4)
+
+
+def saved_and_loaded(layer: PushPull2d) -> PushPull2d:
+    file = io.BytesIO()
+    torch.save(layer.state_dict(), file)
+    file.seek(0)
+    other = PushPull2d(3, 8, 3, padding=1, train_alpha=True)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    return other
+
+
+@pytest.mark.parametrize(
+    "twin", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer)), saved_and_loaded]
+)
+def test_copies_and_files(twin):
+    layer, batch = layer_and_batch()
+    with torch.no_grad():
+        layer.alpha.copy_(torch.linspace(-1, 2, 8))
+        expected = layer.eval()(batch)  # with its pull kernel kept
+        assert torch.equal(twin(layer).eval()(batch), expected)
+
+
+def test_meta_device():
+    layer, batch = layer_and_batch(device="meta")
+    assert layer(batch.to("meta")).shape == (16, 8, 32, 32)
+    layer.to_empty(device="cpu").reset_parameters()
+    assert layer.weight.std() > 0
+
+
+def test_parametrizations():
+    layer, batch = layer_and_batch()
+
+    class Doubled(nn.Module):
+        def forward(self, weight):
+            return 2 * weight
+
+    expected = copy.deepcopy(layer)
+    expected.weight.data *= 2
+    parametrize.register_parametrization(layer, "weight", Doubled())
+    for mode in (True, False):
+        close(layer.train(mode)(batch), plain(expected, batch))
+    layer(batch).sum().backward()
+    (wanted,) = torch.autograd.grad(plain(expected, batch).sum(), expected.weight)
+    gradient = layer.parametrizations.weight.original.grad
+    torch.testing.assert_close(gradient, 2 * wanted, rtol=1e-3, atol=1e-2)
+    normed = parametrizations.spectral_norm(PushPull2d(3, 8, 3, padding=1))
+    assert normed(batch).shape == (16, 8, 32, 32)
+
+
+def test_distributed_data_parallel(tmp_path):
+    layer, batch = layer_and_batch()
+    store = f"file://{tmp_path / 'store'}"
+    torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(copy.deepcopy(layer))
+        wrapped(batch).square().mean().backward()
+    finally:
+        torch.distributed.destroy_process_group()
+    parameters = tuple(layer.parameters())
+    expected = torch.autograd.grad(plain(layer, batch).square().mean(), parameters)
+    for parameter, gradient in zip(wrapped.module.parameters(), expected, strict=True):
+        close(parameter.grad, gradient)
+
+
+def test_needs_torch_alone(tmp_path):
+    """Every distribution that torch does not ask for is kept from being imported, and so are our other rooms."""
+    script = f"""
+import importlib.metadata, re, sys
+sys.path.insert(0, {str(ROOT)!r})
+needed, queue = set(), ["torch"]
+while queue:
+    name = re.sub("[-_.]+", "-", queue.pop()).lower()
+    if name not in needed:
+        needed.add(name)
+        try:
+            requirements = importlib.metadata.requires(name) or []
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        queue += [re.match("[A-Za-z0-9._-]+", r)[0] for r in requirements if "extra ==" not in r]
+allowed = {{re.sub("[-_.]+", "-", n).lower() for n in needed}}
+blocked = {{
+    module for module, names in importlib.metadata.packages_distributions().items()
+    if not any(re.sub("[-_.]+", "-", n).lower() in allowed for n in names)
+}} - set(sys.stdlib_module_names) | {{"nets", "robustness", "stages"}}
+assert {{"numpy", "scipy", "mlflow"}} <= blocked
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in blocked:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Block())
+import torch
+from pushpull import PushPull2d, convert, fuse
+layer = convert(torch.nn.Conv2d(3, 8, 3))
+layer(torch.ones(16, 3, 40, 40)).sum().backward()
+print(layer.weight.grad.shape)
+"""
+    run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "[8, 3, 3, 3]" in run.stdout
