@@ -4,12 +4,15 @@ In a fresh clone the nets are trained, since models are not in Git, but come out
 measurements that are in Git and runs no stage that could log them.
 """
 
+import hashlib
 from pathlib import Path
 
 import click
 import pandas as pd
 
-from stages import tracking
+from stages import recording, tracking, views
+from stages.datasets import DATASETS
+from stages.models import MODELS
 from stages.params import Params, load_params
 from stages.results import gather
 
@@ -54,7 +57,9 @@ def mirror(
             run = tracking.child_run(client, experiment, parent, params, net, seed, {"dvc.cached": "true"})
             rows = history[(history.net == net) & (history.seed == seed)].drop(columns=["net", "seed"])
             tracking.log_curve(client, run, rows.to_dict("records"))
-        values = {f"test/{key}": value for key, value in by_seed.loc[(net, seed)].dropna().items()}
+            if (DATASETS / params.data.name / "clean").exists():  # a clone may hold the results alone
+                recording.log_dataset(client, run, params.data.name)
+        values = {f"test/{key}": round(value, 4) for key, value in by_seed.loc[(net, seed)].dropna().items()}
         errors = corruption[(corruption.net == net) & (corruption.seed == seed)]
         values |= {
             f"corruption/{k}": v for k, v in errors.groupby("corruption").error.mean().items() if k != "clean"
@@ -63,13 +68,31 @@ def mirror(
         flips = flips[(flips.protocol == "hendrycks") & (flips.metric == "flip_probability")]
         values |= {f"perturbation/{k}": v for k, v in zip(flips.perturbation, flips.value, strict=True)}
         tracking.log_metrics(client, run, values)
-        client.set_terminated(run)
+        if weights := weights_digest(net):
+            client.set_tag(run, "weights", weights)
+        if found is None:  # a run of a training ended with it, so its duration is that of the training
+            client.set_terminated(run)
     means = summary.drop(columns="seed").groupby("net", sort=False).mean()
-    values = {f"{key}/{net}": value for net, row in means.iterrows() for key, value in row.dropna().items()}
+    values = {
+        f"{key}/{net}": round(value, 4)
+        for net, row in means.iterrows()
+        for key, value in row.dropna().items()
+    }
     tracking.log_metrics(client, parent, values)
-    for name in ("tables.md", "errors.png", "corruption.csv", "perturbation.csv", "summary.csv"):
-        client.log_artifact(parent, str(folder / name))
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".md", ".tex", ".html", ".csv", ".png", ".gif", ".svg"):
+            client.log_artifact(parent, str(path))
     client.set_terminated(parent)
+    views.show(client, experiment, parent)
+
+
+def weights_digest(net: str) -> str | None:
+    """Digest of a net's file of weights, by which runs that share them are known; None where the file is absent."""
+    path = MODELS / f"{net}.pt"
+    if not path.exists():
+        return None
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def log_model(run: str, trained: models.Trained, seed: int, examples: np.ndarray
     one = models.Trained(
         trained.arch, trained.options, trained.mean, trained.std, {seed: trained.weights[seed]}
     )
-    mlflow.set_tracking_uri(tracking.tracking_uri())
+    mlflow.set_tracking_uri(tracking.store_uri())
     with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run):
         path = Path(folder) / "net.pt"
         models.save(path, one)

@@ -24,6 +24,7 @@ from stages import models, serving, tracking
 from stages.datasets import DATASETS, MIRRORED, Split, load_split, normalisation
 from stages.engine import DivergedError, TrainingSet, train_epochs
 from stages.params import Params, load_params
+from stages.recording import recording
 from stages.tables import write_csv
 
 # Code that decides the weights: a checkpoint of other code is not taken up.
@@ -65,7 +66,7 @@ def main(net: str) -> None:
         curves = []
         for seed in params.training(net).seeds:
             run = resume_run(work / f"{seed}.run", client, experiment, parent, params, net, seed, device)
-            with tracking.finishing(client, run):
+            with recording(client, run, params.data.name):
                 torch.manual_seed(seed)
                 module = create_net(trained.arch, **options).to(device, memory_format=torch.channels_last)
                 rows = train_seed(
