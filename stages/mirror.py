@@ -21,11 +21,15 @@ from stages.results import gather
 def main() -> None:
     """Log the results in metrics/<data.name> to MLflow, unless the run of this state of the workspace has them."""
     params = load_params()
-    folder = Path("metrics") / params.data.name
     client = tracking.connect()
     experiment = tracking.experiment_id(client, params.data.name)
-    if client.get_run(tracking.parent_run(client, experiment, params)).data.metrics:
-        return
+    if not client.get_run(tracking.parent_run(client, experiment, params)).data.metrics:
+        mirror_files(params)
+
+
+def mirror_files(params: Params) -> None:
+    """Log the results in metrics/<data.name> to MLflow."""
+    folder = Path("metrics") / params.data.name
     summary = pd.read_csv(folder / "summary.csv")
     mirror(
         params,

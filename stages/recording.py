@@ -44,12 +44,14 @@ def log_environment(client, run: str) -> None:
 def log_dataset(client, run: str, name: str) -> None:
     """Give a run its data set as input: shapes, where it lies, and the digest of its clean images and labels."""
     import mlflow.data
+    from mlflow.data.sources import LocalArtifactDatasetSource
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
     train = datasets.load_split(name, "train")
     folder = datasets.DATASETS / name / "clean"
+    source = LocalArtifactDatasetSource(str(folder))
     described = mlflow.data.from_numpy(
-        train.images, source=str(folder), targets=train.labels, name=name, digest=dataset_digest(folder)
+        train.images, source, train.labels, dataset_digest(folder), name
     ).to_dict()
     context = [InputTag("mlflow.data.context", "training")]
     client.log_inputs(run, datasets=[DatasetInput(Dataset(**described), context)])

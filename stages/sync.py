@@ -39,8 +39,8 @@ class Uploaded(NamedTuple):
     runs: int
 
 
-def connect():
-    """An MlflowClient of the server.
+def connect(server: str | None = None):
+    """An MlflowClient of a server, by default that of MLFLOW_TRACKING_URI.
 
     Raises:
         ServerError: nothing answers there.
@@ -49,12 +49,13 @@ def connect():
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
 
-    uri = tracking.server_uri()
-    with _server_errors():
-        requests.get(f"{uri}/health", timeout=SECONDS_TO_CONNECT)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    server = server or tracking.server_uri()
+    with _server_errors(server):
+        requests.get(f"{server}/health", timeout=SECONDS_TO_CONNECT)
+    return MlflowClient(tracking_uri=server, registry_uri=server)
 
 
 def upload(local) -> Uploaded:
@@ -69,12 +70,13 @@ def upload(local) -> Uploaded:
     ]
     runs = [run for run in runs if "role" in run.data.tags]
     runs.sort(key=lambda run: run.data.tags["role"] != "experiment")  # parents first
-    with _server_errors():
+    with _server_errors(remote.tracking_uri):
         copies, deleted = _copies(remote)
-        missing = [
-            run for run in runs if run.info.run_id not in copies or run.data.tags.get(STATE) != _state(run)
-        ]
-        missing = [run for run in missing if run.info.run_id not in deleted]
+        missing = []
+        for run in runs:
+            copied = run.data.tags.get(STATE) == _state(run, remote.tracking_uri)
+            if run.info.run_id not in deleted and not (copied and run.info.run_id in copies):
+                missing.append(run)
         for run in tqdm(missing, desc="uploading to MLflow", unit="run", disable=len(missing) < 2):
             copy_run(local, remote, run.info.run_id, copies)
     return Uploaded(len(missing), len(runs))
@@ -86,7 +88,8 @@ def following(local, run: str) -> Iterator[None]:
 
     A server that fails is named once and tried again later; training neither waits for it nor ends by it.
     """
-    if tracking.server_uri() is None:
+    server = tracking.server_uri()  # now: logging a model changes MLFLOW_TRACKING_URI for a moment
+    if server is None:
         yield
         return
     stop = threading.Event()
@@ -97,8 +100,8 @@ def following(local, run: str) -> Iterator[None]:
     def copy() -> None:
         nonlocal failed
         try:
-            remote = connect()
-            with _server_errors():
+            remote = connect(server)
+            with _server_errors(server):
                 parent = local.get_run(run).data.tags["mlflow.parentRunId"]
                 if parent not in copies:
                     copy_run(local, remote, parent, copies)
@@ -153,7 +156,7 @@ def copy_run(local, remote, run_id: str, copies: dict[str, str], sent: Sent | No
             remote.log_artifacts(copy.info.run_id, str(files[0]))
         _copy_models(local, remote, run, copy)
         remote.set_terminated(copy.info.run_id, run.info.status, run.info.end_time)
-        local.set_tag(run_id, STATE, _state(run))
+        local.set_tag(run_id, STATE, _state(run, remote.tracking_uri))
 
 
 def find_copy(remote, experiment: str, run_id: str):
@@ -287,23 +290,24 @@ def _artifacts(run) -> list[Path]:
     return [folder, *files] if files else []
 
 
-def _state(run) -> str:
+def _state(run, server: str) -> str:
     """Digest of the server's address, and of all of a run that changes as it gets more to copy."""
-    content = run.to_dictionary()
-    content["data"]["tags"].pop(STATE, None)
+    data = run.data.to_dictionary()
+    data["tags"].pop(STATE, None)
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in _artifacts(run)[1:]]
-    text = json.dumps([tracking.server_uri(), content, files], sort_keys=True, default=str)
+    text = json.dumps([server, dict(run.info), data, files], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 @contextlib.contextmanager
-def _server_errors() -> Iterator[None]:
+def _server_errors(server: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
 
-    uri = tracking.server_uri()
     try:
         yield
     except requests.RequestException:
-        raise ServerError(f"the MLflow server {uri} does not answer") from None
+        raise ServerError(f"the MLflow server {server} does not answer") from None
     except MlflowException as error:
-        raise ServerError(f"the MLflow server {uri} failed: {' '.join(str(error).split())[:200]}") from None
+        raise ServerError(
+            f"the MLflow server {server} failed: {' '.join(str(error).split())[:200]}"
+        ) from None
