@@ -14,6 +14,7 @@ from stages import recording, tracking, views
 from stages.datasets import DATASETS
 from stages.models import MODELS
 from stages.params import Params, load_params
+from stages.recording import SECONDS
 from stages.results import gather
 
 
@@ -55,6 +56,7 @@ def mirror(
     parent = tracking.parent_run(client, experiment, params)
     by_seed = summary.set_index(["net", "seed"])
     for net, seed in by_seed.index:
+        weights = weights_digest(net)
         found = tracking.find_child(client, experiment, parent, net, seed)
         run = found.info.run_id if found else None
         if run is None:  # DVC took the net from its cache, so no training logged it
@@ -63,6 +65,10 @@ def mirror(
             tracking.log_curve(client, run, rows.to_dict("records"))
             if (DATASETS / params.data.name / "clean").exists():  # a clone may hold the results alone
                 recording.log_dataset(client, run, params.data.name)
+            trained = weights and tracking.find_training(client, experiment, net, seed, weights)
+            if trained:
+                client.set_tag(run, "device", trained.data.tags["device"])
+                tracking.log_metrics(client, run, {SECONDS: trained.data.metrics[SECONDS]})
         values = {f"test/{key}": round(value, 4) for key, value in by_seed.loc[(net, seed)].dropna().items()}
         errors = corruption[(corruption.net == net) & (corruption.seed == seed)]
         values |= {
@@ -72,7 +78,7 @@ def mirror(
         flips = flips[(flips.protocol == "hendrycks") & (flips.metric == "flip_probability")]
         values |= {f"perturbation/{k}": v for k, v in zip(flips.perturbation, flips.value, strict=True)}
         tracking.log_metrics(client, run, values)
-        if weights := weights_digest(net):
+        if weights:
             client.set_tag(run, "weights", weights)
         if found is None:  # a run of a training ended with it, so its duration is that of the training
             client.set_terminated(run)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from stages import datasets, sync, tracking
 
+SECONDS = "train/seconds"  # metric: duration of the training
 SECONDS_BETWEEN_SAMPLES = 5  # of CPU, memory and GPU; MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL changes it
 
 
@@ -24,7 +25,7 @@ def recording(client, run: str, data_name: str) -> Iterator[None]:
     with sync.following(client, run), tracking.finishing(client, run), system_metrics(run):
         yield
         images = len(datasets.load_split(data_name, "train").labels)
-        tracking.log_metrics(client, run, {"train/seconds": round(training_seconds(client, run, images), 2)})
+        tracking.log_metrics(client, run, {SECONDS: round(training_seconds(client, run, images), 2)})
 
 
 def training_seconds(client, run: str, images: int) -> float:

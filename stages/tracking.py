@@ -152,6 +152,12 @@ def find_child(client, experiment: str, parent: str, net: str, seed: int):
     return _find(client, experiment, {"mlflow.parentRunId": parent, "net": net, "seed": str(seed)})
 
 
+def find_training(client, experiment: str, net: str, seed: int, weights: str):
+    """The run of the training that gave a net its weights (a digest), or None."""
+    tags = {"net": net, "seed": str(seed), "weights": weights}
+    return _find(client, experiment, tags, " and metrics.`train/seconds` > 0")
+
+
 def child_name(params: Params, net: str) -> str:
     """`resnet20-pp (alpha=2)`: the comparison page knows runs by their names alone."""
     block = params.blocks[params.nets[net].block]
@@ -218,8 +224,8 @@ def finishing(client, run: str) -> Iterator[None]:
     client.set_terminated(run, status="FINISHED")
 
 
-def _find(client, experiment: str, tags: Mapping[str, str]):
-    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+def _find(client, experiment: str, tags: Mapping[str, str], condition: str = ""):
+    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items()) + condition
     runs = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time DESC"])
     return runs[0] if runs else None
 

@@ -1,60 +1,17 @@
 """Runs on an MLflow server: copied while a net trains, kept where it fails, uploaded later, each value once."""
 
-import shutil
-import subprocess
 import time
 from pathlib import Path
 
 import mlflow
 import numpy as np
-import pytest
 import torch
 from click.testing import CliRunner
 
 from nets import create_net
-from stages import datasets, models, register, serving, sync, tracking
+from stages import models, register, serving, sync, tracking
 from stages.params import load_params
 from stages.recording import recording
-from tests.conftest import ROOT
-from tests.stages.mlflow_server import MlflowServer
-
-
-@pytest.fixture(scope="module")
-def images() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    one = MlflowServer(tmp_path_factory.mktemp("server"))
-    one.start()
-    yield one
-    one.stop()
-
-
-@pytest.fixture(scope="module")
-def empty_store(tmp_path_factory) -> Path:
-    """A new database of MLflow, which takes seconds to make."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
-    return path
-
-
-@pytest.fixture
-def local(tmp_path, monkeypatch, images, empty_store):
-    """Client of the store in a repository with a small data set, where the working directory is."""
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
-    shutil.copy(empty_store, tmp_path)
-    subprocess.run(["git", "init", "-q", tmp_path], check=True)
-    for name in ("nets", "pushpull", "robustness", "stages"):  # the model takes the code along
-        (tmp_path / name).symlink_to(ROOT / name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    monkeypatch.setenv("DVC_EXP_NAME", tmp_path.name)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    labels = np.arange(12) % 10
-    datasets.save_clean(Path("datasets/digits/clean"), {"train": (images, labels), "test": (images, labels)})
-    return tracking.connect()
 
 
 def begin(client, net: str = "resnet20-pp") -> str:
