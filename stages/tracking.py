@@ -76,8 +76,9 @@ def connect():
         "alembic",
     ):  # what they say of a new database is no news here
         logging.getLogger(name).setLevel(logging.WARNING)
-    client = MlflowClient(tracking_uri=store_uri(), registry_uri=store_uri())
-    with lock("mlflow"):  # two processes that create the database at once break it
+    # The client makes the database already as it is constructed, and two processes that make it at once break it.
+    with lock("mlflow"):
+        client = MlflowClient(tracking_uri=store_uri(), registry_uri=store_uri())
         client.search_experiments(max_results=1)
     return client
 

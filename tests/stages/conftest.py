@@ -21,9 +21,11 @@ def images() -> np.ndarray:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     one = MlflowServer(tmp_path_factory.mktemp("server"))
-    one.start()
-    yield one
-    one.stop()
+    try:
+        one.start()
+        yield one
+    finally:
+        one.stop()
 
 
 @pytest.fixture(scope="module")
