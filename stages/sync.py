@@ -25,7 +25,7 @@ from stages import tracking
 ORIGIN = "copied.from"  # tag of a copy: id of the original
 STATE = "copied.state"  # tag of an original: digest of the server's address and of what was copied there
 SECONDS_BETWEEN_COPIES = 5
-SECONDS_TO_CONNECT = 3
+SECONDS_TO_CONNECT = 10
 
 
 class ServerError(Exception):

@@ -72,10 +72,8 @@ def compared_runs(client, experiment: str, newest: str) -> list[str]:
     others = [run.info.run_id for run in ended if run.info.run_id != newest]
     nets = []
     for parent in [*others[:1], newest]:
-        found = client.search_runs(
-            [experiment], f"tags.`mlflow.parentRunId` = '{parent}'", order_by=["attributes.start_time ASC"]
-        )
-        nets += sorted(found, key=lambda run: int(run.data.tags["seed"]))
+        found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+        nets += sorted(found, key=lambda run: (int(run.data.tags["seed"]), run.data.tags["net"]))
     if len(nets) > MOST_COMPARED:
         first = {}
         for run in nets:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from stages import tracking
+from stages import sync, tracking
 from stages.mirror import mirror
 from stages.params import load_params
 from tests.conftest import ROOT
@@ -72,6 +72,7 @@ def experiment(name: str, alpha: float, trained: tuple[str, ...], monkeypatch) -
 
 def test_printed_addresses_show_which_net_is_better(local, server, page, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    monkeypatch.setattr(sync, "SECONDS_TO_CONNECT", 100)
     experiment("spiny-cat", 1.0, NETS, monkeypatch)
     capsys.readouterr()
     experiment("dense-moth", 2.0, ("resnet20-pp",), monkeypatch)
