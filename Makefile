@@ -7,7 +7,7 @@ export PATH := $(VENV)/bin:$(PATH)
 
 SETUP := $(VENV)/.installed mlflow.db
 
-.PHONY: help setup repro test lint paper ui bench clean lock
+.PHONY: help setup repro test lint paper ui register bench clean lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -25,8 +25,7 @@ mlflow.db: | $(VENV)/.installed
 	python -m stages.tracking
 
 repro: $(SETUP) ## Run the whole pipeline on the data set of params.yaml
-	@if dvc repro --dry | grep -q 'up to date'; then echo 'Data and pipelines are up to date.'; \
-	else dvc repro && python -m stages.mirror; fi
+	@python -m stages.repro
 
 test: $(SETUP) ## Run the tests
 	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist worksteal
@@ -44,6 +43,9 @@ paper: $(SETUP) ## Run the paper's study at full size (ARGS="-S paper.train.epoc
 
 ui: $(SETUP) ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
 	python -m stages.ui --port $(or $(PORT),5000)
+
+register: $(SETUP) ## Register the best push-pull net in MLflow as champion (ARGS="--experiment NAME")
+	python -m stages.register $(ARGS)
 
 bench: $(SETUP) ## Measure the speed of every part against its plain reference
 	for name in metrics corruptions perturbations unpack layer training evaluation; do python -m benchmarks.$$name || exit 1; done

@@ -4,13 +4,17 @@ In a fresh clone the nets are trained, since models are not in Git, but come out
 measurements that are in Git and runs no stage that could log them.
 """
 
+import hashlib
 from pathlib import Path
 
 import click
 import pandas as pd
 
-from stages import tracking
+from stages import recording, tracking, views
+from stages.datasets import DATASETS
+from stages.models import MODELS
 from stages.params import Params, load_params
+from stages.recording import SECONDS
 from stages.results import gather
 
 
@@ -18,11 +22,15 @@ from stages.results import gather
 def main() -> None:
     """Log the results in metrics/<data.name> to MLflow, unless the run of this state of the workspace has them."""
     params = load_params()
-    folder = Path("metrics") / params.data.name
     client = tracking.connect()
     experiment = tracking.experiment_id(client, params.data.name)
-    if client.get_run(tracking.parent_run(client, experiment, params)).data.metrics:
-        return
+    if not client.get_run(tracking.parent_run(client, experiment, params)).data.metrics:
+        mirror_files(params)
+
+
+def mirror_files(params: Params) -> None:
+    """Log the results in metrics/<data.name> to MLflow."""
+    folder = Path("metrics") / params.data.name
     summary = pd.read_csv(folder / "summary.csv")
     mirror(
         params,
@@ -48,13 +56,20 @@ def mirror(
     parent = tracking.parent_run(client, experiment, params)
     by_seed = summary.set_index(["net", "seed"])
     for net, seed in by_seed.index:
+        weights = weights_digest(net)
         found = tracking.find_child(client, experiment, parent, net, seed)
         run = found.info.run_id if found else None
         if run is None:  # DVC took the net from its cache, so no training logged it
             run = tracking.child_run(client, experiment, parent, params, net, seed, {"dvc.cached": "true"})
             rows = history[(history.net == net) & (history.seed == seed)].drop(columns=["net", "seed"])
             tracking.log_curve(client, run, rows.to_dict("records"))
-        values = {f"test/{key}": value for key, value in by_seed.loc[(net, seed)].dropna().items()}
+            if (DATASETS / params.data.name / "clean").exists():  # a clone may hold the results alone
+                recording.log_dataset(client, run, params.data.name)
+            trained = weights and tracking.find_training(client, experiment, net, seed, weights)
+            if trained:
+                client.set_tag(run, "device", trained.data.tags["device"])
+                tracking.log_metrics(client, run, {SECONDS: trained.data.metrics[SECONDS]})
+        values = {f"test/{key}": round(value, 4) for key, value in by_seed.loc[(net, seed)].dropna().items()}
         errors = corruption[(corruption.net == net) & (corruption.seed == seed)]
         values |= {
             f"corruption/{k}": v for k, v in errors.groupby("corruption").error.mean().items() if k != "clean"
@@ -63,13 +78,31 @@ def mirror(
         flips = flips[(flips.protocol == "hendrycks") & (flips.metric == "flip_probability")]
         values |= {f"perturbation/{k}": v for k, v in zip(flips.perturbation, flips.value, strict=True)}
         tracking.log_metrics(client, run, values)
-        client.set_terminated(run)
+        if weights:
+            client.set_tag(run, "weights", weights)
+        if found is None:  # a run of a training ended with it, so its duration is that of the training
+            client.set_terminated(run)
     means = summary.drop(columns="seed").groupby("net", sort=False).mean()
-    values = {f"{key}/{net}": value for net, row in means.iterrows() for key, value in row.dropna().items()}
+    values = {
+        f"{key}/{net}": round(value, 4)
+        for net, row in means.iterrows()
+        for key, value in row.dropna().items()
+    }
     tracking.log_metrics(client, parent, values)
-    for name in ("tables.md", "errors.png", "corruption.csv", "perturbation.csv", "summary.csv"):
-        client.log_artifact(parent, str(folder / name))
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".md", ".tex", ".html", ".csv", ".png", ".gif", ".svg"):
+            client.log_artifact(parent, str(path))
     client.set_terminated(parent)
+    views.show(client, experiment, parent)
+
+
+def weights_digest(net: str) -> str | None:
+    """Digest of a net's file of weights, by which runs that share them are known; None where the file is absent."""
+    path = MODELS / f"{net}.pt"
+    if not path.exists():
+        return None
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Logging a trained net to MLflow as a model that predicts classes of uint8 images."""
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,8 +36,7 @@ def log_model(run: str, trained: models.Trained, seed: int, examples: np.ndarray
     one = models.Trained(
         trained.arch, trained.options, trained.mean, trained.std, {seed: trained.weights[seed]}
     )
-    mlflow.set_tracking_uri(tracking.tracking_uri())
-    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run):
+    with _store(), tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run):
         path = Path(folder) / "net.pt"
         models.save(path, one)
         mlflow.pyfunc.log_model(
@@ -47,3 +48,21 @@ def log_model(run: str, trained: models.Trained, seed: int, examples: np.ndarray
             input_example=examples,
             pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
         )
+
+
+@contextlib.contextmanager
+def _store() -> Iterator[None]:
+    """MLflow's global functions on the store of the pipeline.
+
+    They note it in MLFLOW_TRACKING_URI, which for us names the server that gets the copies.
+    """
+    import mlflow
+
+    server = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(tracking.store_uri())
+    try:
+        yield
+    finally:
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if server is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = server

@@ -2,7 +2,11 @@
 workspace, one child run per net and seed.
 
 DVC owns the files; nothing of MLflow enters a DVC output. Experiments in DVC's temporary folders write to the store of
-the repository they came from.
+the repository they came from. A server over http is never written to from here: every run is kept in the database
+beside the pipeline, and `stages.sync` copies it to the server, so that a server that fails stops no training.
+
+    python -m stages.tracking          creates the database
+    python -m stages.tracking sync     uploads what the server of MLFLOW_TRACKING_URI lacks
 """
 
 import contextlib
@@ -15,9 +19,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 from filelock import FileLock
 
 from stages.params import PARAMS, Params
+
+MOST_METRICS = 1000  # that a request to MLflow may hold
 
 
 def git(*arguments: str) -> str:
@@ -42,9 +49,20 @@ def lock(name: str) -> FileLock:
     return FileLock(scratch() / f"{name}.lock")
 
 
-def tracking_uri() -> str:
-    """MLFLOW_TRACKING_URI, or the database beside the pipeline."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root() / 'mlflow.db'}"
+def server_uri() -> str | None:
+    """MLFLOW_TRACKING_URI where it is a server over http, which gets a copy of every run; otherwise None."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return uri.rstrip("/") if uri.startswith(("http://", "https://")) else None
+
+
+def store_uri() -> str:
+    """The store that every stage writes to: the database beside the pipeline, or the one of MLFLOW_TRACKING_URI."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI")
+    return uri if uri and server_uri() is None else own_store()
+
+
+def own_store() -> str:
+    return f"sqlite:///{root() / 'mlflow.db'}"
 
 
 def connect():
@@ -58,8 +76,9 @@ def connect():
         "alembic",
     ):  # what they say of a new database is no news here
         logging.getLogger(name).setLevel(logging.WARNING)
-    client = MlflowClient(tracking_uri=tracking_uri())
-    with lock("mlflow"):  # two processes that create the database at once break it
+    # The client makes the database already as it is constructed, and two processes that make it at once break it.
+    with lock("mlflow"):
+        client = MlflowClient(tracking_uri=store_uri(), registry_uri=store_uri())
         client.search_experiments(max_results=1)
     return client
 
@@ -71,7 +90,7 @@ def experiment_id(client, data_name: str) -> str:
         if found:
             return found.experiment_id
         place = None
-        if "MLFLOW_TRACKING_URI" not in os.environ:
+        if store_uri() == own_store():
             place = (root() / "mlartifacts" / data_name).as_uri()
         tags = {"mlflow.experimentKind": "custom_model_development"}
         return client.create_experiment(data_name, artifact_location=place, tags=tags)
@@ -82,7 +101,12 @@ def identity() -> dict[str, str]:
     baseline = os.environ.get("DVC_EXP_BASELINE_REV") or git("rev-parse", "HEAD")
     state = hashlib.sha256(PARAMS.read_bytes()).hexdigest()[:6]
     name = os.environ.get("DVC_EXP_NAME") or f"workspace-{baseline[:7]}-{state}"
-    return {"dvc.exp": name, "dvc.baseline": baseline, "mlflow.source.git.commit": baseline}
+    return {
+        "dvc.exp": name,
+        "dvc.baseline": baseline,
+        "git.commit": baseline[:7],  # of MLflow's own tag below the table of runs shows no column
+        "mlflow.source.git.commit": baseline,
+    }
 
 
 def parent_run(client, experiment: str, params: Params) -> str:
@@ -129,6 +153,12 @@ def find_child(client, experiment: str, parent: str, net: str, seed: int):
     return _find(client, experiment, {"mlflow.parentRunId": parent, "net": net, "seed": str(seed)})
 
 
+def find_training(client, experiment: str, net: str, seed: int, weights: str):
+    """The run of the training that gave a net its weights (a digest), or None."""
+    tags = {"net": net, "seed": str(seed), "weights": weights}
+    return _find(client, experiment, tags, " and metrics.`train/seconds` > 0")
+
+
 def child_name(params: Params, net: str) -> str:
     """`resnet20-pp (alpha=2)`: the comparison page knows runs by their names alone."""
     block = params.blocks[params.nets[net].block]
@@ -143,9 +173,10 @@ def net_params(params: Params, net: str, seed: int) -> dict[str, Any]:
     training = params.training(net).model_dump(exclude={"seeds"})
     chosen = params.nets[net]
     options = params.blocks[chosen.block].model_dump()
-    flat = {"net": net, "seed": seed, "arch": chosen.arch, "block": chosen.block, **options}
+    if options["layers"] is None:  # a net without the layer has no alpha that could be compared
+        options = {"lpf_size": options["lpf_size"]}
     return {
-        **flat,
+        **{"net": net, "seed": seed, "arch": chosen.arch, "block": chosen.block, **options},
         **_flat({"train": training, "data": params.data.model_dump(exclude={"path", "archives"})}),
     }
 
@@ -156,8 +187,8 @@ def log_metrics(client, run: str, values: Mapping[str, float], step: int = 0) ->
 
     now = int(time.time() * 1000)
     metrics = [Metric(key, float(value), now, step) for key, value in values.items()]
-    for start in range(0, len(metrics), 1000):  # the most a request may hold
-        client.log_batch(run, metrics=metrics[start : start + 1000])
+    for start in range(0, len(metrics), MOST_METRICS):
+        client.log_batch(run, metrics=metrics[start : start + MOST_METRICS])
 
 
 def log_curve(client, run: str, rows: list[dict[str, float]]) -> None:
@@ -194,8 +225,8 @@ def finishing(client, run: str) -> Iterator[None]:
     client.set_terminated(run, status="FINISHED")
 
 
-def _find(client, experiment: str, tags: Mapping[str, str]):
-    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+def _find(client, experiment: str, tags: Mapping[str, str], condition: str = ""):
+    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items()) + condition
     runs = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time DESC"])
     return runs[0] if runs else None
 
@@ -212,5 +243,27 @@ def _log_params(client, run: str, values: Mapping[str, Any]) -> None:
     client.log_batch(run, params=[Param(key, str(value)) for key, value in values.items()])
 
 
+@click.group(invoke_without_command=True)
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Create the database of runs, where there is none."""
+    if context.invoked_subcommand is None:
+        connect()
+
+
+@main.command()
+def sync() -> None:
+    """Upload the runs, or the parts of runs, that the server of MLFLOW_TRACKING_URI lacks."""
+    from stages import sync
+
+    if server_uri() is None:
+        raise click.UsageError("MLFLOW_TRACKING_URI must be the address of an MLflow server, http://...")
+    try:
+        done = sync.upload(connect())
+    except sync.ServerError as error:
+        raise click.ClickException(f"{error}; what was uploaded is not uploaded again") from None
+    click.echo(f"{server_uri()}: {done.uploaded} of {done.runs} runs uploaded, the others were there")
+
+
 if __name__ == "__main__":
-    connect()
+    main()

@@ -26,6 +26,7 @@ from stages.batches import TrainingSet
 from stages.datasets import DATASETS, MIRRORED, Split, load_split, normalisation
 from stages.engine import DivergedError, train_epochs
 from stages.params import Params, load_params
+from stages.recording import recording
 from stages.tables import write_csv
 
 # Code that decides the weights: a checkpoint of other code is not taken up.
@@ -102,7 +103,7 @@ def train_and_write(
             saved = load_checkpoint(file, hardware, epochs) if file.exists() else None
             device = saved["device"] if saved else hardware
             run = resume_run(work / f"{seed}.run", client, experiment, parent, params, net, seed, device)
-            with tracking.finishing(client, run):
+            with recording(client, run, params.data.name):
                 module = trained.new(seed, data.device)
                 rows = train_seed(
                     module, data, test, params, net, seed, file, saved,

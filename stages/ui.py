@@ -1,41 +1,27 @@
-"""`make ui`: MLflow's server on this machine, and the address of a view that shows the metrics."""
+"""`make ui`: MLflow's server on this machine, and the addresses of the views that answer which net is better."""
 
 import os
 import sys
-from urllib.parse import quote
 
 import click
 
-from stages import tracking
+from stages import tracking, views
 from stages.params import load_params
 
 
-def view(host: str, experiment: str, order_by: str = "metrics.`test/mCE`") -> str:
-    """Address of the runs of an experiment as a table sorted by a metric, children beside parents.
-
-    MLflow 3 opens on a page without metric columns unless the address asks for the machine-learning view; sorting by a
-    metric flattens parents and children into one table.
-    """
-    return (
-        f"{host}/#/experiments/{experiment}/runs?workflowType=machine_learning"
-        f"&orderByKey={quote(order_by)}&orderByAsc=true"
-    )
-
-
 @click.command()
-@click.option("--port", default=5000, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--port", default=views.PORT, show_default=True, type=click.IntRange(1, 65535))
 def main(port: int) -> None:
-    """Serve the runs on 127.0.0.1."""
-    client = tracking.connect()
-    experiment = tracking.experiment_id(client, load_params().data.name)
-    uri = tracking.tracking_uri()
-    if uri.startswith("http"):
-        click.echo(f"The runs are on the server of MLFLOW_TRACKING_URI: {view(uri, experiment)}")
-        return
-    click.echo(f"Open {view(f'http://127.0.0.1:{port}', experiment)}", err=False)
+    """Serve the runs on 127.0.0.1; where MLFLOW_TRACKING_URI names a server, print its addresses alone."""
+    params = load_params()
+    local = tracking.connect()
+    experiment = tracking.experiment_id(local, params.data.name)
+    views.show(local, experiment, tracking.parent_run(local, experiment, params), port)
     sys.stdout.flush()
-    arguments = ["server", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", str(port)]
-    arguments += ["--default-artifact-root", (tracking.root() / "mlartifacts").as_uri()]
+    if tracking.server_uri():
+        return
+    arguments = ["server", "--backend-store-uri", tracking.store_uri(), "--host", "127.0.0.1"]
+    arguments += ["--port", str(port), "--default-artifact-root", (tracking.root() / "mlartifacts").as_uri()]
     os.execvp(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
 
 
