@@ -210,6 +210,7 @@ def summarise(
         mFP_official over the perturbations measured, without the stronger variants of the noises. rCE leaves out the
         corruptions of `undefined_relative`. What cannot be had is not there.
     """
+    flips = list(flips)  # read once for each protocol
     by_name: dict[str, list[float]] = {}
     for name, _, error in errors:
         by_name.setdefault(name, []).append(error)

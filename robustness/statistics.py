@@ -10,34 +10,38 @@ from scipy.special import ndtri, stdtrit
 _BLOCK = 1 << 22  # elements of the bootstrap's weights held at a time
 
 
-class Interval(NamedTuple):
-    """Estimates and the bounds of their intervals, each an array (M,)."""
+class Intervals(NamedTuple):
+    """Mean differences and the bounds of their intervals, each an array (M,).
 
-    estimate: np.ndarray
+    low, high: over training seeds and images: whether the method differs.
+    low_images, high_images: over images alone: whether these trained nets differ.
+    """
+
+    mean: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    low_images: np.ndarray
+    high_images: np.ndarray
 
 
 def paired_bootstrap(
     differences: ArrayLike, *, resamples: int = 2000, level: float = 0.95, seed: int = 0
-) -> Interval:
-    """Mean difference of two nets, with a percentile bootstrap interval over training seeds and test images.
+) -> Intervals:
+    """Mean difference of two nets, with percentile bootstrap intervals over training seeds and test images.
 
     Each resample draws the seeds and, on their own, the images, both with replacement; the images drawn are the same
-    for all seeds and all conditions, since all nets saw the same images. With one seed the interval is over images
-    alone. Resampling two or three seeds as they are would give far too short intervals, so the means of the S seeds
-    are first spread about their mean by sqrt(S / (S - 1)) t / z, with the quantiles t of Student's distribution with
-    S - 1 degrees of freedom and z of the normal one: resampled, they then reach as far as Student's interval does.
+    for all seeds and all conditions, since all nets saw the same images. Resampling two or three seeds as they are
+    would give far too short intervals, so the means of the S seeds are first spread about their mean by
+    sqrt(S / (S - 1)) t / z, with the quantiles t of Student's distribution with S - 1 degrees of freedom and z of the
+    normal one: resampled, they then reach as far as Student's interval does. With one seed both intervals are over
+    images alone.
 
     Args:
         differences: (M, S, N): for M conditions, S seeds and N images the score of the one net minus that of the
             other, for instance the difference of two 0/1 errors times 100.
         resamples: how many.
-        level: share of the resampled means within the interval.
+        level: share of the resampled means within an interval.
         seed: of the resampling; equal input gives equal intervals.
-
-    Returns:
-        The mean over seeds and images of each condition, and its interval.
 
     Raises:
         ValueError: another shape, nothing in it, or a value that is not finite.
@@ -48,26 +52,27 @@ def paired_bootstrap(
     if not np.isfinite(values).all():
         raise ValueError("differences hold a value that is not finite")
     conditions, seeds, images = values.shape
-    estimate = values.mean((1, 2))
-    if seeds > 1:
-        by_seed = values.mean(2) - estimate[:, None]
-        values = values + ((_widening(seeds, level) - 1) * by_seed)[:, :, None]
     random = np.random.default_rng(seed)
+    if seeds > 1:
+        deviation = values.mean(2) - values.mean((1, 2))[:, None]
+        values = values + ((_widening(seeds, level) - 1) * deviation)[:, :, None]
     by_image = values.reshape(conditions * seeds, images).T
-    means = np.empty((resamples, conditions))
+    over_images, over_both = np.empty((2, resamples, conditions))
     step = max(1, _BLOCK // images)
     for start in range(0, resamples, step):
-        count = min(step, resamples - start)
-        drawn = _draw(random, count, images) @ by_image / images
-        weights = _draw(random, count, seeds) / seeds
-        means[start : start + count] = np.einsum(
-            "bms,bs->bm", drawn.reshape(count, conditions, seeds), weights
-        )
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return Interval(estimate, low, high)
+        block = slice(start, min(start + step, resamples))
+        count = block.stop - start
+        drawn = (_draw(random, count, images) @ by_image / images).reshape(count, conditions, seeds)
+        over_images[block] = drawn.mean(2)
+        over_both[block] = np.einsum("bms,bs->bm", drawn, _draw(random, count, seeds) / seeds)
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    return Intervals(
+        values.mean((1, 2)), *np.quantile(over_both, tails, axis=0), *np.quantile(over_images, tails, axis=0)
+    )
 
 
 def _widening(seeds: int, level: float) -> float:
+    """By how much to spread the means of so few seeds, that their resampled mean is as uncertain as Student's."""
     quantile = (1 + level) / 2
     return float(np.sqrt(seeds / (seeds - 1)) * stdtrit(seeds - 1, quantile) / ndtri(quantile))
 

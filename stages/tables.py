@@ -4,12 +4,22 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import pandas as pd
 
 Display: TypeAlias = pd.DataFrame | Mapping[str, pd.DataFrame]
 """What a table shows: cells of text, `**bold**` where marked, one heading a column; or several parts by heading."""
+
+
+class Table(NamedTuple):
+    """A table yet to be written: the arguments of `write_table`, with a note of its own."""
+
+    name: str
+    title: str
+    note: str
+    display: Display
+    tidy: pd.DataFrame
 
 
 def write_table(
