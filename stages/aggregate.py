@@ -34,28 +34,22 @@ def main() -> None:
     authors_p = check_official(
         folder / "official" / "perturbation.csv", params, ["perturbation", "protocol", "metric"]
     )
-    answers = read_answers(
-        PREDICTIONS / params.data.name,
-        {net: params.training(net).seeds for net in params.nets},
-        corruption.rows,
-        perturbation.rows,
-    )
+    errors, flips = stack(corruption.rows, authors_c.rows), stack(perturbation.rows, authors_p.rows)
+    faults_c = stack(corruption.faults, authors_c.faults)
+    faults_p = stack(perturbation.faults, authors_p.faults)
+    lineup = line_up(params, errors)
+    seeds = {**lineup.seeds, **dict.fromkeys(lineup.authors, (0,))}
+    answers = read_answers(answer_files(params.data.name, lineup), seeds, errors, flips)
     for source in (corruption, perturbation, history, authors_c, authors_p, answers):
         for warning in source.warnings:
             click.echo(f"Warning: {warning}", err=True)
 
-    errors, flips = stack(corruption.rows, authors_c.rows), stack(perturbation.rows, authors_p.rows)
-    faults_c, faults_p = (
-        stack(corruption.faults, authors_c.faults),
-        stack(perturbation.faults, authors_p.faults),
-    )
     baseline, normaliser = choose_baseline(params, corruption.rows, corruption.faults)
     summary = leave_out_incomplete(
         summarise_nets(errors, flips, history.rows, baseline), faults_c, faults_p, history.faults
     )
     archs = {name: net.arch for name, net in params.nets.items()}
     couples = pairs(archs, {name: params.blocks[net.block].layers for name, net in params.nets.items()})
-    lineup = line_up(params, errors)
 
     write_csv(folder / "corruption.csv", errors)
     write_csv(folder / "perturbation.csv", flips)
@@ -71,7 +65,7 @@ def main() -> None:
         table3(params, lineup, summary, couples, stack(faults_c, faults_p, history.faults)),
         table2(params, lineup, errors, faults_c, summary),
         perturbations(params, lineup, flips, faults_p),
-        difference(params, lineup, answers, couples),
+        difference(params, lineup, answers, [*couples, *lineup.authors_couples()]),
         calibration(params, lineup, answers),
     ]
     tables = [table for table in tables if table is not None]
@@ -85,8 +79,9 @@ def main() -> None:
             title=table.title,
             note=f"{table.note} {run}",
         )
-    for net, counts in answers.confusion.items():
-        write_csv(folder / "tables" / "confusion" / f"{net}.csv", counts)
+    for net in params.nets:
+        if net in answers.confusion:
+            write_csv(folder / "tables" / "confusion" / f"{net}.csv", answers.confusion[net])
     text = page(params.data.name, run, tables)
     write_text(folder / "tables.md", text)
     click.echo(text)
@@ -118,6 +113,17 @@ def line_up(params: Params, errors: pd.DataFrame) -> Lineup:
         paper.counterparts(params),
         {net: paper.registry_name(net.removesuffix(f" ({AUTHORS})")) for net in marked},
     )
+
+
+def answer_files(data_name: str, lineup: Lineup) -> dict[str, tuple[Path, Path]]:
+    """Net -> the files of its answers on corrupted images and on perturbed sequences."""
+    folder = PREDICTIONS / data_name
+    own = {net: (folder, net) for net in lineup.seeds}
+    authors = {net: (folder / "official", net.removesuffix(f" ({AUTHORS})")) for net in lineup.authors}
+    return {
+        net: (place / "corruption" / f"{name}.npz", place / "perturbation" / f"{name}.npz")
+        for net, (place, name) in {**own, **authors}.items()
+    }
 
 
 def means(summary: pd.DataFrame, lineup: Lineup) -> dict[str, dict[str, float]]:

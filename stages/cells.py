@@ -27,6 +27,11 @@ class Lineup(NamedTuple):
     twins: Mapping[str, str]
     authors: Mapping[str, str]
 
+    def authors_couples(self) -> list[tuple[str, str]]:
+        """(baseline, push-pull) among the authors' weights."""
+        names = {twin: name for name, twin in self.authors.items()}
+        return [(names[twin], names[f"{twin}-pp"]) for twin in names if f"{twin}-pp" in names]
+
 
 def measure(
     values: pd.DataFrame, lineup: Lineup, conditions: Sequence[str], faults: Mapping[tuple[str, str], str]

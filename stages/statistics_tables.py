@@ -16,12 +16,19 @@ from stages.tables import Table
 def difference(
     params: Params, lineup: Lineup, answers: Answers, couples: Sequence[tuple[str, str]]
 ) -> Table | None:
-    """Push-pull minus baseline on every corruption and perturbation; None without a couple."""
+    """Push-pull minus baseline on every corruption and perturbation; None without a couple.
+
+    Args:
+        params, lineup: what there should be.
+        answers: of our nets and of the authors' weights.
+        couples: (baseline, push-pull), those of the authors' weights too.
+    """
     if not couples:
         return None
+    seeds = {**lineup.seeds, **dict.fromkeys(lineup.authors, (0,))}
     corruptions, perturbations = params.data.corruption_names(), params.data.perturbation_names()
-    errors = paired_differences(answers.errors, couples, lineup.seeds, ["clean", *corruptions, "mean"])
-    flips = paired_differences(answers.flips, couples, lineup.seeds, [*perturbations, "mean"])
+    errors = paired_differences(answers.errors, couples, seeds, ["clean", *corruptions, "mean"])
+    flips = paired_differences(answers.flips, couples, seeds, [*perturbations, "mean"])
     note = (
         "Push-pull minus baseline in points of percent, paired by seed and image: negative is better. Intervals of "
         "95 %, from 2000 bootstrap resamples. Those over seeds and images (widened for the small number of seeds) tell "
@@ -104,12 +111,13 @@ def calibration(params: Params, lineup: Lineup, answers: Answers) -> Table:
     values = pd.DataFrame({"clean": by_seed.clean, "corrupted": by_seed[list(names)].mean(1, skipna=False)})
     for kind in groups:
         values[kind] = by_seed[groups[kind]].mean(1, skipna=False)
-    ours = lineup._replace(authors={})
     conditions = [*headings, *names]
-    missing = {(net, condition): MISSING for net in ours.seeds for condition in conditions}
+    missing = {
+        (net, condition): MISSING for net in (*lineup.seeds, *lineup.authors) for condition in conditions
+    }
     long = pd.concat([values, by_seed[list(names)]], axis=1).reset_index()
     long = long.melt(["net", "seed"], var_name="condition", value_name="value")
-    rows = measure(long, ours, conditions, missing)
+    rows = measure(long, lineup, conditions, missing)
     return Table(
         "calibration",
         "Expected calibration error (ECE), percent",

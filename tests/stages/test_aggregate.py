@@ -244,7 +244,7 @@ def whole(tmp_path_factory):
         ]
         columns = ["net", "seed", "perturbation", "protocol", "metric", "value"]
         write_csv(metrics / "perturbation" / f"{net}.csv", pd.DataFrame(rows, columns=columns))
-        frames = {("translate", seed): ranks[seed].argmin(2) for seed in (0, 1)}
+        frames = {seed: {"translate": ranks[seed].argmin(2)} for seed in (0, 1)}
         save_frames(predictions / "perturbation" / f"{net}.npz", frames)
         rows = [(net, seed, epoch, 0.1, 30.0 / epoch) for seed in (0, 1) for epoch in (1, 2)]
         columns = ["net", "seed", "epoch", "lr", "test_error"]
@@ -433,7 +433,7 @@ def test_answers_of_another_run_are_left_out(whole, tmp_path):
     shutil.copy(folder / "alexnet.npz", folder / "resnet20-pp.npz")
     found = Outcome(root)
     assert found.warnings == [
-        "Warning: predictions/tiny/corruption/resnet20-pp.npz: not the answers behind the measured errors, left out"
+        "Warning: predictions/tiny/corruption/resnet20-pp.npz: not the answers behind the measurements, left out"
     ]
     assert set(found.difference["resnet20-pp - resnet20"]) <= {"missing", ""}
     assert not (found.folder / "tables" / "confusion" / "resnet20-pp.csv").exists()
