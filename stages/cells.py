@@ -27,6 +27,10 @@ class Lineup(NamedTuple):
     twins: Mapping[str, str]
     authors: Mapping[str, str]
 
+    def every_seed(self) -> dict[str, Sequence[int]]:
+        """The seeds of every net; the authors' weights have one, numbered 0."""
+        return {**self.seeds, **dict.fromkeys(self.authors, (0,))}
+
     def authors_couples(self) -> list[tuple[str, str]]:
         """(baseline, push-pull) among the authors' weights."""
         names = {twin: name for name, twin in self.authors.items()}

@@ -27,10 +27,9 @@ def difference(
     """
     if not couples:
         return None
-    seeds = {**lineup.seeds, **dict.fromkeys(lineup.authors, (0,))}
     corruptions, perturbations = params.data.corruption_names(), params.data.perturbation_names()
-    errors = paired_differences(answers.errors, couples, seeds, ["clean", *corruptions, "mean"])
-    flips = paired_differences(answers.flips, couples, seeds, [*perturbations, "mean"])
+    errors = paired_differences(answers.errors, couples, lineup.every_seed(), ["clean", *corruptions, "mean"])
+    flips = paired_differences(answers.flips, couples, lineup.every_seed(), [*perturbations, "mean"])
     note = (
         "Push-pull minus baseline in points of percent, paired by seed and image: negative is better. Intervals of "
         "95 %, from 2000 bootstrap resamples. Those over seeds and images (widened for the small number of seeds) tell "

@@ -306,3 +306,13 @@ def test_the_authors_weights_stand_beside_ours(whole, tmp_path):
     assert theirs.difference == pytest.approx(second.error.mean() - first.error.mean(), abs=1e-4)
     calibration = pd.read_csv(tables / "calibration.csv").set_index(["net", "set", "source"])
     assert calibration.loc[("resnet20-pp", "fog", "authors' weights"), "seeds"] == 1
+
+
+def test_without_any_measurement_the_stage_stops_in_one_line(whole, tmp_path, monkeypatch):
+    root = tmp_path / "broken"
+    shutil.copytree(whole, root)
+    shutil.rmtree(root / "metrics" / "tiny" / "corruption")
+    monkeypatch.chdir(root)
+    done = CliRunner().invoke(aggregate.main)
+    assert done.exit_code == 1
+    assert done.stderr == "Error: no measurements in metrics/tiny/corruption; `dvc repro` makes them\n"
