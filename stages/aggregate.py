@@ -69,9 +69,8 @@ def main() -> None:
     for net in params.nets:
         if net in answers.confusion:
             write_csv(folder / "tables" / "confusion" / f"{net}.csv", answers.confusion[net])
-    text = page(params.data.name, run, tables)
-    write_text(folder / "tables.md", text)
-    click.echo(text)
+    write_text(folder / "tables.md", page(params.data.name, run, tables))
+    click.echo(f"{markdown(tables[0].display, level=2)}\n\nAll tables: {folder / 'tables.md'}")
     own = summary[summary.net.isin(params.nets)]
     mirror(params, folder, corruption.rows, perturbation.rows, history.rows, own)
 

@@ -1,5 +1,6 @@
 """From the answers on single images: paired differences with intervals, calibration, confusion matrices."""
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -70,13 +71,13 @@ def read_answers(
                 confusion=answers.confusion | {net: confusion(logits, scores.seeds)},
                 images=len(logits.labels),
             )
-        except (FileNotFoundError, OtherRun) as error:
+        except UNUSABLE as error:
             answers.warnings.append(f"{of_corruptions}: {reason(error)}")
         try:
             scores = flip_shares(load_frames(of_perturbations), seeds[net])
             check_agreement(scores, net, flips)
             answers = answers._replace(flips=answers.flips | {net: scores})
-        except (FileNotFoundError, OtherRun) as error:
+        except UNUSABLE as error:
             answers.warnings.append(f"{of_perturbations}: {reason(error)}")
     return answers
 
@@ -85,10 +86,16 @@ class OtherRun(Exception):
     """Answers that are not those behind the measurements."""
 
 
+UNUSABLE = (FileNotFoundError, OtherRun, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+
 def reason(error: Exception) -> str:
+    """What is the matter with a file of answers, and what to do."""
     if isinstance(error, FileNotFoundError):
         return "not there; `dvc repro` makes it"
-    return "not the answers behind the measurements, left out"
+    if isinstance(error, OtherRun):
+        return "not the answers behind the measurements, left out"
+    return f"cannot be read, left out ({error}); remove it, then `dvc repro`"
 
 
 def check_agreement(scores: Scores, net: str, measured: pd.Series) -> None:

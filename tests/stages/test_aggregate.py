@@ -256,6 +256,15 @@ def test_answers_of_another_run_are_left_out(whole, tmp_path):
     assert not (found.folder / "tables" / "confusion" / "resnet20-pp.csv").exists()
 
 
+def test_answers_that_cannot_be_read_are_left_out(whole, tmp_path):
+    root = tmp_path / "broken"
+    shutil.copytree(whole, root)
+    path = root / "predictions" / "tiny" / "corruption" / "resnet20.npz"
+    path.write_bytes(path.read_bytes()[:1000])
+    (warning,) = Outcome(root).warnings
+    assert warning.startswith("Warning: predictions/tiny/corruption/resnet20.npz: cannot be read, left out (")
+
+
 @pytest.mark.parametrize("content", ["", "net,seed\nresnet20-pp,0\n"])
 def test_a_file_that_is_no_table_stops_the_stage_in_one_line(whole, tmp_path, monkeypatch, content):
     root = tmp_path / "broken"
