@@ -12,8 +12,9 @@ from stages.caption import describe_run
 from stages.cells import AUTHORS, Lineup
 from stages.figures import error_bars
 from stages.mirror import mirror
-from stages.paper_tables import perturbations, table2, table3
+from stages.paper_tables import table2, table3
 from stages.params import Params, load_params
+from stages.perturbation_table import perturbations
 from stages.predictions import PREDICTIONS
 from stages.results import Results, check, check_official, concatenate
 from stages.statistics import read_answers

@@ -325,3 +325,16 @@ def test_without_any_measurement_the_stage_stops_in_one_line(whole, tmp_path, mo
     done = CliRunner().invoke(aggregate.main)
     assert done.exit_code == 1
     assert done.stderr == "Error: no measurements in metrics/tiny/corruption; `dvc repro` makes them\n"
+
+
+def test_without_perturbations_the_rest_is_there(whole, tmp_path, sound):
+    root = tmp_path / "broken"
+    shutil.copytree(whole, root)
+    shutil.rmtree(root / "metrics" / "tiny" / "perturbation")
+    shutil.rmtree(root / "predictions" / "tiny" / "perturbation")
+    found = Outcome(root)
+    assert sum("/perturbation/" in line for line in found.warnings) == len(found.warnings) == 6
+    assert "mFP" not in found.table3
+    parts = display(found.folder / "tables" / "perturbations.md")
+    assert set(parts["Flip probability, percent"][list(NETS)].to_numpy().ravel()) == {"missing"}
+    pd.testing.assert_frame_equal(found.table2, sound.table2)
