@@ -7,26 +7,20 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from robustness.benchmark import Baseline, undefined_relative
-from robustness.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
+from stages import paper
+from stages.caption import describe_run
+from stages.cells import AUTHORS, Lineup
 from stages.figures import error_bars
 from stages.mirror import mirror
+from stages.paper_tables import table2, table3
 from stages.params import Params, load_params
-from stages.published import origin
-from stages.results import choose_baseline, gather, pairs, summarise_nets
-from stages.tables import write_csv, write_text
-
-HEADINGS = {
-    "E_clean": "E clean",
-    "E_best": "E clean, best epoch (paper protocol)",
-    "E_corr": "E",
-    "mCE": "mCE",
-    "rCE": "rCE",
-    "mCE_15": "mCE, main 15",
-    "rCE_15": "rCE, main 15",
-    "mFP": "mFP",
-    "mFP_official": "mFP, official protocol",
-}
+from stages.perturbation_table import perturbations
+from stages.predictions import PREDICTIONS
+from stages.results import Results, check, check_official, concatenate
+from stages.statistics import read_answers
+from stages.statistics_tables import calibration, difference
+from stages.summary import choose_baseline, leave_out_incomplete, pairs, summarise_nets
+from stages.tables import Table, markdown, write_csv, write_table, write_text
 
 
 @click.command()
@@ -34,39 +28,101 @@ def main() -> None:
     """Gather the results of every net of params.yaml into metrics/<data>/."""
     params = load_params()
     folder = Path("metrics") / params.data.name
-    corruption = gather(folder / "corruption", params, ["corruption", "severity"])
-    perturbation = gather(folder / "perturbation", params, ["perturbation", "protocol", "metric"])
-    history = gather(folder / "history", params, ["epoch"])
-    own_corruption, own_perturbation = corruption, perturbation
-    corruption = with_official(corruption, folder / "official" / "corruption.csv")
-    perturbation = with_official(perturbation, folder / "official" / "perturbation.csv")
-    archs = {name: net.arch for name, net in params.nets.items()}
-    layers = {name: params.blocks[net.block].layers for name, net in params.nets.items()}
-    couples = pairs(archs, layers)
-    baseline = choose_baseline(params.data.name, corruption, archs)
-    summary = summarise_nets(corruption, perturbation, history, baseline)
+    corruption = check(folder / "corruption", params, ["corruption", "severity"])
+    perturbation = check(folder / "perturbation", params, ["perturbation", "protocol", "metric"])
+    history = check(folder / "history", params, ["epoch"])
+    errors = with_official(corruption, folder / "official" / "corruption.csv", params)
+    flips = with_official(perturbation, folder / "official" / "perturbation.csv", params)
+    if errors.rows.empty:
+        raise click.ClickException(f"no measurements in {folder / 'corruption'}; `dvc repro` makes them")
 
-    write_csv(folder / "corruption.csv", corruption)
-    write_csv(folder / "perturbation.csv", perturbation)
+    lineup = line_up(params, errors.rows)
+    couples = pairs(params)
+    answers = read_answers(
+        answer_files(params.data.name, lineup), lineup.every_seed(), errors.rows, flips.rows
+    )
+    for source in (errors, flips, history, answers):
+        for warning in source.warnings:
+            click.echo(f"Warning: {warning}", err=True)
+    baseline, normaliser = choose_baseline(params, corruption.rows, corruption.faults)
+    summary = summarise_nets(errors.rows, flips.rows, history.rows, baseline)
+    summary = leave_out_incomplete(summary, errors.faults, flips.faults, history.faults)
+
+    write_csv(folder / "corruption.csv", errors.rows)
+    write_csv(folder / "perturbation.csv", flips.rows)
     write_csv(folder / "summary.csv", summary)
-    means = summary.drop(columns="seed").groupby("net", sort=False).mean()
-    rounded = {
-        net: {key: round(value, 4) for key, value in row.dropna().items()} for net, row in means.iterrows()
-    }
-    write_text(folder / "summary.json", json.dumps(rounded, indent=2) + "\n")
-    write_csv(folder / "bars.csv", corruption_bars(corruption))
-    shown = [net for couple in couples for net in couple] or list(params.nets)
-    error_bars(folder / "errors.png", corruption, list(dict.fromkeys(shown))[:8])
-    text = report(params, corruption, perturbation, summary, baseline, couples)
-    write_text(folder / "tables.md", text)
-    click.echo(text)
-    mirror(params, folder, own_corruption, own_perturbation, history, summary[summary.net.isin(params.nets)])
+    write_text(folder / "summary.json", json.dumps(means(summary, lineup), indent=2) + "\n")
+    write_csv(folder / "bars.csv", corruption_bars(errors.rows))
+    error_bars(folder / "errors.png", errors.rows, drawn(couples, errors.rows))
+
+    at_fault = pd.concat([errors.faults, flips.faults, history.faults])
+    tables = [
+        table3(params, lineup, summary, couples, at_fault),
+        table2(params, lineup, errors.rows, errors.faults, summary),
+        perturbations(params, lineup, flips.rows, flips.faults),
+        difference(params, lineup, answers, [*couples, *lineup.authors_couples()]),
+        calibration(params, lineup, answers),
+    ]
+    tables = [table for table in tables if table is not None]
+    run = describe_run(params, normaliser, baseline, answers.images)
+    for name, title, note, display, tidy in tables:
+        write_table(folder / "tables", name, display, tidy=tidy, title=title, note=f"{note} {run}")
+    for net in params.nets:
+        if net in answers.confusion:
+            write_csv(folder / "tables" / "confusion" / f"{net}.csv", answers.confusion[net])
+    write_text(folder / "tables.md", page(params.data.name, run, tables))
+    click.echo(f"{markdown(tables[0].display, level=2)}\n\nAll tables: {folder / 'tables.md'}")
+    own = summary[summary.net.isin(params.nets)]
+    mirror(params, folder, corruption.rows, perturbation.rows, history.rows, own)
 
 
-def with_official(own: pd.DataFrame, path: Path) -> pd.DataFrame:
+def with_official(own: Results, path: Path, params: Params) -> Results:
     """Our own measurements and below them those of the authors' weights, if any were measured."""
-    official = pd.read_csv(path)
-    return own if official.empty else pd.concat([own, official], ignore_index=True)
+    keys = [column for column in own.faults if column not in ("net", "seed", "fault")]
+    return concatenate([own, check_official(path, params, keys)])
+
+
+def drawn(couples: Sequence[tuple[str, str]], errors: pd.DataFrame) -> list[str]:
+    """The nets in the picture: those of couples, of which there are measurements, or all; at most eight."""
+    measured = list(dict.fromkeys(errors.net))
+    shown = dict.fromkeys(net for couple in couples for net in couple if net in measured)
+    return (list(shown) or measured)[:8]
+
+
+def line_up(params: Params, errors: pd.DataFrame) -> Lineup:
+    """The nets of params.yaml by architecture, and whom they stand beside."""
+    families: dict[str, list[str]] = {}
+    for name, net in params.nets.items():
+        families.setdefault(net.arch, []).append(name)
+    marked = [net for net in dict.fromkeys(errors.net) if net.endswith(f" ({AUTHORS})")]
+    return Lineup(
+        {net: params.training(net).seeds for net in params.nets},
+        families,
+        paper.counterparts(params),
+        {net: paper.registry_name(net.removesuffix(f" ({AUTHORS})")) for net in marked},
+    )
+
+
+def answer_files(data_name: str, lineup: Lineup) -> dict[str, tuple[Path, Path]]:
+    """Net -> the files of its answers on corrupted images and on perturbed sequences."""
+    folder = PREDICTIONS / data_name
+    own = {net: (folder, net) for net in lineup.seeds}
+    authors = {net: (folder / "official", net.removesuffix(f" ({AUTHORS})")) for net in lineup.authors}
+    return {
+        net: (place / "corruption" / f"{name}.npz", place / "perturbation" / f"{name}.npz")
+        for net, (place, name) in {**own, **authors}.items()
+    }
+
+
+def means(summary: pd.DataFrame, lineup: Lineup) -> dict[str, dict[str, float]]:
+    """Mean over seeds of every quantity of every net; without those that lack a seed."""
+    found = {}
+    for net, table in summary.groupby("net", sort=False):
+        whole = len(lineup.seeds.get(net, [0]))
+        values = table.drop(columns=["net", "seed"])
+        values = values.loc[:, values.count() == whole].mean()
+        found[net] = {key: round(value, 4) for key, value in values.items()}
+    return found
 
 
 def corruption_bars(corruption: pd.DataFrame) -> pd.DataFrame:
@@ -75,97 +131,12 @@ def corruption_bars(corruption: pd.DataFrame) -> pd.DataFrame:
     return bars.assign(bar=bars.corruption + " " + bars.net)[["bar", "net", "corruption", "error"]]
 
 
-def report(
-    params: Params,
-    corruption: pd.DataFrame,
-    perturbation: pd.DataFrame,
-    summary: pd.DataFrame,
-    baseline: Baseline | None,
-    couples: Sequence[tuple[str, str]],
-) -> str:
-    """The Markdown tables, with what is needed to read them."""
-    measured = [name for name in CORRUPTIONS if name in set(corruption.corruption)]
-    main = [name for name in measured if name in MAIN_CORRUPTIONS]
-    lines = [
-        f"# {params.data.name}",
-        "",
-        f"Errors in percent, mean over {len(params.train.seeds)} seeds ± standard deviation; last epoch of training. "
-        f"Corrupted and perturbed sets: {origin(params.data)}. {len(measured)} corruptions at 5 severities, "
-        f"{len(main)} of them of the benchmark's main set.",
+def page(name: str, run: str, tables: Sequence[Table]) -> str:
+    """All tables on one Markdown page, with what is needed to read them."""
+    sections = [
+        f"## {table.title}\n\n{table.note}\n\n{markdown(table.display, level=3)}\n" for table in tables
     ]
-    if baseline is None:
-        lines += ["No mCE and rCE: there is no AlexNet among the nets to normalise them."]
-    else:
-        lines += [f"CE and rCE are normalised by {baseline.source}."]
-        if undefined := undefined_relative(baseline, measured):
-            lines += [
-                f"rCE leaves out {', '.join(undefined)}: that AlexNet errs no more there than on clean images."
-            ]
-    columns = [column for column in HEADINGS if column in summary and summary[column].notna().any()]
-    lines += ["", "## Overall", "", overall(summary, columns)]
-    if couples:
-        lines += [
-            "",
-            "## Push-pull minus baseline, paired by seed",
-            "",
-            differences(summary, columns, couples),
-        ]
-    lines += ["", "## Error by corruption, mean over severities", ""]
-    lines += [by_condition(corruption, "corruption", "error", ["clean", *measured], 1)]
-    flips = perturbation[(perturbation.protocol == "hendrycks") & (perturbation.metric == "flip_probability")]
-    if not flips.empty:
-        names = [name for name in PERTURBATIONS if name in set(flips.perturbation)]
-        lines += ["", "## Flip probability by perturbation, percent", ""]
-        lines += ["Noises are compared with the first frame, all others with the previous one.", ""]
-        lines += [by_condition(flips, "perturbation", "value", names, 100)]
-    return "\n".join(lines) + "\n"
-
-
-def overall(summary: pd.DataFrame, columns: Sequence[str]) -> str:
-    """One row a net."""
-    rows = []
-    for net, table in summary.groupby("net", sort=False):
-        rows.append({"net": net} | {HEADINGS[column]: spread(table[column]) for column in columns})
-    return markdown(pd.DataFrame(rows))
-
-
-def differences(summary: pd.DataFrame, columns: Sequence[str], couples: Sequence[tuple[str, str]]) -> str:
-    """One row a couple: the mean over common seeds of push-pull minus baseline."""
-    by_seed = summary.set_index(["net", "seed"])[list(columns)]
-    rows = []
-    for plain, pushpull in couples:
-        difference = (by_seed.loc[pushpull] - by_seed.loc[plain]).dropna(how="all")
-        rows.append(
-            {"nets": f"{pushpull} - {plain}"}
-            | {HEADINGS[c]: spread(difference[c], signed=True) for c in columns}
-        )
-    return markdown(pd.DataFrame(rows))
-
-
-def by_condition(table: pd.DataFrame, key: str, value: str, names: Sequence[str], factor: float) -> str:
-    """One row a corruption or perturbation, one column a net, the best net of a row in bold."""
-    by_seed = factor * table.groupby(["net", "seed", key], sort=False)[value].mean()
-    nets = list(dict.fromkeys(table.net))
-    rows = []
-    for name in names:
-        cells = {net: by_seed[net].xs(name, level=key) for net in nets}
-        best = min(round(values.mean(), 2) for values in cells.values())
-        texts = {}
-        for net, values in cells.items():
-            text = spread(values)
-            texts[net] = f"**{text}**" if round(values.mean(), 2) == best else text
-        rows.append({key: name} | texts)
-    return markdown(pd.DataFrame(rows))
-
-
-def spread(values: pd.Series, signed: bool = False) -> str:
-    """`12.34 ± 0.56`, mean and standard deviation; the mean alone for a single seed."""
-    mean = f"{values.mean():{'+' if signed else ''}.2f}"
-    return mean if len(values) < 2 else f"{mean} ± {values.std(ddof=1):.2f}"
-
-
-def markdown(table: pd.DataFrame) -> str:
-    return table.to_markdown(index=False, disable_numparse=True)
+    return "\n".join([f"# {name}\n\n{run}\n", *sections])
 
 
 if __name__ == "__main__":

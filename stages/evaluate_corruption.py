@@ -1,4 +1,4 @@
-"""Stage `evaluate_corruption@<net>`: error of a trained net on the clean test images and on every corruption."""
+"""Stage `evaluate_corruption@<net>`: a trained net on the clean test images and on every corruption."""
 
 from pathlib import Path
 
@@ -6,37 +6,39 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
-from robustness.benchmark import measure_corruptions
 from robustness.names import SEVERITIES
 from stages import models
-from stages.datasets import DATASETS
+from stages.datasets import DATASETS, load_split
+from stages.evaluation import answer_corruptions, every_seed, made_by_corrupt, options
 from stages.params import load_params
+from stages.predictions import PREDICTIONS, Logits, save_logits
 from stages.tables import write_csv
 
 
 @click.command()
 @click.argument("net")
 def main(net: str) -> None:
-    """Measure NET, writing metrics/<data>/corruption/<net>.csv: one row for each seed, corruption and severity."""
+    """Measure NET, writing metrics/<data>/corruption/<net>.csv: one row for each seed, corruption and severity.
+
+    The logits of every image go to predictions/<data>/corruption/<net>.npz.
+    """
     params = load_params()
+    data = params.data
     trained = models.load(models.MODELS / f"{net}.pt")
-    device = models.choose_device(params.evaluate.device)
-    names = params.data.corruption_names()
-    options = {"mean": trained.mean, "std": trained.std, "batch_size": params.evaluate.batch_size}
-    rows = []
-    with tqdm(
-        total=len(trained.weights) * (1 + len(names) * len(SEVERITIES)), desc=f"{net} C", unit="set"
-    ) as bar:
-        for seed in trained.weights:
-            module = trained.net(seed, device)
-            try:
-                for row in measure_corruptions(module, DATASETS / params.data.name, names, **options):
-                    rows.append((net, seed, *row))
-                    bar.update()
-            except (FileNotFoundError, ValueError) as error:
-                raise click.ClickException(f"{error}; `dvc repro corrupt` makes the sets") from None
+    labels = load_split(data.name, "test").labels
+    names = data.corruption_names()
+    rows, logits = [], {}
+    total = len(trained.weights) * (1 + len(names) * len(SEVERITIES))
+    with made_by_corrupt(), tqdm(total=total, desc=f"{net} C", unit="set") as bar:
+        for seed, module in every_seed(trained, params):
+            measured, logits[seed] = answer_corruptions(
+                module, DATASETS / data.name, names, bar, **options(trained, params)
+            )
+            rows += [(net, seed, *row) for row in measured]
+    sets = [(name, severity) for name, severity, _ in measured]
+    save_logits(PREDICTIONS / data.name / "corruption" / f"{net}.npz", Logits(labels, sets, logits))
     table = pd.DataFrame(rows, columns=["net", "seed", "corruption", "severity", "error"])
-    write_csv(Path("metrics") / params.data.name / "corruption" / f"{net}.csv", table)
+    write_csv(Path("metrics") / data.name / "corruption" / f"{net}.csv", table)
 
 
 if __name__ == "__main__":
