@@ -9,7 +9,6 @@ import pandas as pd
 
 from robustness.benchmark import Baseline, undefined_relative
 from robustness.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
-from stages.figures import error_bars
 from stages.mirror import mirror
 from stages.params import Params, load_params
 from stages.results import choose_baseline, gather, pairs, summarise_nets
@@ -54,8 +53,6 @@ def main() -> None:
     }
     write_text(folder / "summary.json", json.dumps(rounded, indent=2) + "\n")
     write_csv(folder / "bars.csv", corruption_bars(corruption))
-    shown = [net for couple in couples for net in couple] or list(params.nets)
-    error_bars(folder / "errors.png", corruption, list(dict.fromkeys(shown))[:8])
     text = report(params, corruption, perturbation, summary, baseline, couples)
     write_text(folder / "tables.md", text)
     click.echo(text)

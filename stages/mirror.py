@@ -67,7 +67,7 @@ def mirror(
     means = summary.drop(columns="seed").groupby("net", sort=False).mean()
     values = {f"{key}/{net}": value for net, row in means.iterrows() for key, value in row.dropna().items()}
     tracking.log_metrics(client, parent, values)
-    for name in ("tables.md", "errors.png", "corruption.csv", "perturbation.csv", "summary.csv"):
+    for name in ("tables.md", "corruption.csv", "perturbation.csv", "summary.csv"):
         client.log_artifact(parent, str(folder / name))
     client.set_terminated(parent)
 

@@ -1,0 +1,191 @@
+"""Stage `report`: one self-contained page with the question, the result, every table and plot, and how it was run.
+
+The page asks the network for nothing: styles, script, charts and pictures stand in it, and its content security policy
+lets the browser load nothing else. Numbers come from the tidy files of `aggregate`; the tables that it and the studies
+leave in metrics/<data>/tables are shown as they are.
+"""
+
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from robustness.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
+from stages import figures, provenance, sections
+from stages.datasets import load_split
+from stages.params import Params, load_params
+from stages.results import choose_baseline, gather
+from stages.sections import Study
+from stages.tables import write_csv, write_text
+
+TEMPLATES = Path(__file__).parent / "templates"
+PUBLISHED = Path("data/published")
+
+
+@click.command()
+def main() -> None:
+    """Write metrics/<data>/report.html, its figures, and the training curves of all nets for `dvc plots`."""
+    params = load_params()
+    folder = Path("metrics") / params.data.name
+    study = Study(
+        params=params,
+        corruption=pd.read_csv(folder / "corruption.csv"),
+        perturbation=pd.read_csv(folder / "perturbation.csv"),
+        history=gather(folder / "history", params, ["epoch"]),
+        summary=pd.read_csv(folder / "summary.csv"),
+        folder=folder,
+    )
+    train, test = load_split(params.data.name, "train"), load_split(params.data.name, "test")
+    published = published_errors() if params.data.name == "cifar10" else {}
+    curves = study.history.groupby(["net", "epoch"], sort=False).mean().drop(columns="seed").reset_index()
+    write_csv(folder / "curves.csv", curves)
+    shown = list(dict.fromkeys(net for couple in study.couples for net in couple)) or study.nets
+    figures.error_bars(folder / "figures" / "figure7.png", study.corruption, shown[:8], published)
+    layer = next((block for block in params.blocks.values() if block.layers), None)
+    alpha, scale = (layer.alpha, layer.scale) if layer else (1.0, 2.0)
+    kept = figures.response_maps(folder / "figures" / "figure2.png", np.array(test.images[0]), alpha, scale)
+
+    private = {"blocks": True, "official": True, "data": {"path", "archives"}}  # folders of this machine
+    ran = provenance.trainings(params, len(train.labels))
+    page = render(
+        name=params.data.name,
+        measured=[name for name in CORRUPTIONS if name in set(study.corruption.corruption)],
+        headline=headline(study),
+        overall=sections.overall(study),
+        keys=[{"name": net, "colour": colour} for net, colour in sections.colours(study).items()],
+        bars=sections.bars(study, published),
+        has_published=bool(published),
+        severities=sections.severities(study),
+        heat=sections.heat(
+            study.corruption, "corruption", "error", ["clean", *CORRUPTIONS], sections.kinds()
+        ),
+        flips=sections.heat(sections.flips(study.perturbation), "perturbation", "value", PERTURBATIONS, {}),
+        corruptions=sections.picture(folder / "corruptions.png"),
+        perturbations=sections.picture(folder / "perturbations.png"),
+        response=sections.picture(folder / "figures" / "figure2.png"),
+        kept={name: values[-1] for name, values in kept.items()},
+        noise=figures.NOISE[-1],
+        training=sections.training(study),
+        tables=sections.tables(folder / "tables"),
+        confusions=sections.confusions(folder / "tables" / "confusion", study.nets),
+        run=how_it_was_run(study, len(train.labels), test.images.shape),
+        trainings=trainings(ran, params),
+        params=yaml.safe_dump(
+            {**params.model_dump(exclude=private), **params.model_dump()["blocks"]}, sort_keys=False
+        ),
+    )
+    write_text(folder / "report.html", page)
+    provenance.attach(params, folder / "report.html")
+    click.echo(f"{folder / 'report.html'}, {len(page.encode()) / 1e6:.2f} MB")
+
+
+def render(**content: object) -> str:
+    """Fill the template; style and script stand in the page."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["words"] = lambda name: name.replace("_", " ")
+    return environment.get_template("report.html").render(
+        style=Markup((TEMPLATES / "report.css").read_text()),
+        script=Markup((TEMPLATES / "report.js").read_text()),
+        **content,
+    )
+
+
+def published_errors() -> dict[tuple[str, str], float]:
+    """The paper's error by net and corruption, "clean" among them (tables 2 and 3)."""
+    by_corruption = pd.read_csv(PUBLISHED / "table2.csv").itertuples(index=False, name=None)
+    errors = {(net, corruption): error for net, corruption, error in by_corruption}
+    clean = pd.read_csv(PUBLISHED / "table3.csv")
+    return errors | {(net, "clean"): error for net, error in zip(clean.net, clean.e_clean, strict=True)}
+
+
+def headline(study: Study) -> list[dict]:
+    """For each couple: E without and with the layer, the paired difference, and its interval where there is one.
+
+    The interval is that of tables/difference.csv.
+    """
+    errors = study.summary.set_index(["net", "seed"]).E_corr
+    clean = study.summary.set_index(["net", "seed"]).E_clean
+    intervals = difference_intervals(study.folder / "tables" / "difference.csv")
+    rows = []
+    for plain, pushpull in study.couples:
+        rows.append(
+            {
+                "plain": plain,
+                "pushpull": pushpull,
+                "without": errors[plain].mean(),
+                "with_": errors[pushpull].mean(),
+                "clean": (clean[plain].mean(), clean[pushpull].mean()),
+                "difference": (errors[pushpull] - errors[plain]).mean(),
+                "interval": intervals.get((plain, pushpull)),
+                "seeds": len((errors[pushpull] - errors[plain]).dropna()),
+            }
+        )
+    return rows
+
+
+def difference_intervals(path: Path) -> dict[tuple[str, str], tuple[float, float]]:
+    return {}
+
+
+def how_it_was_run(study: Study, train_images: int, shape: tuple[int, ...]) -> dict[str, str]:
+    """Label and text of every fact."""
+    params, data = study.params, study.params.data
+    measured = [name for name in CORRUPTIONS if name in set(study.corruption.corruption)]
+    main = [name for name in measured if name in MAIN_CORRUPTIONS]
+    flipped = set(study.perturbation.perturbation)
+    baseline = choose_baseline(
+        data.name, study.corruption, {name: net.arch for name, net in params.nets.items()}
+    )
+    count, height, width, channels = shape
+    made = (
+        "the published sets"
+        if data.corrupted == "download"
+        else f"generated from the test images with seed {data.seed}"
+    )
+    sequences = count if data.perturbed_images is None else min(data.perturbed_images, count)
+    return {
+        "Data": f"{data.name}: {train_images:,} training and {count:,} test images, "
+        f"{height} × {width} pixels, {channels} channels",
+        "Corrupted and perturbed sets": made,
+        "Corruptions": f"{len(measured)} at 5 severities, {len(main)} of them of the benchmark's main set",
+        "Perturbations": f"{len(flipped)}, of {sequences:,} images each" if flipped else "none",
+        "Seeds": ", ".join(map(str, params.train.seeds)),
+        "Error": "of the last epoch; “best epoch” is the smallest test error of a training, as the paper reports it",
+        "mCE and rCE": f"normalised by {baseline.source}"
+        if baseline
+        else "not computed: no AlexNet among the nets",
+        "Commit": provenance.code(),
+        "Report made on": provenance.machine(),
+        "Versions": ", ".join(f"{name} {version}" for name, version in provenance.versions().items()),
+    }
+
+
+def trainings(ran: pd.DataFrame, params: Params) -> list[dict]:
+    """One row a net: what MLflow recorded of its trainings, or nothing."""
+    rows = []
+    for net in params.nets:
+        own = ran[ran.net == net]
+        rows.append(
+            {
+                "net": net,
+                "epochs": params.training(net).epochs,
+                "device": ", ".join(dict.fromkeys(own.device)),
+                "seconds": own.seconds.tolist(),
+                "speed": own.images_per_second.mean() if len(own) else None,
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()

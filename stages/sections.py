@@ -1,0 +1,245 @@
+"""The sections of the report page: from tidy measurements to charts, rows of tables and pictures."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import pandas as pd
+from markdown_it import MarkdownIt
+from markupsafe import Markup
+
+from robustness.names import CORRUPTION_GROUPS, CORRUPTIONS
+from stages import charts
+from stages.params import Params
+from stages.results import pairs
+
+# The order on the page; tables of other names follow by name.
+TABLES = ("difference", "table2", "table3", "perturbations", "calibration", "table1", "table4", "table5")
+
+MEASURES = {
+    "E_clean": "E clean, %",
+    "E_best": "E clean, best epoch, %",
+    "E_corr": "E, %",
+    "mCE": "mCE, %",
+    "rCE": "rCE, %",
+    "mCE_15": "mCE, main 15, %",
+    "rCE_15": "rCE, main 15, %",
+    "mFP": "mFP, %",
+    "mFP_official": "mFP, official protocol, %",
+}
+
+
+@dataclass
+class Study:
+    """What the page is made from: the checked parameters and the tidy measurements of all nets."""
+
+    params: Params
+    corruption: pd.DataFrame
+    perturbation: pd.DataFrame
+    history: pd.DataFrame
+    summary: pd.DataFrame
+    folder: Path
+
+    @property
+    def nets(self) -> list[str]:
+        """Nets of params.yaml, then the authors' weights if they were measured."""
+        return list(dict.fromkeys(self.corruption.net))
+
+    @property
+    def couples(self) -> list[tuple[str, str]]:
+        """(baseline, push-pull) of one architecture each."""
+        params = self.params
+        archs = {name: net.arch for name, net in params.nets.items()}
+        return pairs(archs, {name: params.blocks[net.block].layers for name, net in params.nets.items()})
+
+
+def colours(study: Study) -> dict[str, int]:
+    """Place in the colours of the charts: one for each front end, and grey for a net of no couple."""
+    coupled = {net for couple in study.couples for net in couple}
+    blocks = list(dict.fromkeys(net.block for net in study.params.nets.values()))
+    places = {}
+    for name, net in study.params.nets.items():
+        alone = coupled and name not in coupled
+        places[name] = charts.OTHER if alone else min(blocks.index(net.block), charts.OTHER - 1)
+    # Nets of no couple are drawn first, below the others.
+    return dict(sorted(places.items(), key=lambda item: item[1] != charts.OTHER))
+
+
+def kinds() -> dict[str, str]:
+    """The kind of every corruption."""
+    return {name: kind for kind, names in CORRUPTION_GROUPS.items() for name in names}
+
+
+def overall(study: Study) -> list[dict]:
+    """One row a net: mean and standard deviation over seeds of every measure."""
+    rows = []
+    for net, table in study.summary.groupby("net", sort=False):
+        cells = {}
+        for key, heading in MEASURES.items():
+            if key in table and study.summary[key].notna().any():
+                cells[heading] = cell(table[key])
+        rows.append({"net": net, "cells": cells})
+    return rows
+
+
+def cell(values: pd.Series) -> dict:
+    """Mean, and the standard deviation over seeds where there are several."""
+    values = values.dropna()
+    return {
+        "mean": values.mean() if len(values) else None,
+        "spread": values.std(ddof=1) if len(values) > 1 else None,
+    }
+
+
+def bars(study: Study, published: Mapping[tuple[str, str], float]) -> list[dict]:
+    """A chart for every architecture that was trained with different front ends, or for all nets if none was."""
+    by_seed = study.corruption.groupby(["net", "seed", "corruption"], sort=False).error.mean().reset_index()
+    conditions = [name for name in ("clean", *CORRUPTIONS) if name in set(by_seed.corruption)]
+    return [
+        {
+            "name": arch,
+            "nets": list(chosen),
+            "svg": Markup(
+                charts.bars(
+                    by_seed, chosen, conditions, f"Error of {', '.join(chosen)} on each corruption", published
+                )
+            ),
+        }
+        for arch, chosen in by_architecture(study).items()
+    ]
+
+
+def training(study: Study) -> list[dict]:
+    """A chart of the training curves for every architecture."""
+    grouped = by_architecture(study, couples_alone=False)
+    return [
+        {
+            "name": arch,
+            "svg": Markup(
+                charts.training(
+                    study.history[study.history.net.isin(chosen)],
+                    chosen,
+                    f"Error of {', '.join(chosen)} by epoch",
+                )
+            ),
+        }
+        for arch, chosen in grouped.items()
+    ]
+
+
+def by_architecture(study: Study, couples_alone: bool = True) -> dict[str, dict[str, int]]:
+    """Colours of the nets of each architecture, baseline first; of those with several nets if there are any."""
+    places = colours(study)
+    groups: dict[str, dict[str, int]] = {}
+    for name, net in study.params.nets.items():
+        groups.setdefault(net.arch, {})[name] = places[name]
+    several = {arch: chosen for arch, chosen in groups.items() if len(chosen) > 1}
+    return several if several and couples_alone else groups
+
+
+def severities(study: Study) -> list[dict]:
+    """By kind of corruption: a chart of error by severity each; charts of one kind share their axis."""
+    places = colours(study)
+    table = study.corruption[study.corruption.net.isin(places)]
+    clean = table[table.corruption == "clean"]
+    sections = []
+    for kind, names in CORRUPTION_GROUPS.items():
+        of_kind = table[table.corruption.isin(names)]
+        if of_kind.empty:
+            continue
+        top = max(of_kind.error.max(), clean.error.max(), 1.0)
+        shown = [
+            {
+                "name": name,
+                "svg": Markup(
+                    charts.severity(
+                        pd.concat([clean, table[table.corruption == name]]),
+                        places,
+                        top,
+                        f"Error by severity of {name.replace('_', ' ')}",
+                    )
+                ),
+            }
+            for name in names
+            if name in set(of_kind.corruption)
+        ]
+        sections.append({"kind": kind, "charts": shown})
+    return sections
+
+
+def flips(perturbation: pd.DataFrame) -> pd.DataFrame:
+    """Flip probability in percent, by the protocol of the benchmark."""
+    chosen = perturbation[
+        (perturbation.protocol == "hendrycks") & (perturbation.metric == "flip_probability")
+    ]
+    return chosen.assign(value=100 * chosen.value)
+
+
+def heat(
+    table: pd.DataFrame, key: str, value: str, order: Sequence[str], kind: Mapping[str, str]
+) -> dict | None:
+    """Rows of conditions, columns of nets: mean, spread over seeds, and the shade between 0 and the largest mean."""
+    if table.empty:
+        return None
+    by_seed = table.groupby(["net", "seed", key], sort=False)[value].mean()
+    nets = list(dict.fromkeys(table.net))
+    largest = by_seed.groupby(["net", key]).mean().max()
+    rows = []
+    for name in (name for name in order if name in set(table[key])):
+        cells = []
+        for net in nets:
+            found = by_seed[net].xs(name, level=key) if name in by_seed[net].index.levels[1] else pd.Series()
+            entry = cell(found)
+            shade = 0.0 if entry["mean"] is None or not largest else entry["mean"] / largest
+            cells.append(entry | {"shade": round(float(shade), 3)})
+        means = [round(c["mean"], 2) for c in cells if c["mean"] is not None]
+        for c in cells:
+            c["best"] = c["mean"] is not None and round(c["mean"], 2) == min(means) < max(means)
+        rows.append({"name": name, "kind": kind.get(name, ""), "cells": cells})
+    return {"nets": nets, "rows": rows, "kinds": bool(kind), "key": key}
+
+
+def picture(path: Path) -> str:
+    """A PNG as a data URI.
+
+    Raises:
+        click.ClickException: it is not there.
+    """
+    if not path.exists():
+        raise click.ClickException(f"no {path}; `dvc repro` makes it")
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def tables(folder: Path) -> list[dict]:
+    """The tables of the paper and beyond, in the order of TABLES, from their Markdown."""
+    found = {path.stem: path for path in sorted(folder.glob("*.md"))}
+    ordered = [name for name in TABLES if name in found] + [name for name in found if name not in TABLES]
+    return [{"name": name, "html": Markup(markdown(found[name].read_text()))} for name in ordered]
+
+
+def markdown(text: str) -> str:
+    """HTML of a file of a table: headings two levels down, tables that scroll and sort, numbers to the right."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = parser.parse(text)
+    for i, token in enumerate(tokens):
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(int(token.tag[1]) + 2, 6)}"
+        if token.type in ("td_open", "th_open"):
+            token.attrs = {"class": "num"} if is_number(tokens[i + 1].content) else {}
+            if token.type == "th_open":
+                token.attrs = {"scope": "col"}
+    html = parser.renderer.render(tokens, parser.options, {})
+    html = html.replace("<table>", '<div class="scroll" tabindex="0"><table class="sortable">')
+    return html.replace("</table>", "</table></div>")
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell starts with a number: `**-2.97 ± 0.92**`, `[1.2, 3.4]`, or stands for a missing one."""
+    plain = text.strip("*[ ")
+    return plain in ("", "-", "–", "—") or plain.lstrip("+-−")[:1].isdigit()
+
+
+def confusions(folder: Path, nets: Sequence[str]) -> list[dict]:
+    return []
