@@ -147,6 +147,44 @@ def bars(
         return _svg(figure, titles, label)
 
 
+def differences(table: pd.DataFrame, label: str) -> str:
+    """Difference of two nets on each condition: a dot, a thick line for its interval over images, a thin one for that
+    over seeds and images; coloured where the latter does not hold 0.
+
+    With few seeds the thin lines are long; they are cut where they would squeeze the rest.
+
+    Args:
+        table: condition, difference, low, high, low_images, high_images (points of percent), from top to bottom; less
+            than 0 is better.
+        label: as in `severity`.
+    """
+    with plt.rc_context(STYLE):
+        figure, axes, titles = _panel(360, 14 * len(table) + 24, left=104, bottom=18)
+        axes.grid(False)
+        axes.grid(axis="x", color=RULE, linewidth=0.6, clip_on=False)
+        axes.axvline(0, color=MUTED, linewidth=0.8, clip_on=False)
+        reach = 1.25 * table[["low_images", "high_images"]].abs().max(axis=None)
+        left = -reach if table.low.min() < 0 else 0.0
+        right = reach if table.high_images.max() > reach / 4 else min(reach, max(table.high.max(), reach / 4))
+        names = table.condition.str.replace("_", " ").tolist()
+        for place, (name, row) in enumerate(zip(names, table.itertuples(), strict=True)):
+            colour = SERIES[1] if row.high < 0 else SERIES[0] if row.low > 0 else SERIES[OTHER]
+            text = (
+                f"{name}: {row.difference:+.2f} points; over images {row.low_images:+.2f} to {row.high_images:+.2f}, "
+                f"over seeds and images {row.low:+.2f} to {row.high:+.2f}"
+            )
+            for low, high, width in ((row.low, row.high, 0.9), (row.low_images, row.high_images, 2.6)):
+                ends = np.clip([low, high], left, right)
+                _line(axes, titles, ends, [place, place], text, color=colour, linewidth=width)
+            _line(axes, titles, [row.difference] * 2, [place, place], text, color=colour, linewidth=6)
+        axes.set_xlim(left, right)
+        axes.set_ylim(len(table) - 0.5, -0.5)
+        axes.set_yticks(range(len(table)), names, color=INK)
+        axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(6))
+        axes.xaxis.set_major_formatter(lambda value, place: f"{value:+g}".replace("-", "−") if value else "0")
+        return _svg(figure, titles, label)
+
+
 def _panel(width: int, height: int, left: int, bottom: int) -> tuple[plt.Figure, plt.Axes, dict[str, str]]:
     """A figure of so many points with horizontal grid lines alone, and the empty book of its titles."""
     figure = plt.figure(figsize=(width / 72, height / 72))

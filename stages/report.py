@@ -50,15 +50,17 @@ def main() -> None:
     kept = figures.response_maps(folder / "figures" / "figure2.png", np.array(test.images[0]), alpha, scale)
 
     private = {"blocks": True, "official": True, "data": {"path", "archives"}}  # folders of this machine
+    differences = sections.read_differences(folder / "tables" / "difference.csv")
     ran = provenance.trainings(params, len(train.labels))
     page = render(
         name=params.data.name,
         measured=[name for name in CORRUPTIONS if name in set(study.corruption.corruption)],
-        headline=headline(study),
+        headline=headline(study, differences),
         overall=sections.overall(study),
         keys=[{"name": net, "colour": colour} for net, colour in sections.colours(study).items()],
-        bars=sections.bars(study, published),
+        by_corruption=sections.by_corruption(study, published, differences),
         has_published=bool(published),
+        has_intervals=not differences.empty,
         severities=sections.severities(study),
         heat=sections.heat(
             study.corruption, "corruption", "error", ["clean", *CORRUPTIONS], sections.kinds()
@@ -108,33 +110,35 @@ def published_errors() -> dict[tuple[str, str], float]:
     return errors | {(net, "clean"): error for net, error in zip(clean.net, clean.e_clean, strict=True)}
 
 
-def headline(study: Study) -> list[dict]:
-    """For each couple: E without and with the layer, the paired difference, and its interval where there is one.
+def headline(study: Study, differences: pd.DataFrame) -> list[dict]:
+    """For each couple: E and the clean error without and with the layer, the difference paired by seed, its interval.
 
-    The interval is that of tables/difference.csv.
+    Args:
+        study: both nets of a couple need a seed in common in its summary; other couples are left out.
+        differences: as `sections.read_differences` returns it.
     """
-    errors = study.summary.set_index(["net", "seed"]).E_corr
-    clean = study.summary.set_index(["net", "seed"]).E_clean
-    intervals = difference_intervals(study.folder / "tables" / "difference.csv")
+    by_seed = study.summary.set_index(["net", "seed"])[["E_corr", "E_clean"]]
+    intervals = differences[differences.condition == "mean"].set_index(["baseline", "pushpull"])
     rows = []
     for plain, pushpull in study.couples:
+        if not {plain, pushpull} <= set(study.summary.net):
+            continue
+        difference = (by_seed.loc[pushpull] - by_seed.loc[plain]).E_corr.dropna()
+        if difference.empty:
+            continue
+        interval = intervals.loc[(plain, pushpull)] if (plain, pushpull) in intervals.index else None
         rows.append(
             {
-                "plain": plain,
-                "pushpull": pushpull,
-                "without": errors[plain].mean(),
-                "with_": errors[pushpull].mean(),
-                "clean": (clean[plain].mean(), clean[pushpull].mean()),
-                "difference": (errors[pushpull] - errors[plain]).mean(),
-                "interval": intervals.get((plain, pushpull)),
-                "seeds": len((errors[pushpull] - errors[plain]).dropna()),
+                "nets": (plain, pushpull),
+                "errors": [by_seed.loc[net].E_corr.mean() for net in (plain, pushpull)],
+                "clean": [by_seed.loc[net].E_clean.mean() for net in (plain, pushpull)],
+                "difference": difference.mean(),
+                "interval": None if interval is None else (interval.low, interval.high),
+                "images": None if interval is None else (interval.low_images, interval.high_images),
+                "seeds": len(difference),
             }
         )
     return rows
-
-
-def difference_intervals(path: Path) -> dict[tuple[str, str], tuple[float, float]]:
-    return {}
 
 
 def how_it_was_run(study: Study, train_images: int, shape: tuple[int, ...]) -> dict[str, str]:

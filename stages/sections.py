@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import numpy as np
 import pandas as pd
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from markupsafe import Markup
 
 from robustness.names import CORRUPTION_GROUPS, CORRUPTIONS
@@ -18,17 +20,10 @@ from stages.results import pairs
 # The order on the page; tables of other names follow by name.
 TABLES = ("difference", "table2", "table3", "perturbations", "calibration", "table1", "table4", "table5")
 
-MEASURES = {
-    "E_clean": "E clean, %",
-    "E_best": "E clean, best epoch, %",
-    "E_corr": "E, %",
-    "mCE": "mCE, %",
-    "rCE": "rCE, %",
-    "mCE_15": "mCE, main 15, %",
-    "rCE_15": "rCE, main 15, %",
-    "mFP": "mFP, %",
-    "mFP_official": "mFP, official protocol, %",
-}
+MEASURES = {"E_clean": "E clean, %", "E_corr": "E, %", "mCE": "mCE, %", "mFP": "mFP, %"}
+
+
+MOST_CLASSES = 20  # of a confusion matrix on the page
 
 
 @dataclass
@@ -93,22 +88,25 @@ def cell(values: pd.Series) -> dict:
     }
 
 
-def bars(study: Study, published: Mapping[tuple[str, str], float]) -> list[dict]:
-    """A chart for every architecture that was trained with different front ends, or for all nets if none was."""
-    by_seed = study.corruption.groupby(["net", "seed", "corruption"], sort=False).error.mean().reset_index()
-    conditions = [name for name in ("clean", *CORRUPTIONS) if name in set(by_seed.corruption)]
-    return [
-        {
-            "name": arch,
-            "nets": list(chosen),
-            "svg": Markup(
-                charts.bars(
-                    by_seed, chosen, conditions, f"Error of {', '.join(chosen)} on each corruption", published
-                )
-            ),
-        }
-        for arch, chosen in by_architecture(study).items()
-    ]
+def by_corruption(
+    study: Study, published: Mapping[tuple[str, str], float], differences: pd.DataFrame
+) -> list[dict]:
+    """For every architecture that was trained with several front ends, or all if none was: its bars, and beside them
+    the differences of its couples, if they have intervals."""
+    errors = study.corruption.groupby(["net", "seed", "corruption"], sort=False).error.mean().reset_index()
+    conditions = [name for name in ("clean", *CORRUPTIONS) if name in set(errors.corruption)]
+    couples = dict(list(differences.groupby(["baseline", "pushpull"], sort=False)))
+    shown = []
+    for arch, chosen in by_architecture(study).items():
+        label = f"Error of {', '.join(chosen)} on each corruption"
+        svg = charts.bars(errors, chosen, conditions, label, published)
+        shown.append({"name": arch, "nets": list(chosen), "svg": Markup(svg)})
+        for (plain, pushpull), rows in couples.items():
+            if plain in chosen:
+                label = f"Difference of {pushpull} and {plain} on each corruption, with its interval"
+                svg = charts.differences(rows, label)
+                shown.append({"name": f"{pushpull} − {plain}", "nets": [], "svg": Markup(svg)})
+    return shown
 
 
 def training(study: Study) -> list[dict]:
@@ -223,23 +221,77 @@ def markdown(text: str) -> str:
     """HTML of a file of a table: headings two levels down, tables that scroll and sort, numbers to the right."""
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(text)
-    for i, token in enumerate(tokens):
+    columns: list[list[Token]] = []  # of the running table: the cells of each column
+    place = 0
+    for token, content in zip(tokens, [*tokens[1:], tokens[-1]], strict=True):
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(int(token.tag[1]) + 2, 6)}"
-        if token.type in ("td_open", "th_open"):
-            token.attrs = {"class": "num"} if is_number(tokens[i + 1].content) else {}
-            if token.type == "th_open":
-                token.attrs = {"scope": "col"}
+        elif token.type == "table_open":
+            columns = []
+        elif token.type == "tr_open":
+            place = 0
+        elif token.type in ("th_open", "td_open"):
+            token.attrs = {"scope": "col"} if token.type == "th_open" else {}
+            token.meta["number"] = token.type == "td_open" and is_number(content.content)
+            if place == len(columns):
+                columns.append([])
+            columns[place].append(token)
+            place += 1
+        elif token.type == "table_close":
+            for column in columns:
+                if any(cell.meta["number"] for cell in column):
+                    for cell in column:
+                        cell.attrs["class"] = "num"
     html = parser.renderer.render(tokens, parser.options, {})
     html = html.replace("<table>", '<div class="scroll" tabindex="0"><table class="sortable">')
     return html.replace("</table>", "</table></div>")
 
 
 def is_number(text: str) -> bool:
-    """Whether a cell starts with a number: `**-2.97 ± 0.92**`, `[1.2, 3.4]`, or stands for a missing one."""
-    plain = text.strip("*[ ")
-    return plain in ("", "-", "–", "—") or plain.lstrip("+-−")[:1].isdigit()
+    """Whether a cell starts with a number: `**-2.97 ± 0.92**`."""
+    return text.strip("*[ ").lstrip("+-−")[:1].isdigit()
+
+
+def read_differences(path: Path) -> pd.DataFrame:
+    """Paired differences of the error: pushpull, baseline, condition, difference, and the bounds of two intervals.
+
+    `low` and `high` are those over seeds and images, `low_images` and `high_images` those over images alone.
+
+    Empty where the table was not made; rows without intervals are left out.
+    """
+    columns = [
+        "pushpull", "baseline", "condition", "difference", "low", "high", "low_images", "high_images"
+    ]  # fmt: skip
+    if not path.exists():
+        return pd.DataFrame(columns=columns)
+    table = pd.read_csv(path)
+    return table[table.measure == "error"][columns].dropna()
 
 
 def confusions(folder: Path, nets: Sequence[str]) -> list[dict]:
-    return []
+    """For every net with `<net>.csv` in the folder: which classes it takes for which on corrupted images.
+
+    Rows of shares in percent, shaded from 0 to the largest share off the diagonal. More than 20 classes do not fit a
+    page; of them there is the CSV alone.
+    """
+    shown = []
+    for net in nets:
+        path = folder / f"{net}.csv"
+        if not path.exists():
+            continue
+        table = pd.read_csv(path)
+        counts = table[table["set"] == "corrupted"].pivot_table(
+            index="label", columns="predicted", values="count"
+        )
+        if len(counts) > MOST_CLASSES:
+            continue
+        shares = 100 * counts.to_numpy() / counts.sum(axis=1).clip(lower=1).to_numpy()[:, None]
+        wrong = shares.copy()
+        np.fill_diagonal(wrong, 0)
+        shades = wrong / max(wrong.max(), 1e-9)
+        rows = [
+            {"label": label, "cells": list(zip(row.tolist(), shade.round(3).tolist(), strict=True))}
+            for label, row, shade in zip(counts.index, shares, shades, strict=True)
+        ]
+        shown.append({"net": net, "classes": counts.columns.tolist(), "rows": rows})
+    return shown
