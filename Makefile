@@ -49,8 +49,8 @@ ui: $(SETUP) ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
 bench: $(SETUP) ## Measure the speed of every part against its plain reference
 	for name in metrics corruptions perturbations unpack; do python -m benchmarks.$$name || exit 1; done
 
-clean: ## Remove data sets, models and caches; metrics, MLflow's runs and .venv stay
-	rm -rf datasets models .dvc/cache .dvc/tmp/pushpull build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+clean: ## Remove data sets, models, predictions and caches; metrics, MLflow's runs and .venv stay
+	rm -rf datasets models predictions .dvc/cache .dvc/tmp/pushpull build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 lock: ## Write requirements.lock anew from the newest versions that pyproject.toml allows

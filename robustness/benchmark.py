@@ -108,24 +108,35 @@ def measure_corruptions(
 ) -> Iterator[tuple[str, int, float]]:
     """(corruption, severity, error in percent) of `net`, ("clean", 0, error) first.
 
+    Args and errors as for `predict_corruptions`.
+    """
+    labels = np.load(folder / "clean" / "test_labels.npy")
+    for name, severity, logits in predict_corruptions(net, folder, corruptions, **options):
+        yield name, severity, classification_error(logits, labels)
+
+
+def predict_corruptions(
+    net: Net, folder: Path, corruptions: Iterable[str], **options: Any
+) -> Iterator[tuple[str, int, np.ndarray]]:
+    """(corruption, severity, logits (N, K) float32) of `net` on the N test images, ("clean", 0, logits) first.
+
     Args:
         net, options: as for `robustness.evaluation.predict`.
         folder: with `clean/` and `c/`.
-        corruptions: which files of `c/` to measure.
+        corruptions: which files of `c/` to read, each once.
 
     Raises:
         FileNotFoundError: a file is missing. ValueError: it does not hold five times the test images.
     """
     images = np.load(folder / "clean" / "test_images.npy", mmap_mode="r")
-    labels = np.load(folder / "clean" / "test_labels.npy")
-    yield "clean", 0, classification_error(predict(net, images, **options), labels)
+    yield "clean", 0, predict(net, images, **options)
     for name in corruptions:
         path = folder / "c" / f"{name}.npy"
         stacked = np.load(path, mmap_mode="r")
-        if len(stacked) != len(SEVERITIES) * len(labels):
-            raise ValueError(f"{path} holds {len(stacked)} images, not {len(SEVERITIES)} x {len(labels)}")
+        if len(stacked) != len(SEVERITIES) * len(images):
+            raise ValueError(f"{path} holds {len(stacked)} images, not {len(SEVERITIES)} x {len(images)}")
         for severity, part in zip(SEVERITIES, np.split(stacked, len(SEVERITIES)), strict=True):
-            yield name, severity, classification_error(predict(net, part, **options), labels)
+            yield name, severity, predict(net, part, **options)
 
 
 def measure_perturbations(
@@ -133,7 +144,25 @@ def measure_perturbations(
 ) -> Iterator[list[tuple[str, str, str, float]]]:
     """For each perturbation its (perturbation, protocol, metric, value): three metrics in both protocols.
 
-    Args and errors as for `measure_corruptions`, with the sequences in `p/`, of which the first `count` are measured.
+    Args and errors as for `rank_perturbations`.
+    """
+    for name, ranks in rank_perturbations(net, folder, perturbations, count, **options):
+        yield perturbation_metrics(name, ranks)
+
+
+def rank_perturbations(
+    net: Net, folder: Path, perturbations: Iterable[str], count: int | None = None, **options: Any
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(perturbation, ordinal ranks (N, T, K) of the classes in every frame), 1 for the predicted class.
+
+    Args:
+        net, options: as for `robustness.evaluation.predict`.
+        folder: with `p/`.
+        perturbations: which files of `p/` to read, each once.
+        count: sequences to use, the first ones; by default all.
+
+    Raises:
+        FileNotFoundError: a file is missing. ValueError: it does not hold sequences.
     """
     for name in perturbations:
         path = folder / "p" / f"{name}.npy"
@@ -141,18 +170,27 @@ def measure_perturbations(
         if sequences.ndim != 5:
             raise ValueError(f"{path} must hold sequences (N, T, H, W, C), got {sequences.shape}")
         logits = predict(net, sequences.reshape(-1, *sequences.shape[2:]), **options)
-        ranks = ordinal_ranks(logits.reshape(*sequences.shape[:2], -1))
-        predictions = ranks.argmin(2)
-        rows = []
-        for protocol in PROTOCOLS:
-            frames = {"noise": name in NOISE_PERTURBATIONS, "protocol": protocol}
-            rows += [
-                (name, protocol, "flip_probability", flip_probability(predictions, **frames)),
-                (name, protocol, "zipf_distance", zipf_distance(ranks, ranked=True, **frames)),
-            ]
-            if ranks.shape[2] >= 5:
-                rows.append((name, protocol, "top5_distance", top5_distance(ranks, ranked=True, **frames)))
-        yield rows
+        yield name, ordinal_ranks(logits.reshape(*sequences.shape[:2], -1))
+
+
+def perturbation_metrics(name: str, ranks: np.ndarray) -> list[tuple[str, str, str, float]]:
+    """(perturbation, protocol, metric, value) in both protocols; no top-5 distance below five classes.
+
+    Args:
+        name: the perturbation, which decides the reference frame.
+        ranks: (N, T, K) as `rank_perturbations` yields them.
+    """
+    predictions = ranks.argmin(2)
+    rows = []
+    for protocol in PROTOCOLS:
+        frames = {"noise": name in NOISE_PERTURBATIONS, "protocol": protocol}
+        rows += [
+            (name, protocol, "flip_probability", flip_probability(predictions, **frames)),
+            (name, protocol, "zipf_distance", zipf_distance(ranks, ranked=True, **frames)),
+        ]
+        if ranks.shape[2] >= 5:
+            rows.append((name, protocol, "top5_distance", top5_distance(ranks, ranked=True, **frames)))
+    return rows
 
 
 def summarise(
@@ -172,6 +210,7 @@ def summarise(
         mFP_official over the perturbations measured, without the stronger variants of the noises. rCE leaves out the
         corruptions of `undefined_relative`. What cannot be had is not there.
     """
+    flips = list(flips)  # read once for each protocol
     by_name: dict[str, list[float]] = {}
     for name, _, error in errors:
         by_name.setdefault(name, []).append(error)

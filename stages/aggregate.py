@@ -7,24 +7,18 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from robustness.benchmark import Baseline, undefined_relative
-from robustness.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
+from stages import paper
+from stages.caption import describe_run
+from stages.cells import AUTHORS, Lineup
 from stages.mirror import mirror
+from stages.paper_tables import perturbations, table2, table3
 from stages.params import Params, load_params
-from stages.results import choose_baseline, gather, pairs, summarise_nets
-from stages.tables import write_csv, write_text
-
-HEADINGS = {
-    "E_clean": "E clean",
-    "E_best": "E clean, best epoch (paper protocol)",
-    "E_corr": "E",
-    "mCE": "mCE",
-    "rCE": "rCE",
-    "mCE_15": "mCE, main 15",
-    "rCE_15": "rCE, main 15",
-    "mFP": "mFP",
-    "mFP_official": "mFP, official protocol",
-}
+from stages.predictions import PREDICTIONS
+from stages.results import check, check_official
+from stages.statistics import read_answers
+from stages.statistics_tables import calibration, difference
+from stages.summary import choose_baseline, leave_out_incomplete, pairs, summarise_nets
+from stages.tables import Table, markdown, write_csv, write_table, write_text
 
 
 @click.command()
@@ -32,37 +26,104 @@ def main() -> None:
     """Gather the results of every net of params.yaml into metrics/<data>/."""
     params = load_params()
     folder = Path("metrics") / params.data.name
-    corruption = gather(folder / "corruption", params, ["corruption", "severity"])
-    perturbation = gather(folder / "perturbation", params, ["perturbation", "protocol", "metric"])
-    history = gather(folder / "history", params, ["epoch"])
-    own_corruption, own_perturbation = corruption, perturbation
-    corruption = with_official(corruption, folder / "official" / "corruption.csv")
-    perturbation = with_official(perturbation, folder / "official" / "perturbation.csv")
-    archs = {name: net.arch for name, net in params.nets.items()}
-    layers = {name: params.blocks[net.block].layers for name, net in params.nets.items()}
-    couples = pairs(archs, layers)
-    baseline = choose_baseline(params.data.name, corruption, archs)
-    summary = summarise_nets(corruption, perturbation, history, baseline)
+    corruption = check(folder / "corruption", params, ["corruption", "severity"])
+    perturbation = check(folder / "perturbation", params, ["perturbation", "protocol", "metric"])
+    history = check(folder / "history", params, ["epoch"])
+    authors_c = check_official(folder / "official" / "corruption.csv", params, ["corruption", "severity"])
+    authors_p = check_official(
+        folder / "official" / "perturbation.csv", params, ["perturbation", "protocol", "metric"]
+    )
+    answers = read_answers(
+        PREDICTIONS / params.data.name,
+        {net: params.training(net).seeds for net in params.nets},
+        corruption.rows,
+        perturbation.rows,
+    )
+    for source in (corruption, perturbation, history, authors_c, authors_p, answers):
+        for warning in source.warnings:
+            click.echo(f"Warning: {warning}", err=True)
 
-    write_csv(folder / "corruption.csv", corruption)
-    write_csv(folder / "perturbation.csv", perturbation)
+    errors, flips = stack(corruption.rows, authors_c.rows), stack(perturbation.rows, authors_p.rows)
+    faults_c, faults_p = (
+        stack(corruption.faults, authors_c.faults),
+        stack(perturbation.faults, authors_p.faults),
+    )
+    baseline, normaliser = choose_baseline(params, corruption.rows, corruption.faults)
+    summary = leave_out_incomplete(
+        summarise_nets(errors, flips, history.rows, baseline), faults_c, faults_p, history.faults
+    )
+    archs = {name: net.arch for name, net in params.nets.items()}
+    couples = pairs(archs, {name: params.blocks[net.block].layers for name, net in params.nets.items()})
+    lineup = line_up(params, errors)
+
+    write_csv(folder / "corruption.csv", errors)
+    write_csv(folder / "perturbation.csv", flips)
     write_csv(folder / "summary.csv", summary)
-    means = summary.drop(columns="seed").groupby("net", sort=False).mean()
-    rounded = {
-        net: {key: round(value, 4) for key, value in row.dropna().items()} for net, row in means.iterrows()
-    }
-    write_text(folder / "summary.json", json.dumps(rounded, indent=2) + "\n")
-    write_csv(folder / "bars.csv", corruption_bars(corruption))
-    text = report(params, corruption, perturbation, summary, baseline, couples)
+    write_text(folder / "summary.json", json.dumps(means(summary, lineup), indent=2) + "\n")
+    write_csv(folder / "bars.csv", corruption_bars(errors))
+
+    tables = [
+        table3(params, lineup, summary, couples, stack(faults_c, faults_p, history.faults)),
+        table2(params, lineup, errors, faults_c, summary),
+        perturbations(params, lineup, flips, faults_p),
+        difference(params, lineup, answers, couples),
+        calibration(params, lineup, answers),
+    ]
+    tables = [table for table in tables if table is not None]
+    run = describe_run(params, normaliser, baseline, answers.images)
+    for table in tables:
+        write_table(
+            folder / "tables",
+            table.name,
+            table.display,
+            tidy=table.tidy,
+            title=table.title,
+            note=f"{table.note} {run}",
+        )
+    for net, counts in answers.confusion.items():
+        write_csv(folder / "tables" / "confusion" / f"{net}.csv", counts)
+    text = page(params.data.name, run, tables)
     write_text(folder / "tables.md", text)
     click.echo(text)
-    mirror(params, folder, own_corruption, own_perturbation, history, summary[summary.net.isin(params.nets)])
+    mirror(
+        params,
+        folder,
+        corruption.rows,
+        perturbation.rows,
+        history.rows,
+        summary[summary.net.isin(params.nets)],
+    )
 
 
-def with_official(own: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """Our own measurements and below them those of the authors' weights, if any were measured."""
-    official = pd.read_csv(path)
-    return own if official.empty else pd.concat([own, official], ignore_index=True)
+def stack(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Rows of several tables, those without any left out: their columns would lose their types."""
+    filled = [table for table in tables if not table.empty]
+    return pd.concat(filled, ignore_index=True) if filled else tables[0]
+
+
+def line_up(params: Params, errors: pd.DataFrame) -> Lineup:
+    """The nets of params.yaml by architecture, and whom they stand beside."""
+    families: dict[str, list[str]] = {}
+    for name, net in params.nets.items():
+        families.setdefault(net.arch, []).append(name)
+    marked = [net for net in dict.fromkeys(errors.net) if net.endswith(f" ({AUTHORS})")]
+    return Lineup(
+        {net: params.training(net).seeds for net in params.nets},
+        families,
+        paper.counterparts(params),
+        {net: paper.registry_name(net.removesuffix(f" ({AUTHORS})")) for net in marked},
+    )
+
+
+def means(summary: pd.DataFrame, lineup: Lineup) -> dict[str, dict[str, float]]:
+    """Mean over seeds of every quantity of every net; without those that lack a seed."""
+    found = {}
+    for net, table in summary.groupby("net", sort=False):
+        whole = len(lineup.seeds.get(net, [0]))
+        values = table.drop(columns=["net", "seed"])
+        values = values.loc[:, values.count() == whole].mean()
+        found[net] = {key: round(value, 4) for key, value in values.items()}
+    return found
 
 
 def corruption_bars(corruption: pd.DataFrame) -> pd.DataFrame:
@@ -71,98 +132,12 @@ def corruption_bars(corruption: pd.DataFrame) -> pd.DataFrame:
     return bars.assign(bar=bars.corruption + " " + bars.net)[["bar", "net", "corruption", "error"]]
 
 
-def report(
-    params: Params,
-    corruption: pd.DataFrame,
-    perturbation: pd.DataFrame,
-    summary: pd.DataFrame,
-    baseline: Baseline | None,
-    couples: Sequence[tuple[str, str]],
-) -> str:
-    """The Markdown tables, with what is needed to read them."""
-    measured = [name for name in CORRUPTIONS if name in set(corruption.corruption)]
-    main = [name for name in measured if name in MAIN_CORRUPTIONS]
-    made = "published" if params.data.corrupted == "download" else "generated from the test images"
-    lines = [
-        f"# {params.data.name}",
-        "",
-        f"Errors in percent, mean over {len(params.train.seeds)} seeds ± standard deviation; last epoch of training. "
-        f"Corrupted and perturbed sets: {made}. {len(measured)} corruptions at 5 severities, {len(main)} of them "
-        "of the benchmark's main set.",
+def page(name: str, run: str, tables: Sequence[Table]) -> str:
+    """All tables on one Markdown page, with what is needed to read them."""
+    sections = [
+        f"## {table.title}\n\n{table.note}\n\n{markdown(table.display, level=3)}\n" for table in tables
     ]
-    if baseline is None:
-        lines += ["No mCE and rCE: there is no AlexNet among the nets to normalise them."]
-    else:
-        lines += [f"CE and rCE are normalised by {baseline.source}."]
-        if undefined := undefined_relative(baseline, measured):
-            lines += [
-                f"rCE leaves out {', '.join(undefined)}: that AlexNet errs no more there than on clean images."
-            ]
-    columns = [column for column in HEADINGS if column in summary and summary[column].notna().any()]
-    lines += ["", "## Overall", "", overall(summary, columns)]
-    if couples:
-        lines += [
-            "",
-            "## Push-pull minus baseline, paired by seed",
-            "",
-            differences(summary, columns, couples),
-        ]
-    lines += ["", "## Error by corruption, mean over severities", ""]
-    lines += [by_condition(corruption, "corruption", "error", ["clean", *measured], 1)]
-    flips = perturbation[(perturbation.protocol == "hendrycks") & (perturbation.metric == "flip_probability")]
-    if not flips.empty:
-        names = [name for name in PERTURBATIONS if name in set(flips.perturbation)]
-        lines += ["", "## Flip probability by perturbation, percent", ""]
-        lines += ["Noises are compared with the first frame, all others with the previous one.", ""]
-        lines += [by_condition(flips, "perturbation", "value", names, 100)]
-    return "\n".join(lines) + "\n"
-
-
-def overall(summary: pd.DataFrame, columns: Sequence[str]) -> str:
-    """One row a net."""
-    rows = []
-    for net, table in summary.groupby("net", sort=False):
-        rows.append({"net": net} | {HEADINGS[column]: spread(table[column]) for column in columns})
-    return markdown(pd.DataFrame(rows))
-
-
-def differences(summary: pd.DataFrame, columns: Sequence[str], couples: Sequence[tuple[str, str]]) -> str:
-    """One row a couple: the mean over common seeds of push-pull minus baseline."""
-    by_seed = summary.set_index(["net", "seed"])[list(columns)]
-    rows = []
-    for plain, pushpull in couples:
-        difference = (by_seed.loc[pushpull] - by_seed.loc[plain]).dropna(how="all")
-        rows.append(
-            {"nets": f"{pushpull} - {plain}"}
-            | {HEADINGS[c]: spread(difference[c], signed=True) for c in columns}
-        )
-    return markdown(pd.DataFrame(rows))
-
-
-def by_condition(table: pd.DataFrame, key: str, value: str, names: Sequence[str], factor: float) -> str:
-    """One row a corruption or perturbation, one column a net, the best net of a row in bold."""
-    by_seed = factor * table.groupby(["net", "seed", key], sort=False)[value].mean()
-    nets = list(dict.fromkeys(table.net))
-    rows = []
-    for name in names:
-        cells = {net: by_seed[net].xs(name, level=key) for net in nets}
-        best = min(round(values.mean(), 2) for values in cells.values())
-        texts = {}
-        for net, values in cells.items():
-            text = spread(values)
-            texts[net] = f"**{text}**" if round(values.mean(), 2) == best else text
-        rows.append({key: name} | texts)
-    return markdown(pd.DataFrame(rows))
-
-
-def spread(values: pd.Series, signed: bool = False) -> str:
-    """`12.34 ± 0.56`, mean and standard deviation; the mean alone for a single seed."""
-    mean = f"{values.mean():{'+' if signed else ''}.2f}"
-    return mean if len(values) < 2 else f"{mean} ± {values.std(ddof=1):.2f}"
-
-
-def markdown(table: pd.DataFrame) -> str:
-    return table.to_markdown(index=False, disable_numparse=True)
+    return "\n".join([f"# {name}\n\n{run}\n", *sections])
 
 
 if __name__ == "__main__":

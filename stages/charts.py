@@ -57,6 +57,8 @@ def severity(table: pd.DataFrame, colours: Mapping[str, int], top: float, label:
         for net, colour in colours.items():
             by_seed = table[table.net == net].pivot_table(index="severity", columns="seed", values="error")
             mean = by_seed.mean(axis=1)
+            if by_seed.empty:  # not measured
+                continue
             there, back = by_seed.index, by_seed.index[::-1]
             axes.fill(
                 np.r_[there, back], np.r_[by_seed.min(axis=1), by_seed.max(axis=1)[back]],
@@ -82,6 +84,8 @@ def training(table: pd.DataFrame, colours: Mapping[str, int], label: str) -> str
         figure, axes, titles = _panel(330, 190, left=34, bottom=30)
         means = table.groupby(["net", "epoch"])[["test_error", "train_error"]].mean()
         for net, colour in colours.items():
+            if net not in means.index:  # not measured
+                continue
             curve = means.loc[net]
             for column, kind, style in (
                 ("train_error", "training", {"linestyle": (0, (1, 2.5)), "linewidth": 1.4}),

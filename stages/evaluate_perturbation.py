@@ -6,35 +6,38 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
-from robustness.benchmark import measure_perturbations
+from robustness.benchmark import perturbation_metrics, rank_perturbations
 from stages import models
 from stages.datasets import DATASETS
+from stages.evaluation import every_seed, made_by_corrupt, options
 from stages.params import load_params
+from stages.predictions import PREDICTIONS, save_frames
 from stages.tables import write_csv
 
 
 @click.command()
 @click.argument("net")
 def main(net: str) -> None:
-    """Measure NET, writing metrics/<data>/perturbation/<net>.csv: a row for each seed and measurement."""
+    """Measure NET, writing metrics/<data>/perturbation/<net>.csv: a row for each seed and measurement.
+
+    The predicted class of every frame goes to predictions/<data>/perturbation/<net>.npz.
+    """
     params = load_params()
+    data = params.data
     trained = models.load(models.MODELS / f"{net}.pt")
-    device = models.choose_device(params.evaluate.device)
-    names = params.data.perturbation_names()
-    options = {"mean": trained.mean, "std": trained.std, "batch_size": params.evaluate.batch_size}
-    options["count"] = params.data.perturbed_images
-    rows = []
-    with tqdm(total=len(trained.weights) * len(names), desc=f"{net} P", unit="set") as bar:
-        for seed in trained.weights:
-            module = trained.net(seed, device)
-            try:
-                for measured in measure_perturbations(module, DATASETS / params.data.name, names, **options):
-                    rows += [(net, seed, *row) for row in measured]
-                    bar.update()
-            except (FileNotFoundError, ValueError) as error:
-                raise click.ClickException(f"{error}; `dvc repro corrupt` makes the sets") from None
+    names = data.perturbation_names()
+    rows, frames = [], {}
+    with made_by_corrupt(), tqdm(total=len(trained.weights) * len(names), desc=f"{net} P", unit="set") as bar:
+        for seed, module in every_seed(trained, params):
+            for name, ranks in rank_perturbations(
+                module, DATASETS / data.name, names, data.perturbed_images, **options(trained, params)
+            ):
+                rows += [(net, seed, *row) for row in perturbation_metrics(name, ranks)]
+                frames[name, seed] = ranks.argmin(2)
+                bar.update()
     table = pd.DataFrame(rows, columns=["net", "seed", "perturbation", "protocol", "metric", "value"])
-    write_csv(Path("metrics") / params.data.name / "perturbation" / f"{net}.csv", table)
+    save_frames(PREDICTIONS / data.name / "perturbation" / f"{net}.npz", frames)
+    write_csv(Path("metrics") / data.name / "perturbation" / f"{net}.csv", table)
 
 
 if __name__ == "__main__":

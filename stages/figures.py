@@ -52,7 +52,7 @@ def error_bars(
     figure, axes = plt.subplots(figsize=(10, 3.6), layout="constrained")
     width = 0.8 / len(nets)
     for i, net in enumerate(nets):
-        values = by_seed[net].unstack("corruption")[list(places)]
+        values = by_seed[net].unstack("corruption").reindex(columns=list(places))  # a gap stays one
         spread = values.std(ddof=1).fillna(0)
         axes.bar(
             [place + (i - (len(nets) - 1) / 2) * width for place in places.values()],

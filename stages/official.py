@@ -12,11 +12,10 @@ from nets import load_official
 from robustness.benchmark import measure_corruptions, measure_perturbations
 from robustness.names import SEVERITIES
 from stages import models
+from stages.cells import AUTHORS
 from stages.datasets import CIFAR_MEAN, CIFAR_STD, DATASETS
 from stages.params import load_params
 from stages.tables import write_csv
-
-MARK = "authors' weights"
 
 
 @click.command()
@@ -40,12 +39,12 @@ def main() -> None:
             try:
                 net = load_official(path).to(device, memory_format=torch.channels_last)
                 for row in measure_corruptions(net, DATASETS / data.name, names, **options):
-                    corruption.append((f"{name} ({MARK})", 0, *row))
+                    corruption.append((f"{name} ({AUTHORS})", 0, *row))
                     bar.update()
                 for rows in measure_perturbations(
                     net, DATASETS / data.name, flips, data.perturbed_images, **options
                 ):
-                    perturbation += [(f"{name} ({MARK})", 0, *row) for row in rows]
+                    perturbation += [(f"{name} ({AUTHORS})", 0, *row) for row in rows]
                     bar.update()
             except (FileNotFoundError, ValueError) as error:
                 raise click.ClickException(f"{path}: {error}") from None

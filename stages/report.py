@@ -15,15 +15,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from robustness.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
-from stages import figures, provenance, sections
+from stages import figures, paper, provenance, sections
+from stages.caption import describe_run
 from stages.datasets import load_split
 from stages.params import Params, load_params
-from stages.results import choose_baseline, gather
+from stages.results import check
 from stages.sections import Study
+from stages.summary import choose_baseline
 from stages.tables import write_csv, write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
-PUBLISHED = Path("data/published")
 
 
 @click.command()
@@ -31,30 +32,36 @@ def main() -> None:
     """Write metrics/<data>/report.html, its figures, and the training curves of all nets for `dvc plots`."""
     params = load_params()
     folder = Path("metrics") / params.data.name
+    measured = check(folder / "corruption", params, ["corruption", "severity"])
+    history = check(folder / "history", params, ["epoch"])
     study = Study(
         params=params,
         corruption=pd.read_csv(folder / "corruption.csv"),
         perturbation=pd.read_csv(folder / "perturbation.csv"),
-        history=gather(folder / "history", params, ["epoch"]),
+        history=history.rows,
         summary=pd.read_csv(folder / "summary.csv"),
         folder=folder,
     )
     train, test = load_split(params.data.name, "train"), load_split(params.data.name, "test")
-    published = published_errors() if params.data.name == "cifar10" else {}
+    published = published_errors(params)
     curves = study.history.groupby(["net", "epoch"], sort=False).mean().drop(columns="seed").reset_index()
     write_csv(folder / "curves.csv", curves)
-    shown = list(dict.fromkeys(net for couple in study.couples for net in couple)) or study.nets
+    coupled = dict.fromkeys(net for couple in study.couples for net in couple)
+    shown = [net for net in coupled if net in study.nets] or study.nets
     figures.error_bars(folder / "figures" / "figure7.png", study.corruption, shown[:8], published)
     layer = next((block for block in params.blocks.values() if block.layers), None)
     alpha, scale = (layer.alpha, layer.scale) if layer else (1.0, 2.0)
     kept = figures.response_maps(folder / "figures" / "figure2.png", np.array(test.images[0]), alpha, scale)
 
+    baseline, normaliser = choose_baseline(params, measured.rows, measured.faults)
     private = {"blocks": True, "official": True, "data": {"path", "archives"}}  # folders of this machine
     differences = sections.read_differences(folder / "tables" / "difference.csv")
     ran = provenance.trainings(params, len(train.labels))
     page = render(
         name=params.data.name,
         measured=[name for name in CORRUPTIONS if name in set(study.corruption.corruption)],
+        about=describe_run(params, normaliser, baseline, len(test.labels)),
+        warnings=measured.warnings + history.warnings,
         headline=headline(study, differences),
         overall=sections.overall(study),
         keys=[{"name": net, "colour": colour} for net, colour in sections.colours(study).items()],
@@ -74,7 +81,7 @@ def main() -> None:
         training=sections.training(study),
         tables=sections.tables(folder / "tables"),
         confusions=sections.confusions(folder / "tables" / "confusion", study.nets),
-        run=how_it_was_run(study, len(train.labels), test.images.shape),
+        run=how_it_was_run(study, len(train.labels), test.images.shape, normaliser),
         trainings=trainings(ran, params),
         params=yaml.safe_dump(
             {**params.model_dump(exclude=private), **params.model_dump()["blocks"]}, sort_keys=False
@@ -102,12 +109,16 @@ def render(**content: object) -> str:
     )
 
 
-def published_errors() -> dict[tuple[str, str], float]:
-    """The paper's error by net and corruption, "clean" among them (tables 2 and 3)."""
-    by_corruption = pd.read_csv(PUBLISHED / "table2.csv").itertuples(index=False, name=None)
-    errors = {(net, corruption): error for net, corruption, error in by_corruption}
-    clean = pd.read_csv(PUBLISHED / "table3.csv")
-    return errors | {(net, "clean"): error for net, error in zip(clean.net, clean.e_clean, strict=True)}
+def published_errors(params: Params) -> dict[tuple[str, str], float]:
+    """The paper's error by net of ours and corruption, "clean" among them, where it has that net and that set."""
+    printed = paper.comparable(paper.table2(), params).set_index(["net", "condition"]).value
+    twins = paper.counterparts(params)
+    return {
+        (net, condition): value
+        for net, twin in twins.items()
+        for (printed_net, condition), value in printed.items()
+        if printed_net == twin
+    }
 
 
 def headline(study: Study, differences: pd.DataFrame) -> list[dict]:
@@ -117,11 +128,11 @@ def headline(study: Study, differences: pd.DataFrame) -> list[dict]:
         study: both nets of a couple need a seed in common in its summary; other couples are left out.
         differences: as `sections.read_differences` returns it.
     """
-    by_seed = study.summary.set_index(["net", "seed"])[["E_corr", "E_clean"]]
+    by_seed = study.summary.set_index(["net", "seed"])
     intervals = differences[differences.condition == "mean"].set_index(["baseline", "pushpull"])
     rows = []
     for plain, pushpull in study.couples:
-        if not {plain, pushpull} <= set(study.summary.net):
+        if not {plain, pushpull} <= set(study.summary.net) or "E_corr" not in by_seed:
             continue
         difference = (by_seed.loc[pushpull] - by_seed.loc[plain]).E_corr.dropna()
         if difference.empty:
@@ -141,15 +152,21 @@ def headline(study: Study, differences: pd.DataFrame) -> list[dict]:
     return rows
 
 
-def how_it_was_run(study: Study, train_images: int, shape: tuple[int, ...]) -> dict[str, str]:
-    """Label and text of every fact."""
+def how_it_was_run(
+    study: Study, train_images: int, shape: tuple[int, ...], normaliser: str
+) -> dict[str, str]:
+    """Label and text of every fact.
+
+    Args:
+        study: what was measured.
+        train_images: how many.
+        shape: of the test images, (N, H, W, C).
+        normaliser: the sentence that names the net behind CE and rCE.
+    """
     params, data = study.params, study.params.data
     measured = [name for name in CORRUPTIONS if name in set(study.corruption.corruption)]
     main = [name for name in measured if name in MAIN_CORRUPTIONS]
     flipped = set(study.perturbation.perturbation)
-    baseline = choose_baseline(
-        data.name, study.corruption, {name: net.arch for name, net in params.nets.items()}
-    )
     count, height, width, channels = shape
     made = (
         "the published sets"
@@ -165,9 +182,7 @@ def how_it_was_run(study: Study, train_images: int, shape: tuple[int, ...]) -> d
         "Perturbations": f"{len(flipped)}, of {sequences:,} images each" if flipped else "none",
         "Seeds": ", ".join(map(str, params.train.seeds)),
         "Error": "of the last epoch; “best epoch” is the smallest test error of a training, as the paper reports it",
-        "mCE and rCE": f"normalised by {baseline.source}"
-        if baseline
-        else "not computed: no AlexNet among the nets",
+        "mCE and rCE": normaliser,
         "Commit": provenance.code(),
         "Report made on": provenance.machine(),
         "Versions": ", ".join(f"{name} {version}" for name, version in provenance.versions().items()),

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from robustness.names import CORRUPTION_GROUPS, CORRUPTIONS
 from stages import charts
 from stages.params import Params
-from stages.results import pairs
+from stages.summary import pairs
 
 # The order on the page; tables of other names follow by name.
 TABLES = ("difference", "table2", "table3", "perturbations", "calibration", "table1", "table4", "table5")
@@ -182,14 +182,14 @@ def heat(
     if table.empty:
         return None
     by_seed = table.groupby(["net", "seed", key], sort=False)[value].mean()
-    nets = list(dict.fromkeys(table.net))
     largest = by_seed.groupby(["net", key]).mean().max()
+    found = dict(list(by_seed.groupby(["net", key])))
+    nets = list(dict.fromkeys(table.net))
     rows = []
     for name in (name for name in order if name in set(table[key])):
         cells = []
         for net in nets:
-            found = by_seed[net].xs(name, level=key) if name in by_seed[net].index.levels[1] else pd.Series()
-            entry = cell(found)
+            entry = cell(found.get((net, name), by_seed[:0]))
             shade = 0.0 if entry["mean"] is None or not largest else entry["mean"] / largest
             cells.append(entry | {"shade": round(float(shade), 3)})
         means = [round(c["mean"], 2) for c in cells if c["mean"] is not None]

@@ -41,6 +41,7 @@ def project(tmp_path_factory) -> Path:
         patch.chdir(root)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
         patch.setenv("DVC_ROOT", str(root))
+        Path("data").symlink_to(ROOT / "data")
         params = yaml.safe_load((ROOT / "params.yaml").read_text())
         del params["paper"]
         params["nets"] = NETS
@@ -70,7 +71,10 @@ def write_measurements(folder: Path) -> None:
         (net, seed, name, severity, BASE[net] + slope * severity + seed)
         for net in BASE for seed in seeds for name, slope in SLOPE.items() for severity in range(1, 6)
     ]  # fmt: skip
-    write(folder, "corruption.csv", corruption, ["net", "seed", "corruption", "severity", "error"])
+    columns = ["net", "seed", "corruption", "severity", "error"]
+    write(folder, "corruption.csv", corruption, columns)
+    for net in NETS:
+        write(folder, f"corruption/{net}.csv", [row for row in corruption if row[0] == net], columns)
     flips = [
         (net, seed, "translate", protocol, "flip_probability", 0.125)
         for net in NETS for seed in seeds for protocol in ("hendrycks", "official")
@@ -185,6 +189,31 @@ def test_curves_for_dvc_are_means_over_seeds(project):
     curves = pd.read_csv(project / "metrics/digits/curves.csv")
     assert curves[curves.net == "resnet20"].test_error.tolist() == [40.5, 20.5]
     assert curves.net.unique().tolist() == list(NETS)
+
+
+def test_page_says_what_is_missing(project, tmp_path, monkeypatch):
+    shutil.copytree(project, tmp_path / "copy", symlinks=True)
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/copy/mlflow.db")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "copy"))
+    metrics = Path("metrics/digits")
+    for name in ("corruption.csv", "summary.csv", "perturbation.csv", "corruption/resnet20-pp.csv"):
+        table = pd.read_csv(metrics / name)
+        lost = table.net == "resnet20-pp"
+        if name.startswith("corruption"):
+            lost &= table.corruption == "contrast"
+        table[~lost].to_csv(metrics / name, index=False)
+    (metrics / "history" / "resnet20-pp.csv").unlink()
+    shutil.rmtree(metrics / "tables")
+    assert CliRunner().invoke(main, catch_exceptions=False).exit_code == 0
+    page = (metrics / "report.html").read_text()
+    missing = re.search(r'<section id="warnings".*?</section>', page, re.S)[0]
+    assert re.search(r"resnet20-pp.*contrast", missing)
+    assert "history/resnet20-pp.csv" in missing
+    assert 'id="result"' not in page  # no mean over corruptions without one of them
+    row = re.search(r'<th scope="row">contrast</th>.*?</tr>', page, re.S)[0]
+    assert re.findall(r">(\d+\.\d\d|–)<", row) == ["23.50", "12.50", "–"]
+    assert "resnet20-pp, training error" not in page
 
 
 def test_missing_picture_is_named(tmp_path):

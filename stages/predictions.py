@@ -1,0 +1,85 @@
+"""What the nets answered, image by image: `predictions/<data>/{corruption,perturbation}/<net>.npz`.
+
+Statistics that compare nets on the same images are made from these files, and any other measure can be, without running
+a net again. They are as large as the test set allows (38 MB a seed and net on CIFAR-10-C), so DVC keeps them, not Git.
+
+| file | array | holds |
+|---|---|---|
+| both | `seeds` (S,) | seed of each training |
+| `corruption/` | `labels` (N,) uint8 | class of each test image |
+| | `corruption` (M,), `severity` (M,) | the M sets: `clean` with severity 0 first |
+| | `logits_<seed>` (M, N, K) float32 | as they came out of the net, so that every error in the tables follows exactly |
+| `perturbation/` | `<perturbation>_<seed>` (N, T) uint8 | predicted class of each frame |
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+PREDICTIONS = Path("predictions")
+
+
+@dataclass
+class Logits:
+    """Logits of every seed (M, N, K) on M sets of the same N test images, named by corruption and severity."""
+
+    labels: np.ndarray
+    sets: list[tuple[str, int]]
+    by_seed: Mapping[int, np.ndarray]
+
+
+def save_logits(path: Path, logits: Logits) -> None:
+    """Write the file whole or not at all; equal logits give equal bytes."""
+    names, severities = zip(*logits.sets, strict=True)
+    arrays = {f"logits_{seed}": array for seed, array in logits.by_seed.items()}
+    save_arrays(
+        path,
+        list(logits.by_seed),
+        {
+            "labels": logits.labels,
+            "corruption": np.array(names),
+            "severity": np.array(severities, np.uint8),
+            **arrays,
+        },
+    )
+
+
+def load_logits(path: Path) -> Logits:
+    """Read what `save_logits` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    with np.load(path) as file:
+        sets = list(zip(file["corruption"].tolist(), file["severity"].tolist(), strict=True))
+        return Logits(file["labels"], sets, {seed: file[f"logits_{seed}"] for seed in file["seeds"].tolist()})
+
+
+def save_frames(path: Path, frames: Mapping[tuple[str, int], np.ndarray]) -> None:
+    """Write the predicted classes (N, T) of each perturbation and seed, whole or not at all."""
+    seeds = list(dict.fromkeys(seed for _, seed in frames))
+    save_arrays(
+        path, seeds, {f"{name}_{seed}": array.astype(np.uint8) for (name, seed), array in frames.items()}
+    )
+
+
+def load_frames(path: Path) -> dict[tuple[str, int], np.ndarray]:
+    """Read what `save_frames` wrote: the predicted classes (N, T) of each perturbation and seed.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    with np.load(path) as file:
+        split = (key.rsplit("_", 1) for key in file.files if key != "seeds")
+        return {(name, int(seed)): file[f"{name}_{seed}"] for name, seed in split}
+
+
+def save_arrays(path: Path, seeds: Sequence[int], arrays: Mapping[str, np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with open(part, "wb") as file:
+        np.savez(file, seeds=np.array(seeds), **arrays)
+    os.replace(part, path)
