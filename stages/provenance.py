@@ -100,4 +100,6 @@ def attach(params: Params, page: Path) -> None:
     """Put the page beside the results of this state of the workspace in MLflow."""
     client = tracking.connect()
     experiment = tracking.experiment_id(client, params.data.name)
-    client.log_artifact(tracking.parent_run(client, experiment, params), str(page))
+    parent = tracking.parent_run(client, experiment, params)
+    client.log_artifact(parent, str(page))
+    client.set_terminated(parent)

@@ -20,6 +20,12 @@ from stages.summary import pairs
 # The order on the page; tables of other names follow by name.
 TABLES = ("difference", "table2", "table3", "perturbations", "calibration", "table1", "table4", "table5")
 
+# Pictures of the studies beside the pipeline.
+STUDY_FIGURES = {
+    "figure4": "Accuracy of the LeNets under Gaussian noise of growing variance.",
+    "figure5": "Accuracy of the LeNets under Poisson noise at falling contrast.",
+}
+
 MEASURES = {"E_clean": "E clean, %", "E_corr": "E, %", "mCE": "mCE, %", "mFP": "mFP, %"}
 
 
@@ -62,6 +68,20 @@ def colours(study: Study) -> dict[str, int]:
     return dict(sorted(places.items(), key=lambda item: item[1] != charts.OTHER))
 
 
+def legend(study: Study, nets: Sequence[str]) -> list[dict]:
+    """What the colours of these nets stand for: a net, or the front end that several have in common."""
+    groups: dict[int, list[str]] = {}
+    for net, colour in colours(study).items():
+        if net in nets:
+            groups.setdefault(colour, []).append(net)
+    entries = []
+    for colour, members in groups.items():
+        blocks = dict.fromkeys(study.params.nets[net].block for net in members)
+        text = members[0] if len(members) == 1 else f"{', '.join(blocks)} ({len(members)} nets)"
+        entries.append({"colour": colour, "text": text})
+    return entries
+
+
 def kinds() -> dict[str, str]:
     """The kind of every corruption."""
     return {name: kind for kind, names in CORRUPTION_GROUPS.items() for name in names}
@@ -100,12 +120,12 @@ def by_corruption(
     for arch, chosen in by_architecture(study).items():
         label = f"Error of {', '.join(chosen)} on each corruption"
         svg = charts.bars(errors, chosen, conditions, label, published)
-        shown.append({"name": arch, "nets": list(chosen), "svg": Markup(svg)})
+        shown.append({"name": arch, "svg": Markup(svg)})
         for (plain, pushpull), rows in couples.items():
             if plain in chosen:
                 label = f"Difference of {pushpull} and {plain} on each corruption, with its interval"
                 svg = charts.differences(rows, label)
-                shown.append({"name": f"{pushpull} − {plain}", "nets": [], "svg": Markup(svg)})
+                shown.append({"name": f"{pushpull} − {plain}", "svg": Markup(svg)})
     return shown
 
 
@@ -210,11 +230,17 @@ def picture(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def tables(folder: Path) -> list[dict]:
+def tables(*folders: Path) -> list[dict]:
     """The tables of the paper and beyond, in the order of TABLES, from their Markdown."""
-    found = {path.stem: path for path in sorted(folder.glob("*.md"))}
+    found = {path.stem: path for folder in folders for path in sorted(folder.glob("*.md"))}
     ordered = [name for name in TABLES if name in found] + [name for name in found if name not in TABLES]
     return [{"name": name, "html": Markup(markdown(found[name].read_text()))} for name in ordered]
+
+
+def study_figures(*folders: Path) -> list[dict]:
+    """The pictures of STUDY_FIGURES that were made."""
+    paths = [folder / f"{name}.png" for folder in folders for name in STUDY_FIGURES]
+    return [{"uri": picture(path), "text": STUDY_FIGURES[path.stem]} for path in paths if path.exists()]
 
 
 def markdown(text: str) -> str:
