@@ -5,14 +5,14 @@ PYTHON ?= python3
 VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
 
-SETUP := $(VENV)/.installed mlflow.db
+SETUP := $(VENV)/.installed mlflow.db .dvc/plots/page.html
 
 .PHONY: help setup repro test lint paper ui register bench clean lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-setup: $(SETUP) ## Make .venv with the locked versions, and the MLflow database
+setup: $(SETUP) ## Make .venv with the locked versions, the MLflow database and the page of `dvc plots`
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
@@ -23,6 +23,9 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 
 mlflow.db: | $(VENV)/.installed
 	python -m stages.tracking
+
+.dvc/plots/page.html: $(VENV)/.installed
+	python -m stages.plots_page
 
 repro: $(SETUP) ## Run the whole pipeline on the data set of params.yaml
 	@python -m stages.repro

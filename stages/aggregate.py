@@ -10,7 +10,6 @@ import pandas as pd
 from stages import paper
 from stages.caption import describe_run
 from stages.cells import AUTHORS, Lineup
-from stages.figures import error_bars
 from stages.mirror import mirror
 from stages.paper_tables import table2, table3
 from stages.params import Params, load_params
@@ -53,7 +52,6 @@ def main() -> None:
     write_csv(folder / "summary.csv", summary)
     write_text(folder / "summary.json", json.dumps(means(summary, lineup), indent=2) + "\n")
     write_csv(folder / "bars.csv", corruption_bars(errors.rows))
-    error_bars(folder / "errors.png", errors.rows, drawn(couples, errors.rows))
 
     at_fault = pd.concat([errors.faults, flips.faults, history.faults])
     tables = [
@@ -80,13 +78,6 @@ def with_official(own: Results, path: Path, params: Params) -> Results:
     """Our own measurements and below them those of the authors' weights, if any were measured."""
     keys = [column for column in own.faults if column not in ("net", "seed", "fault")]
     return concatenate([own, check_official(path, params, keys)])
-
-
-def drawn(couples: Sequence[tuple[str, str]], errors: pd.DataFrame) -> list[str]:
-    """The nets in the picture: those of couples, of which there are measurements, or all; at most eight."""
-    measured = list(dict.fromkeys(errors.net))
-    shown = dict.fromkeys(net for couple in couples for net in couple if net in measured)
-    return (list(shown) or measured)[:8]
 
 
 def line_up(params: Params, errors: pd.DataFrame) -> Lineup:

@@ -39,8 +39,8 @@ def describe_run(params: Params, normaliser: str, baseline: Baseline | None, ima
     names = data.corruption_names()
     main = sum(name in MAIN_CORRUPTIONS for name in names)
     sentences += [
-        f"Corrupted and perturbed sets: {origin(data)}; {len(names)} corruptions at 5 severities, {main} of them of the "
-        "benchmark's main set."
+        f"Corrupted and perturbed sets: {origin(data)}; {len(names)} corruptions at 5 severities, "
+        f"{main} of them of the benchmark's main set."
     ]
     sentences += [normaliser]
     undefined = undefined_relative(baseline, names) if baseline else []

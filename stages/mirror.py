@@ -90,7 +90,7 @@ def mirror(
     }
     tracking.log_metrics(client, parent, values)
     for path in sorted(folder.iterdir()):
-        if path.suffix in (".md", ".tex", ".html", ".csv", ".png", ".gif", ".svg"):
+        if path.suffix in (".md", ".csv", ".png", ".gif", ".svg"):
             client.log_artifact(parent, str(path))
     client.set_terminated(parent)
     views.show(client, experiment, parent)

@@ -31,10 +31,10 @@ def test_a_lossy_copy_is_called_one(load):
 
 
 def test_where_the_corrupted_sets_are_from(load):
-    assert "generated here from the test images" in describe_run(load(), "", None, None)
+    assert "generated from the test images" in describe_run(load(), "", None, None)
     downloaded = load(data={"corrupted": "download", "corruptions": ["fog", "saturate"]})
     text = describe_run(downloaded, "", None, None)
-    assert "the published ones; 2 corruptions at 5 severities, 1 of them of the benchmark's main set" in text
+    assert "published; 2 corruptions at 5 severities, 1 of them of the benchmark's main set" in text
 
 
 def test_epochs_and_seeds_of_every_net(load):

@@ -137,7 +137,7 @@ def test_every_table_says_what_it_shows(released):
         note = path.read_text().split("\n\n")[1]
         assert "Data set: cifar10" in note and "1 seed (0)" in note
         assert "Measured after the last epoch, 2." in note
-        assert "perturbed sets: the published ones" in note
+        assert "perturbed sets: published" in note
         assert "normalised by the paper's AlexNet (appendix 2)" in note
         assert path.with_suffix(".csv").exists()
         tex = path.with_suffix(".tex").read_text()

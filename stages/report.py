@@ -1,0 +1,212 @@
+"""Stage `report`: one self-contained page with the question, the result, every table and plot, and how it was run.
+
+The page asks the network for nothing: styles, script, charts and pictures stand in it, and its content security policy
+lets the browser load nothing else. Numbers come from the tidy files of `aggregate`; the tables that it and the studies
+leave in metrics/<data>/tables are shown as they are.
+"""
+
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from robustness.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
+from stages import figures, paper, provenance, sections
+from stages.caption import describe_run
+from stages.datasets import load_split
+from stages.params import Params, load_params
+from stages.published import origin
+from stages.results import check
+from stages.sections import Study
+from stages.summary import choose_baseline
+from stages.tables import write_csv, write_text
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@click.command()
+def main() -> None:
+    """Write metrics/<data>/report.html, its figures, and the training curves of all nets for `dvc plots`."""
+    params = load_params()
+    folder = Path("metrics") / params.data.name
+    measured = check(folder / "corruption", params, ["corruption", "severity"])
+    history = check(folder / "history", params, ["epoch"])
+    study = Study(
+        params=params,
+        corruption=pd.read_csv(folder / "corruption.csv"),
+        perturbation=pd.read_csv(folder / "perturbation.csv"),
+        history=history.rows,
+        summary=pd.read_csv(folder / "summary.csv"),
+        folder=folder,
+    )
+    train, test = load_split(params.data.name, "train"), load_split(params.data.name, "test")
+    published = published_errors(params)
+    curves = study.history.groupby(["net", "epoch"], sort=False).mean().drop(columns="seed").reset_index()
+    write_csv(folder / "curves.csv", curves)
+    coupled = dict.fromkeys(net for couple in study.couples for net in couple)
+    shown = [net for net in coupled if net in study.nets] or study.nets
+    figures.error_bars(folder / "figures" / "figure7.png", study.corruption, shown[:8], published)
+    layer = next((block for block in params.blocks.values() if block.layers), None)
+    alpha, scale = (layer.alpha, layer.scale) if layer else (1.0, 2.0)
+    kept = figures.response_maps(folder / "figures" / "figure2.png", np.array(test.images[0]), alpha, scale)
+
+    baseline, normaliser = choose_baseline(params, measured.rows, measured.faults)
+    private = {"blocks": True, "official": True, "data": {"path", "archives"}}  # folders of this machine
+    differences = sections.read_differences(folder / "tables" / "difference.csv")
+    ran = provenance.trainings(params, len(train.labels))
+    page = render(
+        name=params.data.name,
+        measured=[name for name in CORRUPTIONS if name in set(study.corruption.corruption)],
+        about=describe_run(params, normaliser, baseline, len(test.labels)),
+        warnings=measured.warnings + history.warnings,
+        headline=headline(study, differences),
+        overall=sections.overall(study),
+        keys=sections.legend(study, study.nets),
+        coupled_keys=sections.legend(study, shown),
+        by_corruption=sections.by_corruption(study, published, differences),
+        has_published=bool(published),
+        has_intervals=not differences.empty,
+        severities=sections.severities(study),
+        heat=sections.heat(
+            study.corruption, "corruption", "error", ["clean", *CORRUPTIONS], sections.kinds()
+        ),
+        flips=sections.heat(sections.flips(study.perturbation), "perturbation", "value", PERTURBATIONS, {}),
+        corruptions=sections.picture(folder / "corruptions.png"),
+        perturbations=sections.picture(folder / "perturbations.png"),
+        response=sections.picture(folder / "figures" / "figure2.png"),
+        kept={name: values[-1] for name, values in kept.items()},
+        noise=figures.NOISE[-1],
+        training=sections.training(study),
+        # The studies run on their own, so what they leave cannot be a dependency of the stage.
+        tables=sections.tables(folder / "tables", folder / "studies"),
+        study_figures=sections.study_figures(folder / "figures", folder / "studies"),
+        confusions=sections.confusions(folder / "tables" / "confusion", study.nets),
+        run=how_it_was_run(study, len(train.labels), test.images.shape, normaliser),
+        trainings=trainings(ran, params),
+        params=yaml.safe_dump(
+            {**params.model_dump(exclude=private), **params.model_dump()["blocks"]}, sort_keys=False
+        ),
+    )
+    write_text(folder / "report.html", page)
+    provenance.attach(params, folder / "report.html")
+    click.echo(f"{folder / 'report.html'}, {len(page.encode()) / 1e6:.2f} MB")
+
+
+def render(**content: object) -> str:
+    """Fill the template; style and script stand in the page."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["words"] = lambda name: name.replace("_", " ")
+    return environment.get_template("report.html").render(
+        style=Markup((TEMPLATES / "report.css").read_text()),
+        script=Markup((TEMPLATES / "report.js").read_text()),
+        **content,
+    )
+
+
+def published_errors(params: Params) -> dict[tuple[str, str], float]:
+    """The paper's error by net of ours and corruption, "clean" among them, where it has that net and that set."""
+    printed = paper.comparable(paper.table2(), params).set_index(["net", "condition"]).value
+    twins = paper.counterparts(params)
+    return {
+        (net, condition): value
+        for net, twin in twins.items()
+        for (printed_net, condition), value in printed.items()
+        if printed_net == twin
+    }
+
+
+def headline(study: Study, differences: pd.DataFrame) -> list[dict]:
+    """For each couple: E and the clean error without and with the layer, the difference paired by seed, its interval.
+
+    Args:
+        study: both nets of a couple need a seed in common in its summary; other couples are left out.
+        differences: as `sections.read_differences` returns it.
+    """
+    by_seed = study.summary.set_index(["net", "seed"])
+    intervals = differences[differences.condition == "mean"].set_index(["baseline", "pushpull"])
+    rows = []
+    for plain, pushpull in study.couples:
+        if not {plain, pushpull} <= set(study.summary.net) or "E_corr" not in by_seed:
+            continue
+        difference = (by_seed.loc[pushpull] - by_seed.loc[plain]).E_corr.dropna()
+        if difference.empty:
+            continue
+        interval = intervals.loc[(plain, pushpull)] if (plain, pushpull) in intervals.index else None
+        rows.append(
+            {
+                "nets": (plain, pushpull),
+                "errors": [by_seed.loc[net].E_corr.mean() for net in (plain, pushpull)],
+                "clean": [by_seed.loc[net].E_clean.mean() for net in (plain, pushpull)],
+                "difference": difference.mean(),
+                "interval": None if interval is None else (interval.low, interval.high),
+                "images": None if interval is None else (interval.low_images, interval.high_images),
+                "seeds": len(difference),
+            }
+        )
+    return rows
+
+
+def how_it_was_run(
+    study: Study, train_images: int, shape: tuple[int, ...], normaliser: str
+) -> dict[str, str]:
+    """Label and text of every fact.
+
+    Args:
+        study: what was measured.
+        train_images: how many.
+        shape: of the test images, (N, H, W, C).
+        normaliser: the sentence that names the net behind CE and rCE.
+    """
+    params, data = study.params, study.params.data
+    measured = [name for name in CORRUPTIONS if name in set(study.corruption.corruption)]
+    main = [name for name in measured if name in MAIN_CORRUPTIONS]
+    flipped = set(study.perturbation.perturbation)
+    count, height, width, channels = shape
+    made = origin(data)
+    if "generated" in made:
+        made += f", seed {data.seed}"
+    sequences = count if data.perturbed_images is None else min(data.perturbed_images, count)
+    return {
+        "Data": f"{data.name}: {train_images:,} training and {count:,} test images, "
+        f"{height} × {width} pixels, {channels} channels",
+        "Corrupted and perturbed sets": made,
+        "Corruptions": f"{len(measured)} at 5 severities, {len(main)} of them of the benchmark's main set",
+        "Perturbations": f"{len(flipped)}, of {sequences:,} images each" if flipped else "none",
+        "Seeds": ", ".join(map(str, params.train.seeds)),
+        "Error": "of the last epoch; “best epoch” is the smallest test error of a training, as the paper reports it",
+        "mCE and rCE": normaliser,
+        "Commit": provenance.code(),
+        "Report made on": provenance.machine(),
+        "Versions": ", ".join(f"{name} {version}" for name, version in provenance.versions().items()),
+    }
+
+
+def trainings(ran: pd.DataFrame, params: Params) -> list[dict]:
+    """One row a net: what MLflow recorded of its trainings, or nothing."""
+    rows = []
+    for net in params.nets:
+        own = ran[ran.net == net]
+        rows.append(
+            {
+                "net": net,
+                "epochs": params.training(net).epochs,
+                "device": ", ".join(dict.fromkeys(own.device)),
+                "seconds": own.seconds.tolist(),
+                "speed": own.images_per_second.mean() if len(own) else None,
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()
