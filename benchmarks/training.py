@@ -115,10 +115,10 @@ def measure(count: int, textbook_count: int, batch_size: int, workers: int, repe
 
 
 @click.command(help=__doc__.split("\n\n")[0])
-@click.option("--images", default=768, show_default=True, type=click.IntRange(1), help="Of an epoch.")
+@click.option("--images", default=512, show_default=True, type=click.IntRange(1), help="Of an epoch.")
 @click.option(
     "--textbook-images",
-    default=768,
+    default=512,
     show_default=True,
     type=click.IntRange(1),
     help="Of the textbook's epoch; fewer than --images where it is far slower.",

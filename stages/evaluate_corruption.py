@@ -7,6 +7,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from robustness.benchmark import measure_corruptions
+from robustness.folding import fold_norms
 from robustness.names import SEVERITIES
 from stages import models
 from stages.datasets import DATASETS
@@ -28,7 +29,7 @@ def main(net: str) -> None:
         total=len(trained.weights) * (1 + len(names) * len(SEVERITIES)), desc=f"{net} C", unit="set"
     ) as bar:
         for seed in trained.weights:
-            module = trained.net(seed, device)
+            module = fold_norms(trained.net(seed, device))
             try:
                 for row in measure_corruptions(module, DATASETS / params.data.name, names, **options):
                     rows.append((net, seed, *row))

@@ -7,6 +7,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from robustness.benchmark import measure_perturbations
+from robustness.folding import fold_norms
 from stages import models
 from stages.datasets import DATASETS
 from stages.params import load_params
@@ -26,7 +27,7 @@ def main(net: str) -> None:
     rows = []
     with tqdm(total=len(trained.weights) * len(names), desc=f"{net} P", unit="set") as bar:
         for seed in trained.weights:
-            module = trained.net(seed, device)
+            module = fold_norms(trained.net(seed, device))
             try:
                 for measured in measure_perturbations(module, DATASETS / params.data.name, names, **options):
                     rows += [(net, seed, *row) for row in measured]
