@@ -21,7 +21,7 @@ def _has_norms(net: nn.Module) -> bool:
 def fold_norms(net: nn.Module) -> nn.Module:
     """A copy of `net` in which every batch normalisation right behind a convolution is part of the convolution.
 
-    The result computes the same up to rounding. A batch normalisation behind anything else stays, and a net without any is
+    The result computes the same up to rounding. A batch normalisation behind anything else stays; a net without any is
     returned as it is.
 
     Args:
