@@ -17,6 +17,7 @@ from benchmarks import textbook
 from benchmarks.equivalence import write
 from benchmarks.training import MEAN, NETS, STD, hardware, new_net, pictures, seconds
 from robustness.evaluation import predict
+from robustness.folding import fold_norms
 from stages.models import choose_device
 
 RESULTS = Path(__file__).parent / "results" / "evaluation.json"
@@ -29,7 +30,7 @@ def measure(
     """Images a second of `predict` and of the textbook loop, and their ratio, for each net."""
     calls: dict[tuple[str, str], Callable[[], np.ndarray]] = {}
     for name in NETS:
-        fast = new_net(name, device).to(memory_format=torch.channels_last).eval()
+        fast = fold_norms(new_net(name, device).to(memory_format=torch.channels_last).eval())
         plain = new_net(name, device)
         batches = textbook.loader(
             images, labels, mean=MEAN, std=STD, batch_size=textbook_batch, workers=workers
@@ -66,7 +67,7 @@ def measure(
     type=click.IntRange(1),
     help="Batch of the textbook loop.",
 )
-@click.option("--workers", default=0, show_default=True, help="Processes that load the textbook's images.")
+@click.option("--workers", default=2, show_default=True, help="Processes that load the textbook's images.")
 @click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="The shortest counts.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option(

@@ -115,16 +115,16 @@ def measure(count: int, textbook_count: int, batch_size: int, workers: int, repe
 
 
 @click.command(help=__doc__.split("\n\n")[0])
-@click.option("--images", default=768, show_default=True, type=click.IntRange(1), help="Of an epoch.")
+@click.option("--images", default=512, show_default=True, type=click.IntRange(1), help="Of an epoch.")
 @click.option(
     "--textbook-images",
-    default=768,
+    default=512,
     show_default=True,
     type=click.IntRange(1),
     help="Of the textbook's epoch; fewer than --images where it is far slower.",
 )
 @click.option("--batch-size", default=128, show_default=True, type=click.IntRange(1))
-@click.option("--workers", default=0, show_default=True, help="Processes that load the textbook's images.")
+@click.option("--workers", default=2, show_default=True, help="Processes that load the textbook's images.")
 @click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="The shortest counts.")
 @click.option("--precision", default="fp32", show_default=True, type=click.Choice(["fp32", "tf32", "bf16"]))
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from robustness.staging import slices, staged
 
-BATCH_SIZE = {"cpu": 64}  # activations that stay in the caches are worth twice the speed of large batches
+BATCH_SIZE = {"cpu": 64}  # activations that stay in the caches are worth more than large batches
 LARGE_BATCH = 1000  # elsewhere: few launches, each with much to do
 
 Net = Callable[[Tensor], Tensor]

@@ -11,16 +11,17 @@ from torch import nn
 from tqdm import tqdm
 
 from robustness.benchmark import perturbation_metrics, predict_corruptions, rank_perturbations
+from robustness.folding import fold_norms
 from robustness.metrics import classification_error
 from stages import models
 from stages.params import Params
 
 
 def every_seed(trained: models.Trained, params: Params) -> Iterator[tuple[int, nn.Module]]:
-    """Each seed with its net, on the device of `evaluate`."""
+    """Each seed with its net, ready to answer on the device of `evaluate`."""
     device = models.choose_device(params.evaluate.device)
     for seed in trained.weights:
-        yield seed, trained.net(seed, device)
+        yield seed, fold_norms(trained.net(seed, device))
 
 
 def options(trained: models.Trained, params: Params) -> dict[str, Any]:
