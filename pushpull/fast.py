@@ -60,6 +60,8 @@ def suits(
     channels = weight.shape[1]
     if input.shape[1] != channels or groups != 1 or 4 < channels < 16:
         return False
+    if channels >= 16 and input.requires_grad and torch.is_grad_enabled():
+        return False  # the gradient of the many filtered copies costs what the smaller convolution saves
     if geometry.pull_size[1] <= weight.shape[3] or min(geometry.pull_padding) < 0:
         return False
     if len(input) * weight.shape[0] * _positions(input, weight, geometry) < SMALLEST:
@@ -109,9 +111,9 @@ def _forward(
     count = _block(input, weight, geometry)
     output = None
     for start, images in zip(range(0, len(input), count), input.split(count), strict=True):
-        push, pull = _responses(images, weight, kernel, bias, geometry)
+        push, pull, filtered = _responses(images, weight, kernel, bias, geometry)
         if kept is not None:
-            kept += (push, pull)
+            kept += (push, pull, filtered)
         if output is None:
             output = torch.empty(
                 (len(input), *push.shape[1:]), dtype=push.dtype, memory_format=_layout(input, weight)
@@ -132,14 +134,14 @@ def _forward(
 
 def _responses(
     images: Tensor, weight: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry
-) -> tuple[Tensor, Tensor]:
-    """Rectified push and pull responses, channels last."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rectified push and pull responses, and the filtered images; channels last."""
     images = images.contiguous(memory_format=torch.channels_last)
     push = F.conv2d(images, weight, bias, geometry.stride, geometry.padding, geometry.dilation)
     filtered = _filtered(images, weight.shape[3], geometry)
     pull_bias = None if bias is None else -bias
     pull = F.conv2d(filtered, kernel, pull_bias, *_vertical(geometry))
-    return push.relu_(), pull.relu_()
+    return push.relu_(), pull.relu_(), filtered
 
 
 class _PushPull(torch.autograd.Function):
@@ -178,7 +180,7 @@ def _recorded(ctx: Any, gradient: Tensor, arguments: Arguments) -> list[Tensor |
     input, weight, kernel = (tensor.view_as(tensor) for tensor in arguments[:3])
     bias = None if arguments[3] is None else arguments[3].view_as(arguments[3])
     alpha = arguments[4].view_as(arguments[4]) if isinstance(arguments[4], Tensor) else arguments[4]
-    push, pull = _responses(input, weight, kernel, bias, ctx.geometry)
+    push, pull, _ = _responses(input, weight, kernel, bias, ctx.geometry)
     output = push - (_as_column(alpha) if isinstance(alpha, Tensor) else alpha) * pull
     views = (input, weight, kernel, bias, alpha)
     needed = [
@@ -209,11 +211,12 @@ def _gradients(ctx: Any, gradient: Tensor, arguments: Arguments, kept: list[Tens
         range(0, len(input), count),
         input.split(count),
         gradient.split(count),
-        kept[::2],
-        kept[1::2],
+        kept[::3],
+        kept[1::3],
+        kept[2::3],
         strict=True,
     )
-    for start, images, part, push, pull in blocks:
+    for start, images, part, push, pull, filtered in blocks:
         images = images.contiguous(memory_format=torch.channels_last)
         part = part.contiguous(memory_format=torch.channels_last)
         behind_push = _rectifier_backward(part, push, 0)
@@ -222,7 +225,6 @@ def _gradients(ctx: Any, gradient: Tensor, arguments: Arguments, kept: list[Tens
         )
         weight_gradient += to_weight
         behind_pull = _rectifier_backward(part, pull, 0)
-        filtered = _filtered(images, weight.shape[3], geometry)
         to_filtered, to_kernel, to_pull_bias = _backward(
             behind_pull, filtered, scaled_kernel, sizes, *pull_geometry, False, [0, 0], 1, wanted
         )
@@ -258,14 +260,24 @@ def _filtered(images: Tensor, width: int, geometry: Geometry) -> Tensor:
 
 
 def _filtered_backward(gradient: Tensor, images: Tensor, width: int, geometry: Geometry) -> Tensor:
-    channels = images.shape[1]
-    filters = _hats(channels, width, geometry.pull_size[1])
-    options = [list(g) for g in _horizontal(geometry)]
-    total: Tensor | None = None
-    for part, taps in zip(gradient.split(len(filters[0]), 1), filters, strict=True):
-        found = _backward(part, images, taps, None, *options, False, [0, 0], channels, [True, False, False])
-        total = found[0] if total is None else total.add_(found[0])
-    assert total is not None
+    """Gradient to images of few channels from that of `_filtered`: through each hat, then added up."""
+    channels, taps = images.shape[1], geometry.pull_size[1]
+    (filters,) = _hats(channels, width, taps)
+    stride, padding, dilation = _horizontal(geometry)
+    reach = dilation[1] * (taps - 1) - padding[1]
+    if stride == (1, 1) and reach >= 0:  # a correlation with the turned hats, which is the faster way
+        each = F.conv2d(gradient, filters.flip(3), None, 1, (0, reach), dilation, channels * width)
+    else:
+        shape = torch.empty(
+            (len(images), channels * width, *images.shape[2:]), memory_format=torch.channels_last
+        )
+        options = [list(stride), list(padding), list(dilation)]
+        each = _backward(
+            gradient, shape, filters, None, *options, False, [0, 0], channels * width, [True, False, False]
+        )[0]
+    total = each[:, ::width].clone()
+    for hat in range(1, width):
+        total += each[:, hat::width]
     return total
 
 

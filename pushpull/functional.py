@@ -13,7 +13,8 @@ from pushpull.geometry import Geometry, Sides, place, pull_sizes
 
 Rectifier = str | Callable[[Tensor], Tensor]
 
-RECTIFIERS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
+# They write over the responses, which nothing else holds: a new tensor of that size costs more than the rectification.
+RECTIFIERS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_, "tanh": torch.tanh_}
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _INTERPOLATIONS = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -110,7 +111,11 @@ def push_pull_conv(
     check_alpha(alpha, len(weight))
     function = rectifier_function(rectifier)
     geometry = place(tuple(weight.shape[2:]), stride, padding, dilation, scale)
-    if not dual_output and function is F.relu and fast.suits(input, weight, bias, alpha, groups, geometry):
+    if (
+        not dual_output
+        and function is torch.relu_
+        and fast.suits(input, weight, bias, alpha, groups, geometry)
+    ):
         kernel = _derived(fast.separable_kernel, weight, geometry, cache)
         return fast.push_pull(input, weight, kernel, bias, alpha, geometry)
     kernel = _derived(_full_kernel, weight, geometry, cache)
@@ -155,9 +160,9 @@ def _plain(
     pull = rectifier(convolution(pull_input, kernel, pull_bias, stride, pull_padding, dilation, groups))
     if dual_output:
         return torch.cat((push, pull), dim=1 - weight.ndim)
-    if isinstance(alpha, Tensor) and alpha.ndim > 0:
-        alpha = alpha.view(-1, *[1] * (weight.ndim - 2))
-    return push - alpha * pull
+    if not isinstance(alpha, Tensor):
+        return torch.sub(push, pull, alpha=alpha)
+    return push - (alpha.view(-1, *[1] * (weight.ndim - 2)) if alpha.ndim > 0 else alpha) * pull
 
 
 def check_alpha(alpha: float | Tensor, out_channels: int) -> None:
