@@ -7,7 +7,7 @@ export PATH := $(VENV)/bin:$(PATH)
 
 SETUP := $(VENV)/.installed mlflow.db .dvc/plots/page.html
 
-.PHONY: help setup repro test lint paper ui register bench clean lock
+.PHONY: help setup repro test lint paper ui exps register bench clean lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,6 +46,9 @@ paper: $(SETUP) ## Run the paper's study at full size (ARGS="-S paper.train.epoc
 
 ui: $(SETUP) ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
 	python -m stages.ui --port $(or $(PORT),5000)
+
+exps: $(SETUP) ## List the experiments with what differs between them (ARGS=-A for those of all commits)
+	dvc exp show --no-pager --only-changed --drop '/|E_best|rCE|_15|_official' $(ARGS)
 
 register: $(SETUP) ## Register the best push-pull net in MLflow as champion (ARGS="--experiment NAME")
 	python -m stages.register $(ARGS)

@@ -1,0 +1,121 @@
+"""What tracking costs: the time it adds to a training and to a stage, written to benchmarks/results/tracking.json.
+
+A training of ResNet-20 on random images runs with and without its run in MLflow, alternately, in this process; opening
+the store and importing MLflow are timed in new processes.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nets import create_net
+from stages import datasets, models, serving, tracking
+from stages.engine import TrainingSet, train_epochs
+from stages.params import load_params
+from stages.recording import recording
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "tracking.json"
+ROUNDS = 3
+IMAGES, EPOCHS = 1000, 4
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        repository(Path(folder))
+        opening = [in_new_process("from stages import tracking; tracking.connect()") for _ in range(ROUNDS)]
+        nothing = [in_new_process("from stages import tracking") for _ in range(ROUNDS)]
+        plain, tracked, model = [], [], []
+        for _ in range(ROUNDS):
+            plain.append(train(None)[0])
+            seconds, logging = train(tracking.connect())
+            tracked.append(seconds)
+            model.append(logging)
+    result = {
+        "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+        "images": IMAGES,
+        "epochs": EPOCHS,
+        "training_seconds": round(statistics.median(plain), 3),
+        "training_seconds_tracked": round(statistics.median(tracked), 3),
+        "ratio": round(statistics.median(t / p for t, p in zip(tracked, plain, strict=True)), 4),
+        "model_logging_seconds": round(statistics.median(model), 3),
+        "stage_seconds_added": round(statistics.median(opening) - statistics.median(nothing), 3),
+    }
+    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    print(json.dumps(result, indent=2))
+
+
+def repository(folder: Path) -> None:
+    """A data set of random images, parameters, and a store, as the stages find them."""
+    os.environ["DVC_ROOT"] = str(folder)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    for name in serving.PACKAGES:
+        (folder / name).symlink_to(ROOT / name)
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    random = np.random.default_rng(0)
+    splits = {
+        split: (
+            random.integers(0, 256, (count, 32, 32, 3), np.uint8),
+            random.integers(0, 10, count).astype(np.uint8),
+        )
+        for split, count in (("train", IMAGES), ("test", 500))
+    }
+    datasets.save_clean(Path("datasets/digits/clean"), splits)
+    tracking.connect()
+
+
+def train(client) -> tuple[float, float]:
+    """Seconds of a training from its first batch to the end of its run, and those of logging the model after it."""
+    torch.manual_seed(0)
+    options = {"num_classes": 10, "in_channels": 3}
+    net = create_net("resnet20", **options).to(memory_format=torch.channels_last)
+    images, labels = datasets.load_split("digits", "train")
+    test = datasets.load_split("digits", "test")
+    mean, std = datasets.normalisation("digits", images)
+    data = TrainingSet.on_device(images, labels, mean, std, torch.device("cpu"))
+    run, rows = None, []
+    started = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        if client is not None:
+            params = load_params()
+            experiment = tracking.experiment_id(client, "digits")
+            parent = tracking.parent_run(client, experiment, params)
+            run = tracking.child_run(client, experiment, parent, params, "resnet20", 0, {"device": "cpu"})
+            stack.enter_context(recording(client, run, "digits"))
+        epochs = train_epochs(
+            net, data, test.images, test.labels, epochs=EPOCHS, batch_size=128, lr=0.1, momentum=0.9,
+            weight_decay=1e-4, milestones=[3], flip=False, seed=0,
+        )  # fmt: skip
+        for row, _ in epochs:
+            rows.append({**row, "images_per_second": 1.0})
+            if client is not None:
+                tracking.log_curve(client, run, rows)
+    seconds = time.monotonic() - started
+    started = time.monotonic()
+    if client is not None:
+        trained = models.Trained("resnet20", options, mean, std, {0: net.state_dict()})
+        serving.log_model(run, trained, 0, np.array(test.images[:2]))
+    return seconds, time.monotonic() - started
+
+
+def in_new_process(code: str) -> float:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    started = time.monotonic()
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    return time.monotonic() - started
+
+
+if __name__ == "__main__":
+    main()
