@@ -75,7 +75,7 @@ def test_table4_runs_in_the_queue_and_again_only_what_is_missing(repository):
     assert table.error.between(0, 100).all()
     assert (folder / "table4.md").read_text() in done.stdout
     assert (folder / "table4.tex").exists()
-    assert run(repository, "git", "status", "--porcelain").stdout.split() == ["??", "metrics/few/"]
+    assert run(repository, "git", "status", "--porcelain").stdout.split() == ["??", "metrics/"]
     for name in first:
         parent, (child,) = runs(repository, name)
         assert {parent.info.status, child.info.status} == {"FINISHED"}
