@@ -7,10 +7,10 @@ export PATH := $(VENV)/bin:$(PATH)
 
 SETUP := $(VENV)/.installed mlflow.db .dvc/plots/page.html
 
-.PHONY: help setup repro test lint paper ui exps register bench clean lock
+.PHONY: help setup repro test lint paper table4 table5 mnist ui exps register bench clean lock
 
 help: ## Show the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(SETUP) ## Make .venv with the locked versions, the MLflow database and the page of `dvc plots`
 
@@ -43,6 +43,12 @@ PAPER := -S 'data=$${paper.data}' -S 'train=$${paper.train}' -S 'evaluate=$${pap
 paper: $(SETUP) ## Run the paper's study at full size (ARGS="-S paper.train.epochs=5", LAUNCHER=ray or ray://HOST:PORT)
 	$(if $(LAUNCHER),dvc exp run $(PAPER) $(ARGS) fetch && python -m stages.launch $(LAUNCHER))
 	dvc exp run $(PAPER) $(ARGS)
+
+table4: $(SETUP) ## Study scale and alpha (table 4) by experiments; DATA=cifar10 for full size, JOBS=2 at a time
+table5: $(SETUP) ## Study the learned alpha (table 5); DATA=cifar10 for full size
+mnist: $(SETUP) ## Study the LeNets (table 1, figures 4 and 5); DATA=mnist for full size
+table4 table5 mnist:
+	python -m stages.study $@ --jobs $(or $(JOBS),2) $(if $(DATA),--data $(DATA)) $(ARGS)
 
 ui: $(SETUP) ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
 	python -m stages.ui --port $(or $(PORT),5000)

@@ -101,6 +101,7 @@ _LATEX = str.maketrans(
         "†": r"$\dagger$",
         "α": r"$\alpha$",
         "²": r"$^2$",
+        "σ": r"$\sigma$",
     }
     | {character: f"\\{character}" for character in "&%$#_{}"}
 )

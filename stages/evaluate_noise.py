@@ -1,0 +1,49 @@
+"""Stage `evaluate_noise@<net>` of studies/dvc.yaml: error of a trained net under the paper's noise sweeps."""
+
+import json
+from pathlib import Path
+
+import click
+import pandas as pd
+from tqdm import tqdm
+
+from robustness.sweeps import SWEEPS, measure_noise
+from stages import models
+from stages.datasets import load_split
+from stages.evaluation import every_seed, options
+from stages.params import load_params
+from stages.tables import write_csv, write_text
+
+
+@click.command()
+@click.argument("net")
+def main(net: str) -> None:
+    """Measure NET, writing metrics/<data>/noise/<net>.csv: one row for each seed, sweep and level; means as JSON."""
+    params = load_params()
+    trained = models.load(models.MODELS / f"{net}.pt")
+    test = load_split(params.data.name, "test")
+    settings = {"seed": params.data.seed, **options(trained, params)}
+    rows = []
+    sets = 1 + sum(map(len, SWEEPS.values()))
+    with tqdm(total=len(trained.weights) * sets, desc=f"{net} noise", unit="set") as bar:
+        for seed, module in every_seed(trained, params):
+            for row in measure_noise(module, test.images, test.labels, **settings):
+                rows.append((net, seed, *row))
+                bar.update()
+    table = pd.DataFrame(rows, columns=["net", "seed", "sweep", "level", "error"])
+    folder = Path("metrics") / params.data.name / "noise"
+    write_csv(folder / f"{net}.csv", table)
+    write_text(folder / f"{net}.json", json.dumps(means(table), indent=2) + "\n")
+
+
+def means(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Mean error over seeds by sweep and level, as `dvc exp show` lists it."""
+    errors = table.groupby(["sweep", "level"], sort=False).error.mean().round(4)
+    return {
+        sweep: {f"{level:g}": float(error) for level, error in errors[sweep].items()}
+        for sweep in errors.index.unique("sweep")
+    }
+
+
+if __name__ == "__main__":
+    main()
