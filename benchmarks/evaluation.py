@@ -67,7 +67,7 @@ def measure(
     type=click.IntRange(1),
     help="Batch of the textbook loop.",
 )
-@click.option("--workers", default=2, show_default=True, help="Processes that load the textbook's images.")
+@click.option("--workers", default=0, show_default=True, help="Processes that load the textbook's images.")
 @click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="The shortest counts.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option(
