@@ -46,7 +46,7 @@ def benchmark(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     baseline: Baseline | None = None,
-    batch_size: int = 1000,
+    batch_size: int | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
 ):
