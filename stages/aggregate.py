@@ -11,10 +11,11 @@ from stages import paper
 from stages.caption import describe_run
 from stages.cells import AUTHORS, Lineup
 from stages.mirror import mirror
-from stages.paper_tables import perturbations, table2, table3
+from stages.paper_tables import table2, table3
 from stages.params import Params, load_params
+from stages.perturbation_table import perturbations
 from stages.predictions import PREDICTIONS
-from stages.results import check, check_official
+from stages.results import Results, check, check_official, concatenate
 from stages.statistics import read_answers
 from stages.statistics_tables import calibration, difference
 from stages.summary import choose_baseline, leave_out_incomplete, pairs, summarise_nets
@@ -29,76 +30,54 @@ def main() -> None:
     corruption = check(folder / "corruption", params, ["corruption", "severity"])
     perturbation = check(folder / "perturbation", params, ["perturbation", "protocol", "metric"])
     history = check(folder / "history", params, ["epoch"])
-    authors_c = check_official(folder / "official" / "corruption.csv", params, ["corruption", "severity"])
-    authors_p = check_official(
-        folder / "official" / "perturbation.csv", params, ["perturbation", "protocol", "metric"]
-    )
+    errors = with_official(corruption, folder / "official" / "corruption.csv", params)
+    flips = with_official(perturbation, folder / "official" / "perturbation.csv", params)
+    if errors.rows.empty:
+        raise click.ClickException(f"no measurements in {folder / 'corruption'}; `dvc repro` makes them")
+
+    lineup = line_up(params, errors.rows)
+    couples = pairs(params)
     answers = read_answers(
-        PREDICTIONS / params.data.name,
-        {net: params.training(net).seeds for net in params.nets},
-        corruption.rows,
-        perturbation.rows,
+        answer_files(params.data.name, lineup), lineup.every_seed(), errors.rows, flips.rows
     )
-    for source in (corruption, perturbation, history, authors_c, authors_p, answers):
+    for source in (errors, flips, history, answers):
         for warning in source.warnings:
             click.echo(f"Warning: {warning}", err=True)
-
-    errors, flips = stack(corruption.rows, authors_c.rows), stack(perturbation.rows, authors_p.rows)
-    faults_c, faults_p = (
-        stack(corruption.faults, authors_c.faults),
-        stack(perturbation.faults, authors_p.faults),
-    )
     baseline, normaliser = choose_baseline(params, corruption.rows, corruption.faults)
-    summary = leave_out_incomplete(
-        summarise_nets(errors, flips, history.rows, baseline), faults_c, faults_p, history.faults
-    )
-    archs = {name: net.arch for name, net in params.nets.items()}
-    couples = pairs(archs, {name: params.blocks[net.block].layers for name, net in params.nets.items()})
-    lineup = line_up(params, errors)
+    summary = summarise_nets(errors.rows, flips.rows, history.rows, baseline)
+    summary = leave_out_incomplete(summary, errors.faults, flips.faults, history.faults)
 
-    write_csv(folder / "corruption.csv", errors)
-    write_csv(folder / "perturbation.csv", flips)
+    write_csv(folder / "corruption.csv", errors.rows)
+    write_csv(folder / "perturbation.csv", flips.rows)
     write_csv(folder / "summary.csv", summary)
     write_text(folder / "summary.json", json.dumps(means(summary, lineup), indent=2) + "\n")
-    write_csv(folder / "bars.csv", corruption_bars(errors))
+    write_csv(folder / "bars.csv", corruption_bars(errors.rows))
 
+    at_fault = pd.concat([errors.faults, flips.faults, history.faults])
     tables = [
-        table3(params, lineup, summary, couples, stack(faults_c, faults_p, history.faults)),
-        table2(params, lineup, errors, faults_c, summary),
-        perturbations(params, lineup, flips, faults_p),
-        difference(params, lineup, answers, couples),
+        table3(params, lineup, summary, couples, at_fault),
+        table2(params, lineup, errors.rows, errors.faults, summary),
+        perturbations(params, lineup, flips.rows, flips.faults),
+        difference(params, lineup, answers, [*couples, *lineup.authors_couples()]),
         calibration(params, lineup, answers),
     ]
     tables = [table for table in tables if table is not None]
     run = describe_run(params, normaliser, baseline, answers.images)
-    for table in tables:
-        write_table(
-            folder / "tables",
-            table.name,
-            table.display,
-            tidy=table.tidy,
-            title=table.title,
-            note=f"{table.note} {run}",
-        )
-    for net, counts in answers.confusion.items():
-        write_csv(folder / "tables" / "confusion" / f"{net}.csv", counts)
-    text = page(params.data.name, run, tables)
-    write_text(folder / "tables.md", text)
-    click.echo(text)
-    mirror(
-        params,
-        folder,
-        corruption.rows,
-        perturbation.rows,
-        history.rows,
-        summary[summary.net.isin(params.nets)],
-    )
+    for name, title, note, display, tidy in tables:
+        write_table(folder / "tables", name, display, tidy=tidy, title=title, note=f"{note} {run}")
+    for net in params.nets:
+        if net in answers.confusion:
+            write_csv(folder / "tables" / "confusion" / f"{net}.csv", answers.confusion[net])
+    write_text(folder / "tables.md", page(params.data.name, run, tables))
+    click.echo(f"{markdown(tables[0].display, level=2)}\n\nAll tables: {folder / 'tables.md'}")
+    own = summary[summary.net.isin(params.nets)]
+    mirror(params, folder, corruption.rows, perturbation.rows, history.rows, own)
 
 
-def stack(*tables: pd.DataFrame) -> pd.DataFrame:
-    """Rows of several tables, those without any left out: their columns would lose their types."""
-    filled = [table for table in tables if not table.empty]
-    return pd.concat(filled, ignore_index=True) if filled else tables[0]
+def with_official(own: Results, path: Path, params: Params) -> Results:
+    """Our own measurements and below them those of the authors' weights, if any were measured."""
+    keys = [column for column in own.faults if column not in ("net", "seed", "fault")]
+    return concatenate([own, check_official(path, params, keys)])
 
 
 def line_up(params: Params, errors: pd.DataFrame) -> Lineup:
@@ -113,6 +92,17 @@ def line_up(params: Params, errors: pd.DataFrame) -> Lineup:
         paper.counterparts(params),
         {net: paper.registry_name(net.removesuffix(f" ({AUTHORS})")) for net in marked},
     )
+
+
+def answer_files(data_name: str, lineup: Lineup) -> dict[str, tuple[Path, Path]]:
+    """Net -> the files of its answers on corrupted images and on perturbed sequences."""
+    folder = PREDICTIONS / data_name
+    own = {net: (folder, net) for net in lineup.seeds}
+    authors = {net: (folder / "official", net.removesuffix(f" ({AUTHORS})")) for net in lineup.authors}
+    return {
+        net: (place / "corruption" / f"{name}.npz", place / "perturbation" / f"{name}.npz")
+        for net, (place, name) in {**own, **authors}.items()
+    }
 
 
 def means(summary: pd.DataFrame, lineup: Lineup) -> dict[str, dict[str, float]]:

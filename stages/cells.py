@@ -1,15 +1,18 @@
 """From values by seed to the cells of a table: ours, the authors' weights, what was published, and the difference."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import product
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from stages.results import MISSING
+
 OURS, AUTHORS, PUBLISHED, DIFFERENCE = "ours", "authors' weights", "published", "ours - published"
 SOURCES = (OURS, AUTHORS, PUBLISHED, DIFFERENCE)
 NOTHING = "–"
+INCOMPLETE = "incomplete"
 COLUMNS = ["net", "condition", "source", "value", "spread", "seeds", "of", "fault"]
 
 
@@ -26,6 +29,15 @@ class Lineup(NamedTuple):
     families: Mapping[str, Sequence[str]]
     twins: Mapping[str, str]
     authors: Mapping[str, str]
+
+    def every_seed(self) -> dict[str, Sequence[int]]:
+        """The seeds of every net; the authors' weights have one, numbered 0."""
+        return {**self.seeds, **dict.fromkeys(self.authors, (0,))}
+
+    def authors_couples(self) -> list[tuple[str, str]]:
+        """(baseline, push-pull) among the authors' weights."""
+        names = {twin: name for name, twin in self.authors.items()}
+        return [(names[twin], names[f"{twin}-pp"]) for twin in names if f"{twin}-pp" in names]
 
 
 def measure(
@@ -83,6 +95,19 @@ def compare(measured: pd.DataFrame, published: pd.DataFrame, lineup: Lineup) -> 
             )
     added = pd.DataFrame(rows, columns=COLUMNS).astype({"value": float, "spread": float})
     return pd.concat([measured, added], ignore_index=True) if rows else measured
+
+
+def fault_labels(faults: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[str, str], str]:
+    """(net, condition) -> what is wrong there, all kinds of it."""
+    return {
+        (net, " ".join(map(str, key))): ", ".join(dict.fromkeys(table.fault))
+        for (net, *key), table in faults.groupby(["net", *keys], sort=False)
+    }
+
+
+def of_the_mean(faults: pd.DataFrame, measured: Container[str], condition: str) -> dict[tuple[str, str], str]:
+    """(net, condition) -> what to write where a mean cannot be had: missing if nothing was measured, or incomplete."""
+    return {(net, condition): INCOMPLETE if net in measured else MISSING for net in dict.fromkeys(faults.net)}
 
 
 def text(row: NamedTuple, decimals: int = 2) -> str:

@@ -6,10 +6,9 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
-from robustness.benchmark import perturbation_metrics, rank_perturbations
 from stages import models
 from stages.datasets import DATASETS
-from stages.evaluation import every_seed, made_by_corrupt, options
+from stages.evaluation import answer_perturbations, every_seed, made_by_corrupt, options
 from stages.params import load_params
 from stages.predictions import PREDICTIONS, save_frames
 from stages.tables import write_csv
@@ -29,14 +28,12 @@ def main(net: str) -> None:
     rows, frames = [], {}
     with made_by_corrupt(), tqdm(total=len(trained.weights) * len(names), desc=f"{net} P", unit="set") as bar:
         for seed, module in every_seed(trained, params):
-            for name, ranks in rank_perturbations(
-                module, DATASETS / data.name, names, data.perturbed_images, **options(trained, params)
-            ):
-                rows += [(net, seed, *row) for row in perturbation_metrics(name, ranks)]
-                frames[name, seed] = ranks.argmin(2)
-                bar.update()
-    table = pd.DataFrame(rows, columns=["net", "seed", "perturbation", "protocol", "metric", "value"])
+            measured, frames[seed] = answer_perturbations(
+                module, DATASETS / data.name, names, data.perturbed_images, bar, **options(trained, params)
+            )
+            rows += [(net, seed, *row) for row in measured]
     save_frames(PREDICTIONS / data.name / "perturbation" / f"{net}.npz", frames)
+    table = pd.DataFrame(rows, columns=["net", "seed", "perturbation", "protocol", "metric", "value"])
     write_csv(Path("metrics") / data.name / "perturbation" / f"{net}.csv", table)
 
 

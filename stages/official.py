@@ -1,6 +1,5 @@
 """Stage `official`: the authors' trained nets, from a folder of their checkpoints, measured like our own."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -9,18 +8,22 @@ import torch
 from tqdm import tqdm
 
 from nets import load_official
-from robustness.benchmark import measure_corruptions, measure_perturbations
 from robustness.names import SEVERITIES
 from stages import models
 from stages.cells import AUTHORS
-from stages.datasets import CIFAR_MEAN, CIFAR_STD, DATASETS
+from stages.datasets import CIFAR_MEAN, CIFAR_STD, DATASETS, load_split
+from stages.evaluation import answer_corruptions, answer_perturbations
 from stages.params import load_params
+from stages.predictions import PREDICTIONS, Logits, save_frames, save_logits
 from stages.tables import write_csv
 
 
 @click.command()
 def main() -> None:
-    """Measure every checkpoint under official.path, writing metrics/<data>/official/; without a path, empty tables."""
+    """Measure every checkpoint under official.path, writing metrics/<data>/official/; without a path, empty tables.
+
+    The answers on single images go to predictions/<data>/official/.
+    """
     params = load_params()
     data = params.data
     device = models.choose_device(params.evaluate.device)
@@ -29,25 +32,28 @@ def main() -> None:
         "std": [value / 255 for value in CIFAR_STD],
         "batch_size": params.evaluate.batch_size,
     }
+    answers = PREDICTIONS / data.name / "official"
+    answers.mkdir(parents=True, exist_ok=True)
     corruption, perturbation = [], []
-    found = dict(checkpoints(params.official.path)) if params.official.path else {}
+    found = checkpoints(params.official.path) if params.official.path else {}
     names, flips = data.corruption_names(), data.perturbation_names()
-    with tqdm(
-        total=len(found) * (1 + len(names) * len(SEVERITIES) + len(flips)), unit="set", desc="official"
-    ) as bar:
+    total = len(found) * (1 + len(names) * len(SEVERITIES) + len(flips))
+    with tqdm(total=total, unit="set", desc="official") as bar:
         for name, path in found.items():
             try:
                 net = load_official(path).to(device, memory_format=torch.channels_last)
-                for row in measure_corruptions(net, DATASETS / data.name, names, **options):
-                    corruption.append((f"{name} ({AUTHORS})", 0, *row))
-                    bar.update()
-                for rows in measure_perturbations(
-                    net, DATASETS / data.name, flips, data.perturbed_images, **options
-                ):
-                    perturbation += [(f"{name} ({AUTHORS})", 0, *row) for row in rows]
-                    bar.update()
+                errors, logits = answer_corruptions(net, DATASETS / data.name, names, bar, **options)
+                changes, frames = answer_perturbations(
+                    net, DATASETS / data.name, flips, data.perturbed_images, bar, **options
+                )
             except (FileNotFoundError, ValueError) as error:
                 raise click.ClickException(f"{path}: {error}") from None
+            corruption += [(f"{name} ({AUTHORS})", 0, *row) for row in errors]
+            perturbation += [(f"{name} ({AUTHORS})", 0, *row) for row in changes]
+            sets = [(condition, severity) for condition, severity, _ in errors]
+            labels = load_split(data.name, "test").labels
+            save_logits(answers / "corruption" / f"{name}.npz", Logits(labels, sets, {0: logits}))
+            save_frames(answers / "perturbation" / f"{name}.npz", {0: frames})
     folder = Path("metrics") / data.name / "official"
     columns = ["net", "seed", "corruption", "severity", "error"]
     write_csv(folder / "corruption.csv", pd.DataFrame(corruption, columns=columns))
@@ -55,20 +61,25 @@ def main() -> None:
     write_csv(folder / "perturbation.csv", pd.DataFrame(perturbation, columns=columns))
 
 
-def checkpoints(folder: str) -> Iterator[tuple[str, Path]]:
+def checkpoints(folder: str) -> dict[str, Path]:
     """Name and file of every checkpoint below a folder, as the authors place them: `<net>/checkpoint.pth.tar`.
 
     Raises:
-        click.ClickException: no such folder, or no checkpoint in it.
+        click.ClickException: no such folder, no checkpoint in it, or two of one name.
     """
-    found = sorted(Path(folder).expanduser().rglob("*.pth.tar"))
-    if not found:
+    files = sorted(Path(folder).expanduser().rglob("*.pth.tar"))
+    if not files:
         raise click.ClickException(f"official.path: no <net>/checkpoint.pth.tar below {folder}")
-    for path in found:
-        yield (
-            path.parent.name if path.name == "checkpoint.pth.tar" else path.name.removesuffix(".pth.tar"),
-            path,
-        )
+    found: dict[str, Path] = {}
+    for path in files:
+        own = path.name.removesuffix(".pth.tar")
+        name = path.parent.name if own == "checkpoint" else own
+        if name in found:
+            raise click.ClickException(
+                f"official.path: two checkpoints are named {name}: {found[name]} and {path}"
+            )
+        found[name] = path
+    return found
 
 
 if __name__ == "__main__":

@@ -117,5 +117,5 @@ def comparable(figures: pd.DataFrame, params: Params) -> pd.DataFrame:
     if not corruptions >= set(MAIN_CORRUPTIONS):
         other += ["mCE_15", "rCE_15"]
     if not perturbations >= set(PERTURBATIONS):
-        other += ["mFP_official"]
+        other += ["mFP_official", "mean official"]
     return figures[~figures.condition.isin(other)]

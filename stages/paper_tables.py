@@ -1,15 +1,27 @@
-"""Tables 2 and 3 of the paper, and what it never tabulated of the perturbations, beside the published figures."""
+"""Tables 2 and 3 of the paper, ours beside the published figures."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from robustness.benchmark import PROTOCOLS
-from robustness.names import CORRUPTION_GROUPS, NOISE_PERTURBATIONS, PERTURBATIONS
+from robustness.names import CORRUPTION_GROUPS
 from stages import paper
-from stages.cells import COLUMNS, OURS, PUBLISHED, Lineup, by_condition, by_net, compare, measure, number
+from stages.cells import (
+    COLUMNS,
+    INCOMPLETE,
+    NOTHING,
+    OURS,
+    PUBLISHED,
+    Lineup,
+    by_condition,
+    by_net,
+    compare,
+    fault_labels,
+    measure,
+    number,
+    of_the_mean,
+)
 from stages.params import Params
-from stages.results import MISSING
 from stages.tables import Table
 
 HEADINGS = {
@@ -22,12 +34,6 @@ HEADINGS = {
     "rCE_15": "rCE, main 15",
     "mFP": "mFP",
     "mFP_official": "mFP, official protocol",
-}
-INCOMPLETE = "incomplete"
-METRICS = {  # heading, factor, decimals
-    "flip_probability": ("Flip probability, percent", 100, 2),
-    "top5_distance": ("Top-5 distance", 1, 3),
-    "zipf_distance": ("Zipf distance", 1, 3),
 }
 AGAINST_PAPER = (
     " Published: the paper's figure; a dagger (†) marks one put right by data/published/errata.csv. The paper's clean "
@@ -101,7 +107,9 @@ def table3(
     )
     labels = {}
     for quantity in headings:
-        labels |= of_the_mean(faults, set(summary.net), quantity)
+        alike = [key for key in headings if ("mFP" in key) == ("mFP" in quantity) and key != "E_best"]
+        measured = set(summary.net[summary.reindex(columns=alike).notna().any(axis=1)])
+        labels |= of_the_mean(faults, measured, quantity)
     printed = pd.concat([paper.table3(), paper.main_set(), paper.released_mfp()])
     rows = compare(measure(values, lineup, list(headings), labels), paper.comparable(printed, params), lineup)
     rows = rows[(rows.source == OURS) | rows.value.notna()]  # the authors' weights have no best epoch
@@ -150,108 +158,9 @@ def signed(paired: pd.DataFrame, headings: Mapping[str, str]) -> pd.DataFrame:
     """One row a couple, one column a quantity: `-2.97 ± 0.92`."""
     cells = {}
     for row in paired.itertuples():
-        shown = row.fault or "–"
+        shown = row.fault or NOTHING
         if row.seeds:
             shown = number(row.value, sign=True) + (f" ± {row.spread:.2f}" if row.seeds > 1 else "")
             shown += f" ({row.seeds} of {row.of} seeds)" if row.seeds < row.of else ""
         cells.setdefault(row.net, {"nets": row.net})[headings[row.condition]] = shown
     return pd.DataFrame(list(cells.values()))
-
-
-def perturbations(
-    params: Params, lineup: Lineup, perturbation: pd.DataFrame, faults: pd.DataFrame
-) -> Table | None:
-    """Flip probability, top-5 and Zipf distance of each net by perturbation in both protocols; None without any.
-
-    Args:
-        params, lineup: what there should be.
-        perturbation, faults: the sound values (net, seed, perturbation, protocol, metric, value), and the faults.
-    """
-    names = params.data.perturbation_names()
-    averaged = [name for name in names if name in PERTURBATIONS]  # not the stronger variants of the noises
-    # The protocols differ in the noises alone.
-    shown = [(name, "hendrycks") for name in names]
-    shown += [(name, "official") for name in names if name in NOISE_PERTURBATIONS]
-    shown += [("mean", protocol) for protocol in PROTOCOLS]
-    lead = pd.DataFrame(
-        {
-            "perturbation": [name if name != "mean" else f"mean of {len(averaged)}" for name, _ in shown],
-            "frame compared with": [reference(*pair) for pair in shown],
-        },
-        index=[f"{name} {protocol}" for name, protocol in shown],
-    )
-    released = paper.released_perturbations()
-    display, tidy = {}, []
-    for metric, (heading, factor, decimals) in METRICS.items():
-        own = perturbation[perturbation.metric == metric]
-        wrong = faults[faults.metric == metric]
-        if own.empty and wrong.empty:
-            continue
-        values = with_means(own, averaged)
-        labels = fault_labels(wrong, ["perturbation", "protocol"])
-        for protocol in PROTOCOLS:
-            labels |= of_the_mean(wrong[wrong.protocol == protocol], set(own.net), f"mean {protocol}")
-        published = released[released.metric == metric]
-        published = pd.concat(
-            [
-                published.assign(condition=published.perturbation + " official"),
-                published[~published.perturbation.isin([*NOISE_PERTURBATIONS, "mean"])].assign(
-                    condition=published.perturbation + " hendrycks"
-                ),
-            ]
-        )
-        published = published.assign(corrected=False)[["net", "condition", "value", "corrected"]]
-        if set(averaged) != set(released.perturbation) - {"mean"}:
-            published = published[~published.condition.str.startswith("mean")]
-        rows = compare(
-            measure(values, lineup, list(lead.index), labels), paper.comparable(published, params), lineup
-        )
-        rows[["value", "spread"]] *= factor
-        for part, frame in by_condition(rows, lead, lineup, decimals).items():
-            display[heading if part == "All nets" else f"{heading}, {part}"] = frame
-        rows[["perturbation", "protocol"]] = (
-            rows.pop("condition").str.rsplit(" ", n=1, expand=True).to_numpy()
-        )
-        tidy.append(rows.assign(metric=metric, unit="percent" if factor == 100 else ""))
-    if not tidy:
-        return None
-    return Table(
-        "perturbations",
-        "Stability of the predictions within perturbed sequences",
-        "The benchmark compares every frame of a noise with the first, all others with the previous one; the paper's "
-        "authors (official protocol) compare noises with the previous frame too. The best net of an architecture is "
-        "in bold.",
-        display,
-        pd.concat(tidy, ignore_index=True),
-    )
-
-
-def reference(name: str, protocol: str) -> str:
-    if name == "mean":
-        return "as above" if protocol == "hendrycks" else "previous (official protocol)"
-    if name in NOISE_PERTURBATIONS:
-        return "first" if protocol == "hendrycks" else "previous (official protocol)"
-    return "previous"
-
-
-def with_means(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """net, seed, condition (`<perturbation> <protocol>`), value; with the means, where none of `names` is absent."""
-    grouped = table[table.perturbation.isin(names)].groupby(["net", "seed", "protocol"], sort=False).value
-    means = grouped.mean()[grouped.count() == len(names)].reset_index().assign(perturbation="mean")
-    both = pd.concat([table, means], ignore_index=True)
-    return both.assign(condition=both.perturbation + " " + both.protocol)[
-        ["net", "seed", "condition", "value"]
-    ]
-
-
-def fault_labels(faults: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[str, str], str]:
-    """(net, condition) -> what is wrong there, all kinds of it."""
-    return {
-        (net, " ".join(map(str, key))): ", ".join(dict.fromkeys(table.fault))
-        for (net, *key), table in faults.groupby(["net", *keys], sort=False)
-    }
-
-
-def of_the_mean(faults: pd.DataFrame, measured: Container[str], condition: str) -> dict[tuple[str, str], str]:
-    """(net, condition) -> what to write where a mean cannot be had: missing if nothing was measured, or incomplete."""
-    return {(net, condition): INCOMPLETE if net in measured else MISSING for net in dict.fromkeys(faults.net)}

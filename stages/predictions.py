@@ -1,5 +1,7 @@
 """What the nets answered, image by image: `predictions/<data>/{corruption,perturbation}/<net>.npz`.
 
+Those of the authors' weights are in `predictions/<data>/official/{corruption,perturbation}/<checkpoint>.npz`.
+
 Statistics that compare nets on the same images are made from these files, and any other measure can be, without running
 a net again. They are as large as the test set allows (38 MB a seed and net on CIFAR-10-C), so DVC keeps them, not Git.
 
@@ -58,23 +60,29 @@ def load_logits(path: Path) -> Logits:
         return Logits(file["labels"], sets, {seed: file[f"logits_{seed}"] for seed in file["seeds"].tolist()})
 
 
-def save_frames(path: Path, frames: Mapping[tuple[str, int], np.ndarray]) -> None:
-    """Write the predicted classes (N, T) of each perturbation and seed, whole or not at all."""
-    seeds = list(dict.fromkeys(seed for _, seed in frames))
-    save_arrays(
-        path, seeds, {f"{name}_{seed}": array.astype(np.uint8) for (name, seed), array in frames.items()}
-    )
+def save_frames(path: Path, frames: Mapping[int, Mapping[str, np.ndarray]]) -> None:
+    """Write, by seed and perturbation, the predicted classes (N, T), whole or not at all."""
+    arrays = {
+        f"{name}_{seed}": array.astype(np.uint8)
+        for seed, own in frames.items()
+        for name, array in own.items()
+    }
+    save_arrays(path, list(frames), arrays)
 
 
-def load_frames(path: Path) -> dict[tuple[str, int], np.ndarray]:
-    """Read what `save_frames` wrote: the predicted classes (N, T) of each perturbation and seed.
+def load_frames(path: Path) -> dict[int, dict[str, np.ndarray]]:
+    """Read what `save_frames` wrote: by seed and perturbation the predicted classes (N, T).
 
     Raises:
         FileNotFoundError: no such file.
     """
     with np.load(path) as file:
-        split = (key.rsplit("_", 1) for key in file.files if key != "seeds")
-        return {(name, int(seed)): file[f"{name}_{seed}"] for name, seed in split}
+        frames = {seed: {} for seed in file["seeds"].tolist()}
+        for key in file.files:
+            name, _, seed = key.rpartition("_")
+            if name:
+                frames[int(seed)][name] = file[key]
+    return frames
 
 
 def save_arrays(path: Path, seeds: Sequence[int], arrays: Mapping[str, np.ndarray]) -> None:

@@ -54,17 +54,14 @@ def check(folder: Path, params: Params, keys: Sequence[str]) -> Results:
     """
     paths = {net: folder / f"{net}.csv" for net in params.nets}
     read = {net: read_rows(path, keys) for net, path in paths.items()}
+    metrics = measured_metrics(read.values()) if "metric" in keys else []
+    results = []
     for net, rows in read.items():
         if others := set(rows.net) - {net}:
             raise click.ClickException(f"{paths[net]} holds rows of {', '.join(map(str, others))}; remove it")
-    metrics = measured_metrics(read.values()) if "metric" in keys else []
-    results = [
-        compare(
-            paths[net], net, rows, conditions(params, keys, metrics, params.training(net).epochs),
-            params.training(net).seeds, keys,
-        )
-        for net, rows in read.items()
-    ]  # fmt: skip
+        training = params.training(net)
+        asked = conditions(params, keys, metrics, training.epochs)
+        results.append(compare(paths[net], net, rows, asked, training.seeds, keys))
     return concatenate(results)
 
 

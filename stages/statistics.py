@@ -1,5 +1,6 @@
 """From the answers on single images: paired differences with intervals, calibration, confusion matrices."""
 
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -42,57 +43,79 @@ class Answers(NamedTuple):
 
 
 def read_answers(
-    folder: Path, seeds: Mapping[str, Sequence[int]], corruption: pd.DataFrame, perturbation: pd.DataFrame
+    files: Mapping[str, tuple[Path, Path]],
+    seeds: Mapping[str, Sequence[int]],
+    corruption: pd.DataFrame,
+    perturbation: pd.DataFrame,
 ) -> Answers:
-    """Read `corruption/<net>.npz` and `perturbation/<net>.npz` of every net, one after the other.
+    """Read the answers of every net, one net after the other.
 
     Args:
-        folder: `predictions/<data>`.
+        files: net -> its logits on the corrupted sets, its predictions on the perturbed sequences.
         seeds: net -> its seeds; others in the files are left alone.
         corruption, perturbation: the tidy measurements. Answers that do not give them are of another run and left out.
     """
-    answers = Answers({}, {}, pd.DataFrame(columns=["net", "seed", "corruption", "ece"]), {}, None, [])
     errors = corruption.groupby(["net", "seed", "corruption"]).error.mean()
     flips = perturbation.query("protocol == 'hendrycks' and metric == 'flip_probability'")
     flips = 100 * flips.set_index(["net", "seed", "perturbation"]).value
-    calibration = []
-    for net, wanted in seeds.items():
-        path = folder / "corruption" / f"{net}.npz"
-        if not path.exists():
-            answers.warnings.append(f"{path}: not there; `dvc repro evaluate_corruption@{net}` makes it")
-        else:
-            logits = load_logits(path)
-            scores = corruption_errors(logits, [seed for seed in wanted if seed in logits.by_seed])
-            if agree(scores, net, errors):
-                answers.errors[net] = scores
-                calibration.append(calibration_errors(logits, scores.seeds).assign(net=net))
-                answers.confusion[net] = confusion(logits, scores.seeds)
-                answers = answers._replace(images=len(logits.labels))
-            else:
-                answers.warnings.append(f"{path}: not the answers behind the measured errors, left out")
-        path = folder / "perturbation" / f"{net}.npz"
-        if not path.exists():
-            answers.warnings.append(f"{path}: not there; `dvc repro evaluate_perturbation@{net}` makes it")
-        else:
-            scores = flip_shares(load_frames(path), wanted)
-            if agree(scores, net, flips):
-                answers.flips[net] = scores
-            else:
-                answers.warnings.append(f"{path}: not the answers behind the measured flips, left out")
-    return answers._replace(calibration=pd.concat([answers.calibration, *calibration], ignore_index=True))
+    answers = Answers({}, {}, pd.DataFrame(columns=["net", "seed", "corruption", "ece"]), {}, None, [])
+    for net, (of_corruptions, of_perturbations) in files.items():
+        try:
+            logits = load_logits(of_corruptions)
+            scores = corruption_errors(logits, [seed for seed in seeds[net] if seed in logits.by_seed])
+            check_agreement(scores, net, errors)
+            calibration = calibration_errors(logits, scores.seeds).assign(net=net)
+            answers = answers._replace(
+                errors=answers.errors | {net: scores},
+                calibration=pd.concat([answers.calibration, calibration], ignore_index=True),
+                confusion=answers.confusion | {net: confusion(logits, scores.seeds)},
+                images=len(logits.labels),
+            )
+        except UNUSABLE as error:
+            answers.warnings.append(f"{of_corruptions}: {reason(error)}")
+        try:
+            scores = flip_shares(load_frames(of_perturbations), seeds[net])
+            check_agreement(scores, net, flips)
+            answers = answers._replace(flips=answers.flips | {net: scores})
+        except UNUSABLE as error:
+            answers.warnings.append(f"{of_perturbations}: {reason(error)}")
+    return answers
 
 
-def agree(scores: Scores, net: str, measured: pd.Series) -> bool:
-    """Whether the means of the scores are the measured ones (net, seed, condition), where both are there."""
+class OtherRun(Exception):
+    """Answers that are not those behind the measurements."""
+
+
+UNUSABLE = (FileNotFoundError, OtherRun, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+
+def reason(error: Exception) -> str:
+    """What is the matter with a file of answers, and what to do."""
+    if isinstance(error, FileNotFoundError):
+        return "not there; `dvc repro` makes it"
+    if isinstance(error, OtherRun):
+        return "not the answers behind the measurements, left out"
+    return f"cannot be read, left out ({error}); remove it, then `dvc repro`"
+
+
+def check_agreement(scores: Scores, net: str, measured: pd.Series) -> None:
+    """Compare the means of the scores with those measured (net, seed, condition), where both are there.
+
+    Raises:
+        OtherRun: no seed in common, or another mean.
+    """
+    if not scores.seeds:
+        raise OtherRun
     for condition, values in scores.by_condition.items():
         for seed, mean in zip(scores.seeds, values.mean(1), strict=True):
             if abs(mean - measured.get((net, seed, condition), mean)) > TOLERANCE:
-                return False
-    return True
+                raise OtherRun
 
 
 def corruption_errors(logits: Logits, seeds: Sequence[int]) -> Scores:
     """Error on each image, percent, mean over severities."""
+    if not seeds:
+        return Scores([], {})
     wrong = np.stack([logits.by_seed[seed].argmax(2) != logits.labels for seed in seeds], axis=1)
     names = [name for name, _ in logits.sets]
     errors = {name: 100 * wrong[[other == name for other in names]].mean(0) for name in dict.fromkeys(names)}
@@ -100,16 +123,16 @@ def corruption_errors(logits: Logits, seeds: Sequence[int]) -> Scores:
     return Scores(list(seeds), errors | {"mean": np.mean(corrupted, axis=0)})
 
 
-def flip_shares(frames: Mapping[tuple[str, int], np.ndarray], seeds: Sequence[int]) -> Scores:
+def flip_shares(frames: Mapping[int, Mapping[str, np.ndarray]], seeds: Sequence[int]) -> Scores:
     """Share of flips in each sequence, percent; noises against the first frame, others against the previous."""
+    seeds = [seed for seed in seeds if seed in frames]
     flips = {}
-    seeds = [seed for seed in seeds if any(other == seed for _, other in frames)]
-    for name in dict.fromkeys(name for name, _ in frames):
-        predicted = np.stack([frames[name, seed] for seed in seeds])
+    for name in frames[seeds[0]] if seeds else ():
+        predicted = np.stack([frames[seed][name] for seed in seeds])
         before = predicted[:, :, :1] if name in NOISE_PERTURBATIONS else predicted[:, :, :-1]
         flips[name] = 100 * (predicted[:, :, 1:] != before).mean(2)
     averaged = [values for name, values in flips.items() if name in PERTURBATIONS]
-    return Scores(seeds, flips | {"mean": np.mean(averaged, axis=0)})
+    return Scores(seeds, flips | ({"mean": np.mean(averaged, axis=0)} if averaged else {}))
 
 
 def calibration_errors(logits: Logits, seeds: Sequence[int]) -> pd.DataFrame:

@@ -1,74 +1,96 @@
 """Tables of what the paper does not have: paired differences with intervals, and calibration."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
 
 from robustness.names import CORRUPTION_GROUPS, PERTURBATIONS
-from stages.cells import Lineup, by_net, measure, number
+from stages.cells import NOTHING, Lineup, by_net, measure, number
 from stages.params import Params
 from stages.results import MISSING
 from stages.statistics import Answers, paired_differences
 from stages.tables import Table
 
+KINDS = {("low", "high"): "over seeds and images", ("low_images", "high_images"): "over images"}
+
 
 def difference(
     params: Params, lineup: Lineup, answers: Answers, couples: Sequence[tuple[str, str]]
 ) -> Table | None:
-    """Push-pull minus baseline on every corruption and perturbation; None without a couple."""
+    """Push-pull minus baseline on every corruption and perturbation; None without a couple.
+
+    Args:
+        params, lineup: what there should be.
+        answers: of our nets and of the authors' weights.
+        couples: (baseline, push-pull), those of the authors' weights too.
+    """
     if not couples:
         return None
     corruptions, perturbations = params.data.corruption_names(), params.data.perturbation_names()
-    errors = paired_differences(answers.errors, couples, lineup.seeds, ["clean", *corruptions, "mean"])
-    flips = paired_differences(answers.flips, couples, lineup.seeds, [*perturbations, "mean"])
+    errors = paired_differences(answers.errors, couples, lineup.every_seed(), ["clean", *corruptions, "mean"])
+    flips = paired_differences(answers.flips, couples, lineup.every_seed(), [*perturbations, "mean"])
     note = (
         "Push-pull minus baseline in points of percent, paired by seed and image: negative is better. Intervals of "
         "95 %, from 2000 bootstrap resamples. Those over seeds and images (widened for the small number of seeds) tell "
         "of the method, and a difference whose interval does not hold 0 is in bold; those over images alone tell of "
-        "these trained nets, and are all there is with one seed. No correction for the number of rows."
+        "these trained nets, and are all there is with one seed. Lower, higher: how many conditions differ so; no "
+        "correction for their number."
     )
     display = {
-        "Error": intervals(errors, "corruption", corruptions, len(corruptions)),
-        "Flip probability": intervals(
-            flips, "perturbation", perturbations, sum(name in PERTURBATIONS for name in perturbations)
-        ),
+        "Overview": overview({"error": (errors, corruptions), "flip probability": (flips, perturbations)})
     }
+    averaged = sum(name in PERTURBATIONS for name in perturbations)
+    for couple in errors[["pushpull", "baseline"]].drop_duplicates().itertuples(index=False, name=None):
+        name = " - ".join(couple)
+        display[f"Error, {name}"] = intervals(of_couple(errors, couple), "corruption", len(corruptions))
+        display[f"Flip probability, {name}"] = intervals(of_couple(flips, couple), "perturbation", averaged)
     tidy = pd.concat([errors.assign(measure="error"), flips.assign(measure="flip_probability")])
     return Table(
         "difference", "Push-pull minus baseline, with intervals", note, display, tidy.reset_index(drop=True)
     )
 
 
-def intervals(table: pd.DataFrame, key: str, names: Sequence[str], averaged: int) -> pd.DataFrame:
-    """One row a condition, one column a couple, and how many conditions are significantly lower and higher.
+def of_couple(table: pd.DataFrame, couple: tuple[str, str]) -> pd.DataFrame:
+    """The rows of one (push-pull, baseline)."""
+    return table[(table.pushpull == couple[0]) & (table.baseline == couple[1])]
+
+
+def overview(measures: Mapping[str, tuple[pd.DataFrame, Sequence[str]]]) -> pd.DataFrame:
+    """One row a couple and measure: the difference of the means, and how many conditions differ significantly.
 
     Args:
-        table: as `paired_differences` returns it.
-        key: heading of the first column.
-        names: the conditions that are counted.
-        averaged: how many of them the mean is over.
+        measures: name -> the differences as `paired_differences` returns them, and the conditions to count.
     """
-    columns: dict[str, dict[str, str]] = {}
-    for (pushpull, plain), own in table.groupby(["pushpull", "baseline"], sort=False):
-        rows = own.set_index("condition")
-        each = rows.loc[list(names)]
-        measured = int(each.difference.notna().sum())
-        heading = f"{pushpull} - {plain}"
-        columns[heading] = {row.Index: estimate(row) for row in rows.itertuples()}
-        for low, high, over in (
-            ("low", "high", "over seeds and images"),
-            ("low_images", "high_images", "over images"),
-        ):
-            if low == "low" and max(own.of) == 1:
-                continue
-            shown = {row.Index: bounds(row, low, high) for row in rows.itertuples()}
-            for verdict, count in (("lower", (each[high] < 0).sum()), ("higher", (each[low] > 0).sum())):
-                shown[f"significantly {verdict}"] = f"{count} of {measured}" if measured else MISSING
-            columns[f"{heading}, {over}"] = shown
-    frame = pd.DataFrame(columns).fillna("")
-    frame.insert(0, key, frame.index.str.replace("^mean$", f"mean of {averaged}", regex=True))
-    return frame.reset_index(drop=True)
+    lines = []
+    for name, (table, counted) in measures.items():
+        for couple, own in table.groupby(["pushpull", "baseline"], sort=False):
+            (mean,) = own[own.condition == "mean"].itertuples()
+            each = own[own.condition.isin(counted) & own.difference.notna()]
+            line = {"nets": " - ".join(couple), "measure": name, "mean": estimate(mean)}
+            for (low, high), over in KINDS.items():
+                shown = line[f"interval {over}"] = bounds(mean, low, high)
+                for verdict, count in (("lower", (each[high] < 0).sum()), ("higher", (each[low] > 0).sum())):
+                    told = shown not in (MISSING, NOTHING)
+                    line[f"{verdict} {over}"] = f"{count} of {len(each)}" if told else shown
+            lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def intervals(rows: pd.DataFrame, key: str, averaged: int) -> pd.DataFrame:
+    """One row a condition of one couple: the difference and its intervals.
+
+    Args:
+        rows: of `paired_differences`.
+        key: heading of the first column.
+        averaged: how many conditions the mean is over.
+    """
+    lines = []
+    for row in rows.itertuples():
+        name = f"mean of {averaged}" if row.condition == "mean" else row.condition
+        line = {key: name, "difference": estimate(row)}
+        lines.append(line | {f"interval {over}": bounds(row, *which) for which, over in KINDS.items()})
+    return pd.DataFrame(lines)
 
 
 def estimate(row: NamedTuple) -> str:
@@ -82,9 +104,11 @@ def estimate(row: NamedTuple) -> str:
 
 
 def bounds(row: NamedTuple, low: str, high: str) -> str:
-    """`[-4.10, -1.84]`."""
+    """`[-4.10, -1.84]`; nothing over seeds where there is one."""
     if pd.isna(row.difference):
         return MISSING
+    if low == "low" and row.seeds == 1:
+        return NOTHING
     return f"[{number(getattr(row, low), sign=True)}, {number(getattr(row, high), sign=True)}]"
 
 
@@ -104,12 +128,13 @@ def calibration(params: Params, lineup: Lineup, answers: Answers) -> Table:
     values = pd.DataFrame({"clean": by_seed.clean, "corrupted": by_seed[list(names)].mean(1, skipna=False)})
     for kind in groups:
         values[kind] = by_seed[groups[kind]].mean(1, skipna=False)
-    ours = lineup._replace(authors={})
     conditions = [*headings, *names]
-    missing = {(net, condition): MISSING for net in ours.seeds for condition in conditions}
+    missing = {
+        (net, condition): MISSING for net in (*lineup.seeds, *lineup.authors) for condition in conditions
+    }
     long = pd.concat([values, by_seed[list(names)]], axis=1).reset_index()
     long = long.melt(["net", "seed"], var_name="condition", value_name="value")
-    rows = measure(long, ours, conditions, missing)
+    rows = measure(long, lineup, conditions, missing)
     return Table(
         "calibration",
         "Expected calibration error (ECE), percent",

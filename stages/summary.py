@@ -1,7 +1,5 @@
 """From the tidy measurements of all nets to one row for each net and seed, and which nets to compare."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 
@@ -96,12 +94,12 @@ def leave_out_incomplete(
     return whole
 
 
-def pairs(archs: Mapping[str, str], layers: Mapping[str, str | None]) -> list[tuple[str, str]]:
-    """(baseline net, push-pull net) of the same architecture.
-
-    Args:
-        archs: architecture of each net.
-        layers: where each net has push-pull layers, None for nowhere.
-    """
-    plain = {arch: net for net, arch in archs.items() if layers[net] is None}
-    return [(plain[arch], net) for net, arch in archs.items() if layers[net] is not None and arch in plain]
+def pairs(params: Params) -> list[tuple[str, str]]:
+    """(baseline net, push-pull net) of the same architecture."""
+    layers = {name: params.blocks[net.block].layers for name, net in params.nets.items()}
+    plain = {net.arch: name for name, net in params.nets.items() if layers[name] is None}
+    return [
+        (plain[net.arch], name)
+        for name, net in params.nets.items()
+        if layers[name] is not None and net.arch in plain
+    ]

@@ -68,6 +68,7 @@ def latex(name: str, display: Display, title: str, note: str) -> str:
             " & ".join(map(escape_latex, row)) + r" \\"
             for row in [part.columns, *part.itertuples(index=False)]
         ]
+        rows = ["{}" + row if row[0] in "[*" else row for row in rows]  # `[` after `\\` would be its option
         lines = [
             r"\begin{table}",
             r"\centering\small",

@@ -63,6 +63,11 @@ def test_latex_prints_the_text(text, expected):
     assert escape_latex(text) == expected
 
 
+def test_a_row_may_begin_with_a_bracket():
+    tex = latex("t", pd.DataFrame({"interval": ["[1, 2]", "[3, 4]"]}), "T", "N.")
+    assert "\n{}[1, 2] \\\\\n{}[3, 4] \\\\\n" in tex  # not `\\` followed by `[`, which would be its option
+
+
 def test_numbers_in_place_of_text_are_refused(tmp_path):
     with pytest.raises(TypeError, match="text alone, got"):
         write_table(tmp_path, "t", pd.DataFrame({"E": [6.0]}), tidy=TIDY, title="T", note="N.")

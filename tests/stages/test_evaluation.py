@@ -1,0 +1,131 @@
+"""The two evaluation stages: what they measure and the answers they keep."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+
+from nets import create_net
+from robustness.benchmark import measure_corruptions, measure_perturbations
+from stages import evaluate_corruption, evaluate_perturbation, models
+from stages.predictions import Logits, load_frames, load_logits, save_logits
+from tests.conftest import ROOT
+
+OPTIONS = {"pushpull": None, "num_classes": 6}
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch, one_thread):
+    """A folder with a tiny set and a net of two seeds, and params.yaml for them."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(0)
+    for name, shape in {
+        "clean/test_images": (12,), "c/fog": (60,), "c/contrast": (60,), "p/translate": (5, 16), "p/shot_noise": (5, 31)
+    }.items():  # fmt: skip
+        path = tmp_path / "datasets" / "tiny" / f"{name}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, random.integers(256, size=(*shape, 32, 32, 3), dtype=np.uint8))
+    np.save(tmp_path / "datasets/tiny/clean/test_labels.npy", (np.arange(12) % 6).astype(np.uint8))
+    weights = {}
+    for seed in (3, 5):
+        torch.manual_seed(seed)
+        weights[seed] = create_net("resnet14", **OPTIONS).state_dict()
+    models.save(
+        tmp_path / "models" / "small.pt",
+        models.Trained("resnet14", OPTIONS, [0.5] * 3, [0.25] * 3, weights),
+    )
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw["data"] |= {
+        "name": "tiny",
+        "corruptions": ["fog", "contrast"],
+        "perturbations": ["translate", "shot_noise"],
+        "perturbed_images": 4,
+    }
+    raw["evaluate"] |= {"batch_size": 7, "device": "cpu"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    return tmp_path
+
+
+def invoke(stage):
+    return CliRunner().invoke(stage.main, ["small"])
+
+
+def test_errors_and_the_logits_behind_them(workspace):
+    done = invoke(evaluate_corruption)
+    assert done.exit_code == 0, (done.output, done.exception)
+    table = pd.read_csv(workspace / "metrics" / "tiny" / "corruption" / "small.csv")
+    logits = load_logits(workspace / "predictions" / "tiny" / "corruption" / "small.npz")
+    trained = models.load(workspace / "models" / "small.pt")
+    assert logits.sets == [("clean", 0), *((name, s) for name in ("fog", "contrast") for s in range(1, 6))]
+    assert list(logits.by_seed) == list(table.seed.unique()) == [3, 5]
+    for seed, answers in logits.by_seed.items():
+        assert answers.dtype == np.float32 and answers.shape == (11, 12, 6)
+        expected = list(
+            measure_corruptions(
+                trained.net(seed), workspace / "datasets" / "tiny", ["fog", "contrast"],
+                mean=trained.mean, std=trained.std, batch_size=7,
+            )
+        )  # fmt: skip
+        own = table[table.seed == seed]
+        found = list(own[["corruption", "severity"]].itertuples(index=False, name=None))
+        assert found == [(name, severity) for name, severity, _ in expected]
+        np.testing.assert_allclose(own.error, [error for *_, error in expected], rtol=1e-6)
+        wrong = (answers.argmax(2) != logits.labels).mean(1)
+        np.testing.assert_allclose(own.error, 100 * wrong, rtol=1e-6)
+
+
+def test_flips_and_the_predictions_behind_them(workspace):
+    done = invoke(evaluate_perturbation)
+    assert done.exit_code == 0, (done.output, done.exception)
+    table = pd.read_csv(workspace / "metrics" / "tiny" / "perturbation" / "small.csv")
+    frames = load_frames(workspace / "predictions" / "tiny" / "perturbation" / "small.npz")
+    trained = models.load(workspace / "models" / "small.pt")
+    names = ["shot_noise", "translate"]
+    assert {seed: set(own) for seed, own in frames.items()} == {3: set(names), 5: set(names)}
+    assert frames[3]["translate"].shape == (4, 16) and frames[3]["translate"].dtype == np.uint8
+    values = table.set_index(["seed", "perturbation", "protocol", "metric"]).value
+    for seed in (3, 5):
+        rows = measure_perturbations(
+            trained.net(seed), workspace / "datasets" / "tiny", names, 4,
+            mean=trained.mean, std=trained.std, batch_size=7,
+        )  # fmt: skip
+        for name, protocol, metric, value in (row for one in rows for row in one):
+            assert values[seed, name, protocol, metric] == pytest.approx(value, rel=1e-6)
+        noise = frames[seed]["shot_noise"]
+        assert values[seed, "shot_noise", "hendrycks", "flip_probability"] == pytest.approx(
+            (noise[:, 1:] != noise[:, :1]).mean()
+        )
+
+
+def test_evaluated_again_the_files_are_the_same(workspace):
+    for stage, kind in ((evaluate_corruption, "corruption"), (evaluate_perturbation, "perturbation")):
+        path = workspace / "predictions" / "tiny" / kind / "small.npz"
+        invoke(stage)
+        first = path.read_bytes()
+        path.unlink()
+        invoke(stage)
+        assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize("stage", [evaluate_corruption, evaluate_perturbation])
+def test_a_set_that_is_not_there_is_one_line(workspace, stage):
+    for path in workspace.glob("datasets/tiny/[cp]/*.npy"):
+        path.unlink()
+    done = invoke(stage)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].endswith("`dvc repro corrupt` makes the sets")
+    assert not (workspace / "metrics").exists() and not (workspace / "predictions").exists()
+
+
+def test_logits_of_more_classes_than_a_byte_holds_come_back(tmp_path):
+    random = np.random.default_rng(0)
+    logits = Logits(
+        np.arange(4), [("clean", 0), ("fog", 5)], {7: random.normal(size=(2, 4, 300)).astype(np.float32)}
+    )
+    save_logits(tmp_path / "net.npz", logits)
+    back = load_logits(tmp_path / "net.npz")
+    assert back.sets == logits.sets
+    np.testing.assert_array_equal(back.labels, logits.labels)
+    np.testing.assert_array_equal(back.by_seed[7], logits.by_seed[7])
