@@ -167,17 +167,19 @@ def differences(table: pd.DataFrame, label: str) -> str:
         axes.grid(False)
         axes.grid(axis="x", color=RULE, linewidth=0.6, clip_on=False)
         axes.axvline(0, color=MUTED, linewidth=0.8, clip_on=False)
-        reach = 1.25 * table[["low_images", "high_images"]].abs().max(axis=None)
-        left = -reach if table.low.min() < 0 else 0.0
-        right = reach if table.high_images.max() > reach / 4 else min(reach, max(table.high.max(), reach / 4))
+        bounds = table[["low_images", "high_images", "low", "high"]]
+        reach = max(1.25 * bounds.iloc[:, :2].abs().max(axis=None), 0.1)
+        left, right = max(bounds.min(axis=None), -reach), min(bounds.max(axis=None), reach)
+        left, right = min(left, -0.15 * reach), max(right, 0.15 * reach)
         names = table.condition.str.replace("_", " ").tolist()
         for place, (name, row) in enumerate(zip(names, table.itertuples(), strict=True)):
             colour = SERIES[1] if row.high < 0 else SERIES[0] if row.low > 0 else SERIES[OTHER]
-            text = (
-                f"{name}: {row.difference:+.2f} points; over images {row.low_images:+.2f} to {row.high_images:+.2f}, "
-                f"over seeds and images {row.low:+.2f} to {row.high:+.2f}"
-            )
-            for low, high, width in ((row.low, row.high, 0.9), (row.low_images, row.high_images, 2.6)):
+            text = f"{name}: {row.difference:+.2f} points; over images {row.low_images:+.2f} to {row.high_images:+.2f}"
+            lines = [(row.low_images, row.high_images, 2.6)]
+            if not np.isnan(row.low):
+                lines.insert(0, (row.low, row.high, 0.9))
+                text += f", over seeds and images {row.low:+.2f} to {row.high:+.2f}"
+            for low, high, width in lines:
                 ends = np.clip([low, high], left, right)
                 _line(axes, titles, ends, [place, place], text, color=colour, linewidth=width)
             _line(axes, titles, [row.difference] * 2, [place, place], text, color=colour, linewidth=6)

@@ -148,7 +148,9 @@ def headline(study: Study, differences: pd.DataFrame) -> list[dict]:
                 "errors": [by_seed.loc[net].E_corr.mean() for net in (plain, pushpull)],
                 "clean": [by_seed.loc[net].E_clean.mean() for net in (plain, pushpull)],
                 "difference": difference.mean(),
-                "interval": None if interval is None else (interval.low, interval.high),
+                "interval": None
+                if interval is None or pd.isna(interval.low)
+                else (interval.low, interval.high),
                 "images": None if interval is None else (interval.low_images, interval.high_images),
                 "seeds": len(difference),
             }

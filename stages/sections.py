@@ -51,9 +51,7 @@ class Study:
     @property
     def couples(self) -> list[tuple[str, str]]:
         """(baseline, push-pull) of one architecture each."""
-        params = self.params
-        archs = {name: net.arch for name, net in params.nets.items()}
-        return pairs(archs, {name: params.blocks[net.block].layers for name, net in params.nets.items()})
+        return pairs(self.params)
 
 
 def colours(study: Study) -> dict[str, int]:
@@ -283,7 +281,7 @@ def read_differences(path: Path) -> pd.DataFrame:
 
     `low` and `high` are those over seeds and images, `low_images` and `high_images` those over images alone.
 
-    Empty where the table was not made; rows without intervals are left out.
+    Those over seeds are NaN with one seed. Empty where the table was not made; rows without intervals are left out.
     """
     columns = [
         "pushpull", "baseline", "condition", "difference", "low", "high", "low_images", "high_images"
@@ -291,7 +289,7 @@ def read_differences(path: Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=columns)
     table = pd.read_csv(path)
-    return table[table.measure == "error"][columns].dropna()
+    return table[table.measure == "error"][columns].dropna(subset="low_images")
 
 
 def confusions(folder: Path, nets: Sequence[str]) -> list[dict]:

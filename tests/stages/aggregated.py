@@ -14,14 +14,12 @@ from tests.conftest import ROOT
 PUBLISHED = ROOT / "data" / "published"
 
 
-def run(folder, pictures=False):
-    """Run the stage in a folder, without MLflow and, unless wanted, pictures; what it printed on stderr."""
+def run(folder):
+    """Run the stage in a folder, without MLflow; what it printed on stderr."""
     shutil.copytree(PUBLISHED, folder / "data" / "published", dirs_exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(aggregate, "mirror", lambda *arguments: None)
-        if not pictures:
-            patch.setattr(aggregate, "error_bars", lambda *arguments: None)
         done = CliRunner().invoke(aggregate.main)
     assert done.exit_code == 0, (done.output, done.exception)
     return done.stderr

@@ -66,8 +66,8 @@ def whole(tmp_path_factory):
 class Outcome:
     """What the stage made of a folder: warnings, and cells by table."""
 
-    def __init__(self, root, pictures=False):
-        self.warnings = run(root, pictures).splitlines()
+    def __init__(self, root):
+        self.warnings = run(root).splitlines()
         self.folder = root / "metrics" / "tiny"
         (self.table2,) = display(self.folder / "tables" / "table2.md").values()
         self.table2 = self.table2.set_index("corruption").map(plain)
@@ -80,7 +80,7 @@ class Outcome:
 def broken(whole, tmp_path):
     """Run the stage after a change to one table of resnet20-pp, or without the file if the change returns None."""
 
-    def invoke(change, kind="corruption", pictures=False):
+    def invoke(change, kind="corruption"):
         root = tmp_path / "broken"
         shutil.copytree(whole, root)
         path = root / "metrics" / "tiny" / kind / "resnet20-pp.csv"
@@ -88,7 +88,7 @@ def broken(whole, tmp_path):
         path.unlink()
         if table is not None:
             write_csv(path, table)
-        return Outcome(root, pictures)
+        return Outcome(root)
 
     return invoke
 
@@ -140,7 +140,7 @@ def test_confusion_adds_up_to_the_error(sound):
 
 
 def test_a_net_missing(broken, sound):
-    found = broken(lambda table: None, pictures=True)
+    found = broken(lambda table: None)
     assert [line for line in found.warnings if "/corruption/" in line] == [
         "Warning: metrics/tiny/corruption/resnet20-pp.csv: no measurements of resnet20-pp; `dvc repro` makes them"
     ]
@@ -164,7 +164,7 @@ def test_a_seed_missing(broken, sound):
 
 
 def test_a_corruption_missing(broken, sound):
-    found = broken(lambda table: table[table.corruption != "fog"], pictures=True)
+    found = broken(lambda table: table[table.corruption != "fog"])
     assert any("seed 0, missing: corruption fog" in line for line in found.warnings)
     assert found.table2.loc["fog", "resnet20-pp"] == "missing"
     assert found.table2.loc["mean of 2", "resnet20-pp"] == "incomplete"

@@ -246,6 +246,11 @@ def test_difference_chart_colours_by_the_interval():
     assert [(name, colour) for name, _, colour in marks] == [
         (n, c) for n, c in (("a", "s1"), ("b", "s0"), ("c", "s4")) for _ in range(3)
     ]
+    one_seed = pd.DataFrame([("d", -2, np.nan, np.nan, -2.5, -1.5)], columns=columns)
+    assert (
+        charts.differences(one_seed, "label").count("<title>d: -2.00 points; over images -2.50 to -1.50<")
+        == 2
+    )
     across = [float(value) for value in re.findall(r"[ML] ([-\d.]+)", marks[6][1])]
     assert across[0] >= 104  # the long interval is cut at the edges of the axes
     assert across[1] <= 346
