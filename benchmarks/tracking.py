@@ -26,8 +26,8 @@ from stages.recording import recording
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "tracking.json"
-ROUNDS = 2
-IMAGES, EPOCHS = 800, 4
+ROUNDS = 3
+IMAGES, EPOCHS = 2000, 4
 
 
 def main() -> None:
