@@ -82,11 +82,11 @@ def mirror(
             client.set_tag(run, "weights", weights)
         if found is None:  # a run of a training ended with it, so its duration is that of the training
             client.set_terminated(run)
-    means = summary.drop(columns="seed").groupby("net", sort=False).mean()
     values = {
-        f"{key}/{net}": round(value, 4)
-        for net, row in means.iterrows()
-        for key, value in row.dropna().items()
+        f"{key}/{net}": round(column.mean(), 4)
+        for net, table in summary.drop(columns="seed").groupby("net", sort=False)
+        for key, column in table.drop(columns="net").items()
+        if column.count() == len(params.training(net).seeds)  # no mean over some of the seeds
     }
     tracking.log_metrics(client, parent, values)
     for path in sorted(folder.iterdir()):
