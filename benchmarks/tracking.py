@@ -84,7 +84,7 @@ def train(client) -> tuple[float, float]:
     images, labels = datasets.load_split("digits", "train")
     test = datasets.load_split("digits", "test")
     mean, std = datasets.normalisation("digits", images)
-    data = TrainingSet.on_device(images, labels, mean, std, torch.device("cpu"))
+    data = TrainingSet.place(images, labels, mean, std, torch.device("cpu"))
     run, rows = None, []
     started = time.monotonic()
     with contextlib.ExitStack() as stack:

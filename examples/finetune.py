@@ -65,7 +65,7 @@ def main(
     (images, labels), test = splits["train"], splits["test"]
     mean, std = normalisation("cifar10", images)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    data = TrainingSet.on_device(images, labels, mean, std, device)
+    data = TrainingSet.place(images, labels, mean, std, device)
     torch.manual_seed(seed)
     net = (
         create_net("resnet20", num_classes=int(labels.max()) + 1) if checkpoint is None else load(checkpoint)

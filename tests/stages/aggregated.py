@@ -31,6 +31,8 @@ def write_params(folder, **sections):
     for name, section in sections.items():
         raw[name] = section if name == "nets" else raw[name] | section
     (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    (folder / "data").mkdir(exist_ok=True)
+    shutil.copy(ROOT / "data" / "archives.yaml", folder / "data")
 
 
 def write_official(folder, corruption=(), perturbation=()):

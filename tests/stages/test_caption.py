@@ -30,9 +30,10 @@ def test_a_lossy_copy_is_called_one(load):
     assert "lossy" not in describe_run(load(data={"name": "cifar10"}), "", None, 10000)
 
 
-def test_where_the_corrupted_sets_are_from(load):
+def test_where_the_corrupted_sets_are_from(load, monkeypatch):
+    monkeypatch.chdir(ROOT)  # data/archives.yaml says what is published
     assert "generated from the test images" in describe_run(load(), "", None, None)
-    downloaded = load(data={"corrupted": "download", "corruptions": ["fog", "saturate"]})
+    downloaded = load(data={"name": "cifar10", "corrupted": "download", "corruptions": ["fog", "saturate"]})
     text = describe_run(downloaded, "", None, None)
     assert "published; 2 corruptions at 5 severities, 1 of them of the benchmark's main set" in text
 

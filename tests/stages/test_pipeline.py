@@ -159,7 +159,7 @@ def test_alpha_touches_push_pull_nets_alone(pipeline):
     done = run(pipeline, "dvc", "exp", "run", "-n", "stronger", "-S", "pushpull.alpha=2")
     ran = {line.split("'")[1] for line in done.stdout.splitlines() if line.startswith("Running stage")}
     assert ran == {
-        "train@lenet-pp", "evaluate_corruption@lenet-pp", "evaluate_perturbation@lenet-pp", "aggregate",
+        "train@lenet-pp", "evaluate_corruption@lenet-pp", "evaluate_perturbation@lenet-pp", "aggregate", "report",
     }  # fmt: skip
     shown = run(pipeline, "dvc", "exp", "show", "--csv").stdout
     assert "stronger" in shown
@@ -229,7 +229,15 @@ def test_a_mistake_is_one_line_without_traceback(tmp_path):
 
 
 def test_stages_explain_themselves():
-    for stage in ("fetch", "corrupt", "train", "evaluate_corruption", "evaluate_perturbation", "aggregate"):
+    for stage in (
+        "fetch",
+        "corrupt",
+        "train",
+        "evaluate_corruption",
+        "evaluate_perturbation",
+        "aggregate",
+        "report",
+    ):
         assert "Usage" in run(ROOT, sys.executable, "-m", f"stages.{stage}", "--help").stdout
 
 
