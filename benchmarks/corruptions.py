@@ -9,7 +9,6 @@ digits elsewhere.
 """
 
 import itertools
-import json
 import multiprocessing
 import os
 import time
@@ -21,11 +20,12 @@ import click
 import cv2
 import numpy as np
 import PIL
+import scipy
 from sklearn.datasets import load_digits
 
 from benchmarks.fidelity import SHARED, read_test_images
-from benchmarks.metrics import machine
 from benchmarks.reference_corruptions import corrupt_one
+from benchmarks.report import machine, write_json
 from robustness import CORRUPTIONS, corrupt
 from robustness.names import SEVERITIES
 
@@ -126,7 +126,13 @@ def main(images: int, few: int, repeats: int, count: int, workers: int, output: 
             f"  set {row['set_plain_seconds']:7.1f} s {row['set_seconds']:6.2f} s  x {row['set_ratio']:6.1f}"
         )
     report = {
-        "machine": machine() | {"opencv": cv2.__version__, "pillow": PIL.__version__, "load": load},
+        "machine": machine(
+            numpy=np.__version__,
+            scipy=scipy.__version__,
+            opencv=cv2.__version__,
+            pillow=PIL.__version__,
+            load=load,
+        ),
         "setting": {
             "source": source,
             "images": images,
@@ -139,10 +145,7 @@ def main(images: int, few: int, repeats: int, count: int, workers: int, output: 
             name: {key: round(value, 4) for key, value in row.items()} for name, row in results.items()
         },
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(output.name + ".part")
-    partial.write_text(json.dumps(report, indent=2) + "\n")
-    os.replace(partial, output)
+    write_json(output, **report)
 
 
 if __name__ == "__main__":

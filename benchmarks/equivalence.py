@@ -7,7 +7,6 @@ row of the result; runs that have their row are not repeated, so a stopped measu
 """
 
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks import textbook
-from benchmarks.metrics import machine
+from benchmarks.report import machine, write_json
 from nets import create_net
 from stages.batches import TrainingSet
 from stages.datasets import normalisation
@@ -124,19 +123,12 @@ def main(folder: Path, epochs: int, seeds: int, output: Path) -> None:
                     "seconds": round(time.monotonic() - started, 1),
                 }
             )
-            write(output, {"machine": machine(), "setting": setting, "runs": rows, "summary": summary(rows)})
+            here = machine(numpy=np.__version__, torch=torch.__version__)
+            write_json(output, machine=here, setting=setting, runs=rows, summary=summary(rows))
     for figure, ways in summary(rows).items():
         for way, found in ways.items():
             spread = "" if found["std"] is None else f" ± {found['std']:.3f}"
             click.echo(f"{figure:20} {way:10} {found['mean']:8.3f}{spread}  ({found['runs']} runs)")
-
-
-def write(path: Path, content: dict) -> None:
-    """Write the result whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(part, path)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from benchmarks import textbook
-from benchmarks.equivalence import write
+from benchmarks.report import write_json
 from benchmarks.training import MEAN, NETS, STD, hardware, new_net, pictures, seconds
 from robustness.evaluation import predict
 from robustness.folding import fold_norms
@@ -102,8 +102,8 @@ def main(
         "images": images, "batch_size": batch_size, "textbook_batch": textbook_batch,
         "workers": workers, "repeats": repeats,
     }  # fmt: skip
-    report = {"machine": hardware(place), "setting": setting, "results": results}
-    write(output, report | {"pushpull_time_ratio": round(cost, 3)})
+    ratio = round(cost, 3)
+    write_json(output, machine=hardware(place), setting=setting, results=results, pushpull_time_ratio=ratio)
 
 
 if __name__ == "__main__":

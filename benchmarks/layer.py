@@ -10,7 +10,6 @@ The table is also put into docs/layer.md, unless another output is given.
     python -m benchmarks.layer
 """
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from benchmarks.report import machine, write_json
 from pushpull import PushPull2d
+from stages.tables import write_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "layer.md"
 MARKS = ("<!-- benchmark -->", "<!-- /benchmark -->")
@@ -131,9 +131,7 @@ def insert(page: Path, table: str) -> None:
     """Replace what stands between the two marks of the page."""
     before, rest = page.read_text().split(MARKS[0])
     _, after = rest.split(MARKS[1])
-    temporary = page.with_name(page.name + ".part")
-    temporary.write_text(f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{after}")
-    os.replace(temporary, page)
+    write_text(page, f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{after}")
 
 
 @click.command(help=__doc__.split("\n\n")[0])

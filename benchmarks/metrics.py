@@ -7,9 +7,6 @@ probability starts from their predictions.
     python -m benchmarks.metrics
 """
 
-import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +18,7 @@ import numpy as np
 import scipy
 from scipy.stats import rankdata
 
+from benchmarks.report import machine, write_json
 from robustness.metrics import flip_probability, ordinal_ranks, top5_distance, zipf_distance
 
 RESULTS = Path(__file__).parent / "results" / "metrics.json"
@@ -65,21 +63,6 @@ def best_time(call: Callable[[], object], repeats: int) -> float:
         call()
         times.append(time.perf_counter() - start)
     return min(times)
-
-
-def machine() -> dict[str, str | int | None]:
-    cpu = platform.processor()
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), cpu)
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-    }
 
 
 def measure(
@@ -151,12 +134,8 @@ def main(sequences: int, frames: int, classes: int, subset: int, repeats: int, o
         click.echo(
             f"{name:17} {row['loop_seconds']:8.2f} s  {row['seconds'] * 1e3:8.2f} ms  {row['ratio']:.0f} times"
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(output.name + ".part")
-    temporary.write_text(
-        json.dumps({"machine": machine(), "setting": setting, "results": results}, indent=2) + "\n"
-    )
-    os.replace(temporary, output)
+    here = machine(numpy=np.__version__, scipy=scipy.__version__)
+    write_json(output, machine=here, setting=setting, results=results)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ then written to disk on all cores.
     python -m benchmarks.perturbations
 """
 
-import json
 import os
 import tempfile
 import time
@@ -17,9 +16,10 @@ import click
 import cv2
 import numpy as np
 import PIL
+import scipy
 
-from benchmarks.metrics import machine
 from benchmarks.reference_perturbations import REFERENCE
+from benchmarks.report import machine, write_json
 from robustness import PERTURBATIONS, perturb
 from robustness.generate import generate_perturbations
 from robustness.writing import available_cores
@@ -86,8 +86,13 @@ def main(images: int, few: int, repeats: int, count: int, output: Path) -> None:
     for name, row in results.items():
         click.echo(f"{name:15} {row['plain_ms']:8.3f} ms  {row['ms']:8.3f} ms  x {row['ratio']:.1f}")
     report = {
-        "machine": machine()
-        | {"opencv": cv2.__version__, "pillow": PIL.__version__, "load": os.getloadavg()[0]},
+        "machine": machine(
+            numpy=np.__version__,
+            scipy=scipy.__version__,
+            opencv=cv2.__version__,
+            pillow=PIL.__version__,
+            load=os.getloadavg()[0],
+        ),
         "setting": {"images": images, "plain_images": few, "repeats": repeats},
         "per_sequence_one_core": {
             name: {key: round(value, 4) for key, value in row.items()} for name, row in results.items()
@@ -101,10 +106,7 @@ def main(images: int, few: int, repeats: int, count: int, output: Path) -> None:
         click.echo(
             f"{count} x 14 written in {written['seconds']:.0f} s, the plain way takes {plain:.0f} s without"
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(output.name + ".part")
-    partial.write_text(json.dumps(report, indent=2) + "\n")
-    os.replace(partial, output)
+    write_json(output, **report)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the store and importing MLflow are timed in new processes.
 import contextlib
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -18,9 +17,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.report import machine, write_json
 from nets import create_net
 from stages import datasets, models, serving, tracking
-from stages.engine import TrainingSet, train_epochs
+from stages.batches import TrainingSet
+from stages.engine import train_epochs
 from stages.params import load_params
 from stages.recording import recording
 
@@ -42,8 +43,7 @@ def main() -> None:
             tracked.append(seconds)
             model.append(logging)
     result = {
-        "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
-        "torch": torch.__version__,
+        "machine": machine(torch=torch.__version__, threads=torch.get_num_threads()),
         "images": IMAGES,
         "epochs": EPOCHS,
         "training_seconds": round(statistics.median(plain), 3),
@@ -52,7 +52,7 @@ def main() -> None:
         "model_logging_seconds": round(statistics.median(model), 3),
         "stage_seconds_added": round(statistics.median(opening) - statistics.median(nothing), 3),
     }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n")
+    write_json(RESULT, **result)
     print(json.dumps(result, indent=2))
 
 

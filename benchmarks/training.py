@@ -13,12 +13,12 @@ from pathlib import Path
 
 import click
 import numpy as np
+import scipy
 import torch
 from torch import nn
 
 from benchmarks import textbook
-from benchmarks.equivalence import write
-from benchmarks.metrics import machine
+from benchmarks.report import machine, write_json
 from nets import create_net
 from stages.batches import TrainingSet, draw_epoch
 from stages.engine import Precision, train_epoch
@@ -149,17 +149,18 @@ def main(images: int, textbook_images: int, batch_size: int, workers: int, repea
             f"engine {row['images_per_second']:8.1f} images/s: {row['ratio']:.2f} times"
         )
     click.echo(f"a push-pull net takes {cost:.3f} times its baseline")
-    report = {"machine": hardware(place), "setting": setting, "results": results}
-    write(output, report | {"pushpull_time_ratio": round(cost, 3)})
+    ratio = round(cost, 3)
+    write_json(output, machine=hardware(place), setting=setting, results=results, pushpull_time_ratio=ratio)
 
 
 def hardware(device: torch.device) -> dict:
     """The machine, with what torch computes on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     threads = torch.get_num_threads()
-    return machine() | {
-        "torch": torch.__version__, "device": name, "threads": threads, "load": os.getloadavg()[0],
-    }  # fmt: skip
+    return machine(
+        numpy=np.__version__, scipy=scipy.__version__, torch=torch.__version__,
+        device=name, threads=threads, load=os.getloadavg()[0],
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

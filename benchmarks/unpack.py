@@ -23,6 +23,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from benchmarks.report import write_json
 from stages.archives import Archive
 
 RESULTS = Path(__file__).parent / "results" / "unpack.json"
@@ -133,8 +134,7 @@ def _md5(path: Path) -> str:
 def main(members: int, repeats: int, out: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="unpack-") as folder:
         result = measure(Path(folder), members, repeats)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(out, **result)
     click.echo(f"tar -x and md5sum: {statistics.median(result['tar_and_md5sum_seconds']):.2f} s")
     for case, found in result["cases"].items():
         click.echo(

@@ -15,7 +15,7 @@ from stages.datasets import DATASETS
 from stages.models import MODELS
 from stages.params import Params, load_params
 from stages.recording import SECONDS
-from stages.results import gather
+from stages.results import check
 
 
 @click.command()
@@ -35,9 +35,9 @@ def mirror_files(params: Params) -> None:
     mirror(
         params,
         folder,
-        gather(folder / "corruption", params, ["corruption", "severity"]),
-        gather(folder / "perturbation", params, ["perturbation", "protocol", "metric"]),
-        gather(folder / "history", params, ["epoch"]),
+        check(folder / "corruption", params, ["corruption", "severity"]).rows,
+        check(folder / "perturbation", params, ["perturbation", "protocol", "metric"]).rows,
+        check(folder / "history", params, ["epoch"]).rows,
         summary[summary.net.isin(params.nets)],
     )
 
@@ -57,12 +57,8 @@ def mirror(
     by_seed = summary.set_index(["net", "seed"])
     for net, seed in by_seed.index:
         weights = weights_digest(net)
-        found = tracking.find_child(client, experiment, parent, net, seed)
-        run = found.info.run_id if found else None
-        if run is None:  # DVC took the net from its cache, so no training logged it
-            run = tracking.child_run(client, experiment, parent, params, net, seed, {"dvc.cached": "true"})
-            rows = history[(history.net == net) & (history.seed == seed)].drop(columns=["net", "seed"])
-            tracking.log_curve(client, run, rows.to_dict("records"))
+        run, new = net_run(client, experiment, parent, params, net, seed, history)
+        if new:
             if (DATASETS / params.data.name / "clean").exists():  # a clone may hold the results alone
                 recording.log_dataset(client, run, params.data.name)
             trained = weights and tracking.find_training(client, experiment, net, seed, weights)
@@ -80,7 +76,7 @@ def mirror(
         tracking.log_metrics(client, run, values)
         if weights:
             client.set_tag(run, "weights", weights)
-        if found is None:  # a run of a training ended with it, so its duration is that of the training
+        if new:  # a run of a training ended with it, so its duration is that of the training
             client.set_terminated(run)
     values = {
         f"{key}/{net}": round(column.mean(), 4)
@@ -94,6 +90,21 @@ def mirror(
             client.log_artifact(parent, str(path))
     client.set_terminated(parent)
     views.show(client, experiment, parent)
+
+
+def net_run(
+    client, experiment: str, parent: str, params: Params, net: str, seed: int, history: pd.DataFrame
+) -> tuple[str, bool]:
+    """The run of a net and seed, and whether it is new: where DVC took the net from its cache, no training logged one.
+
+    `history` holds the training curve, which a new run gets.
+    """
+    if found := tracking.find_child(client, experiment, parent, net, seed):
+        return found.info.run_id, False
+    run = tracking.child_run(client, experiment, parent, params, net, seed, {"dvc.cached": "true"})
+    rows = history[(history.net == net) & (history.seed == seed)].drop(columns=["net", "seed"])
+    tracking.log_curve(client, run, rows.to_dict("records"))
+    return run, True
 
 
 def weights_digest(net: str) -> str | None:

@@ -43,15 +43,19 @@ def versions() -> dict[str, str]:
     return {"Python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
 
 
+def processor() -> str:
+    """Name of the processor; its architecture where the system does not say more."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    named = (line.partition(":") for line in lines)
+    other = platform.processor() or platform.machine()
+    return next((value.strip() for key, _, value in named if key.strip() == "model name"), other)
+
+
 def machine() -> str:
     """Processor, cores and system of the machine that made the report, and its GPU if it has one."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        lines = (line.partition(":") for line in info.read_text().splitlines())
-        cpu = next((value.strip() for key, _, value in lines if key.strip() == "model name"), cpu)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    parts = [cpu, f"{cores} cores", f"{platform.system()} {platform.machine()}"]
+    parts = [processor(), f"{cores} cores", f"{platform.system()} {platform.machine()}"]
     if torch.cuda.is_available():
         parts.insert(0, torch.cuda.get_device_name())
     return ", ".join(parts)

@@ -33,11 +33,6 @@ class Results(NamedTuple):
     warnings: list[str]
 
 
-def gather(folder: Path, params: Params, keys: Sequence[str]) -> pd.DataFrame:
-    """The rows of `check`."""
-    return check(folder, params, keys).rows
-
-
 def check(folder: Path, params: Params, keys: Sequence[str]) -> Results:
     """The measurements of every net of params.yaml; files of other nets in the folder are left alone.
 

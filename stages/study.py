@@ -15,6 +15,7 @@ import pandas as pd
 from robustness.sweeps import FIGURE4_VARIANCES, FIGURE5_CONTRASTS
 from stages import tracking
 from stages.experiments import read, run
+from stages.mirror import net_run
 from stages.studies import STUDIES, Experiment, Study, experiments
 from stages.study_figures import accuracy_bars
 from stages.study_tables import TABLES, accuracies
@@ -110,15 +111,10 @@ def mirror(study: Study, experiment: Experiment, revision: str, measured: pd.Dat
         parent = tracking.parent_run(client, place, params)
         if client.get_run(parent).data.metrics:
             return
+        curves = read(revision, Path("metrics") / params.data.name / "history" / f"{net}.csv")
+        history = pd.read_csv(io.StringIO(curves))
         for seed, metrics in values.items():
-            found = tracking.find_child(client, place, parent, net, seed)
-            if found:
-                child = found.info.run_id
-            else:
-                child = tracking.child_run(client, place, parent, params, net, seed, {"dvc.cached": "true"})
-                curve = read(revision, Path("metrics") / params.data.name / "history" / f"{net}.csv")
-                rows = pd.read_csv(io.StringIO(curve)).query("seed == @seed").drop(columns=["net", "seed"])
-                tracking.log_curve(client, child, rows.to_dict("records"))
+            child, _ = net_run(client, place, parent, params, net, seed, history)
             tracking.log_metrics(client, child, metrics)
             client.set_terminated(child)
         means = pd.DataFrame(values.values()).mean()

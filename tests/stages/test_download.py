@@ -334,15 +334,8 @@ def test_an_unknown_name(tmp_path):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 4 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True)
-    if mount.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {mount.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+def small_disk(tmp_path, mount_disk):
+    return mount_disk(tmp_path / "disk", 4)
 
 
 def test_a_disk_that_is_too_small_is_seen_before_the_start(small_disk):

@@ -68,26 +68,19 @@ def test_page_names_no_server(difference):
     assert not re.findall(r"<link|@import", text)
 
 
-def test_browser_draws_all_plots_without_a_network(difference):
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    executable = shutil.which("chromium") or shutil.which("google-chrome")
-    if not executable:
-        pytest.skip("no chromium here to open the page with")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        tab = browser.new_context(offline=True).new_page()
-        errors, requests = [], []
-        tab.on("pageerror", lambda error: errors.append(str(error)))
-        tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        tab.on("request", lambda request: requests.append(request.url))
-        tab.goto(difference.as_uri())
-        tab.wait_for_function("document.querySelectorAll('svg.marks').length === 2")
-        drawn = tab.evaluate(
-            """[...document.querySelectorAll('svg.marks')].map(picture =>
-                [...picture.querySelectorAll('.mark-line path, .mark-rect path[aria-roledescription=bar]')].map(
-                    mark => [mark.getAttribute('stroke') ?? mark.getAttribute('fill'), mark.getBBox().width]))"""
-        )
-        browser.close()
+def test_browser_draws_all_plots_without_a_network(chromium, difference):
+    tab = chromium.new_context(offline=True).new_page()
+    errors, requests = [], []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    tab.on("request", lambda request: requests.append(request.url))
+    tab.goto(difference.as_uri())
+    tab.wait_for_function("document.querySelectorAll('svg.marks').length === 2")
+    drawn = tab.evaluate(
+        """[...document.querySelectorAll('svg.marks')].map(picture =>
+            [...picture.querySelectorAll('.mark-line path, .mark-rect path[aria-roledescription=bar]')].map(
+                mark => [mark.getAttribute('stroke') ?? mark.getAttribute('fill'), mark.getBBox().width]))"""
+    )
     assert errors == []
     assert requests == [difference.as_uri()]
     lines, bars = ([[colour for colour, _ in marks].count(wanted) for wanted in COLOURS] for marks in drawn)

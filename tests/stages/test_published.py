@@ -10,7 +10,8 @@ import signal
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -118,21 +119,9 @@ def stages(*commands: click.Command) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path) -> Iterator[Callable[[Path], None]]:
+def small_disk(mount_disk) -> Callable[[Path], Path]:
     """Mounts a file system of 2 MB at a folder."""
-    mounted = []
-
-    def mount(folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
-        mounted.append(folder)
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", folder], check=True)
+    return partial(mount_disk, megabytes=2)
 
 
 @pytest.mark.parametrize(

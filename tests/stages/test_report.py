@@ -267,18 +267,6 @@ def test_push_pull_keeps_to_its_response_under_noise(tmp_path):
     assert (tmp_path / "figure2.png").stat().st_size > 10_000
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    executable = shutil.which("chromium") or shutil.which("google-chrome")
-    if not executable:
-        pytest.skip("no chromium here to open the page with")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 def opened(chromium, path: Path, **options):
     """The page of a file, and lists that fill with what goes wrong and with requests for anything else."""
     tab = chromium.new_context(**options).new_page()

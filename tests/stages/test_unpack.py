@@ -201,30 +201,23 @@ def test_an_npy_of_another_kind(tmp_path, out, content, listed):
     assert_refused(archive, placed(tmp_path, archive, tar), out, "fog.npy")
 
 
-def test_a_disk_that_is_too_small(tmp_path, out, monkeypatch):
+def test_a_disk_that_is_too_small(tmp_path, mount_disk, monkeypatch):
     archive, content, _ = corruptions(images=400)
     path = placed(tmp_path, archive, content)
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True)
-    if mount.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {mount.stderr.decode().strip()}")
-    try:
-        with pytest.raises(
-            ArchiveError, match=r"needs 0\.02 GB on the disk of .*disk, where 0\.00\d* GB are free"
-        ):
-            unpack([(archive, path)], disk / "c")
-        # Another program takes the room after the check.
-        monkeypatch.setattr(module, "require_space", lambda *_: None)
-        with pytest.raises(
-            ArchiveError, match=r"CIFAR-10-C\.tar cannot be unpacked into .*No space left"
-        ) as error:
-            unpack([(archive, path)], disk / "c")
-        assert "run it again" in error.value.format_message() and list(disk.iterdir()) == []
-        unpack([(archive, path)], disk / "c", [])
-        assert [p.name for p in (disk / "c").iterdir()] == ["labels.npy"]
-    finally:
-        subprocess.run(["umount", disk], check=True)
+    disk = mount_disk(tmp_path / "disk", 4)
+    with pytest.raises(
+        ArchiveError, match=r"needs 0\.02 GB on the disk of .*disk, where 0\.00\d* GB are free"
+    ):
+        unpack([(archive, path)], disk / "c")
+    # Another program takes the room after the check.
+    monkeypatch.setattr(module, "require_space", lambda *_: None)
+    with pytest.raises(
+        ArchiveError, match=r"CIFAR-10-C\.tar cannot be unpacked into .*No space left"
+    ) as error:
+        unpack([(archive, path)], disk / "c")
+    assert "run it again" in error.value.format_message() and list(disk.iterdir()) == []
+    unpack([(archive, path)], disk / "c", [])
+    assert [p.name for p in (disk / "c").iterdir()] == ["labels.npy"]
 
 
 # CIFAR's pickles ------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """The pages of MLflow whose addresses are printed, opened in headless Chromium."""
 
 import re
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -18,19 +17,11 @@ SUMMARY = {"E_clean": 8.0, "E_corr": 30.0, "mCE": 100.0, "rCE": 110.0, "mFP": 5.
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(chromium):
     """A page of headless Chromium; the test waits at most two minutes for what it looks for."""
-    browser_path = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser_path is None:
-        pytest.skip("there is no Chromium here to open MLflow's pages with")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
-        one = browser.new_page(viewport={"width": 3600, "height": 1400})
-        one.set_default_timeout(120_000)
-        yield one
-        browser.close()
+    one = chromium.new_page(viewport={"width": 3600, "height": 1400})
+    one.set_default_timeout(120_000)
+    return one
 
 
 def experiment(name: str, alpha: float, trained: tuple[str, ...], monkeypatch) -> None:
