@@ -5,12 +5,18 @@ conv3 and conv7 are Conv2d layers with the sizes of the push and the pull kernel
 process, a few calls each time, and the medians are compared. A backward pass gives the gradient of the weights, and
 of the input where told.
 
+The process keeps the memory that it frees. The C library would give that of so small a program back to the system
+after some calls and not after others, and to have it mapped anew costs more than the arithmetic; a training, with
+its hundreds of megabytes of activations, does not meet that at every call.
+
 The table is also put into docs/layer.md, unless another output is given.
 
     python -m benchmarks.layer
 """
 
+import ctypes
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from itertools import product
@@ -43,6 +49,7 @@ class Shape(NamedTuple):
 
 
 CIFAR = (Shape((128, 3, 32, 32), 16), Shape((64, 16, 32, 32), 16))
+MNIST = Shape((128, 1, 28, 28), 6, kernel=5)
 IMAGENET = Shape((8, 3, 224, 224), 64, kernel=7, stride=2)
 
 
@@ -53,6 +60,15 @@ def plain(input: Tensor, layer: PushPull2d) -> Tensor:
     push_response = F.relu(F.conv2d(input, layer.weight, None, layer.stride, size // 2))
     pull_response = F.relu(F.conv2d(input, kernel, None, layer.stride, pull // 2))
     return push_response - layer.alpha * pull_response
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc, where it is the C library, to give no memory back."""
+    if sys.platform == "linux":
+        trim_threshold, mmap_threshold = -1, -3  # malloc.h
+        libc = ctypes.CDLL(None)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(mmap_threshold, 2**30)
 
 
 def median_times(calls: dict[str, Callable[[], object]], rounds: int, repeats: int) -> dict[str, float]:
@@ -146,8 +162,10 @@ def insert(page: Path, table: str) -> None:
 )
 def main(threads: int, rounds: int, repeats: int, output: Path) -> None:
     torch.set_num_threads(threads)
+    keep_freed_memory()
     cases = [
         *product(CIFAR, LAYOUTS, PASSES),
+        *((MNIST, "contiguous", what) for what in PASSES[:2]),
         (IMAGENET, "contiguous", PASSES[0]),
         (IMAGENET, "contiguous", PASSES[1]),
     ]

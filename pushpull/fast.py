@@ -1,10 +1,13 @@
 """The push-pull response on a CPU with fewer operations and fewer passes over memory than two convolutions need.
 
-Three things make it fast; `docs/layer.md` shows what each is worth.
+Four things make it fast; `docs/layer.md` shows what each is worth.
 
 Separable pull. Row by row, the pull kernel is a combination of the kW rows of its hat functions, so its response is a
 (kH', 1) convolution of kW copies of the input, each filtered by one hat of kW' taps: kH' kW products per input
 channel in place of kH' kW', after a depthwise filter.
+
+Rectified as they are written. oneDNN's convolutions do that without a pass of its own, with weights that are laid out
+once a call; torch has operators for both, which torch.compile uses, but no function.
 
 Blocks of images. All steps are done for a few images at a time, so that what one step writes is still in the cache
 when the next reads it, and what is allocated stays small.
@@ -16,6 +19,9 @@ The gradients are those of the plain path, written out; a second derivative goes
 operations.
 """
 
+import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,7 +34,7 @@ from pushpull.geometry import Geometry, Sides
 # input, push kernel, separable pull kernel, bias, alpha
 Arguments = tuple[Tensor, Tensor, Tensor, Tensor | None, float | Tensor]
 
-BLOCK_BYTES = 2**20  # of one response, for each thread: about what a core's second-level cache holds
+BLOCK_BYTES = 2**21  # of one response, for each thread: more leaves the caches, less is too many calls
 SMALLEST = 2**16  # values of the output; below, the calls cost more than the arithmetic
 
 _backward = torch.ops.aten.convolution_backward
@@ -57,29 +63,26 @@ def suits(
         return False
     if input.ndim != 4 or weight.ndim != 4:
         return False
-    channels = weight.shape[1]
-    if input.shape[1] != channels or groups != 1 or 4 < channels < 16:
+    if input.shape[1] != weight.shape[1] or groups != 1:
         return False
-    if channels >= 16 and input.requires_grad and torch.is_grad_enabled():
-        return False  # the gradient of the many filtered copies costs what the smaller convolution saves
     if geometry.pull_size[1] <= weight.shape[3] or min(geometry.pull_padding) < 0:
         return False
-    if len(input) * weight.shape[0] * _positions(input, weight, geometry) < SMALLEST:
+    values = len(input) * len(weight) * math.prod(_output_size(input, weight, geometry))
+    if values < SMALLEST or values == 0:
         return False
     mkldnn = torch.backends.mkldnn
     return mkldnn.is_available() and bool(mkldnn.enabled) and not torch.is_autocast_enabled("cpu")
 
 
 def separable_kernel(weight: Tensor, geometry: Geometry) -> Tensor:
-    """What is left of the pull kernel after the horizontal hats: (out_channels, in_channels * kW, kH', 1).
+    """What is left of the pull kernel after the horizontal hats: (out_channels, kW * in_channels, kH', 1).
 
     Its input channels are ordered as `_filtered` gives them.
     """
     out_channels, channels, _, width = weight.shape
     size = (geometry.pull_size[0], width)
     upsampled = -F.interpolate(weight, size=size, mode="bilinear", align_corners=True)
-    order = (0, 1, 3, 2) if _few(channels) else (0, 3, 1, 2)
-    return upsampled.permute(order).reshape(out_channels, width * channels, size[0], 1)
+    return upsampled.permute(0, 3, 1, 2).reshape(out_channels, width * channels, size[0], 1).contiguous()
 
 
 def push_pull(
@@ -107,20 +110,24 @@ def _forward(
     geometry: Geometry,
     kept: list[Tensor] | None,
 ) -> Tensor:
-    """The response; the two rectified responses of every block are appended to `kept`, if there is such a list."""
-    count = _block(input, weight, geometry)
-    output = None
-    for start, images in zip(range(0, len(input), count), input.split(count), strict=True):
-        push, pull, filtered = _responses(images, weight, kernel, bias, geometry)
+    """The response; push, pull and filtered images of every block are appended to `kept`, if there is such a list."""
+    count, size = _block(input, weight, geometry), _output_size(input, weight, geometry)
+    width = weight.shape[3]
+    push_of = _rectified_convolution(weight, bias, _push(geometry), (count, *input.shape[1:]))
+    filtered_shape = (count, kernel.shape[1], input.shape[2], size[1])
+    pull_of = _rectified_convolution(
+        kernel, None if bias is None else -bias, _vertical(geometry), filtered_shape
+    )
+    shape = (len(input), len(weight), *size)
+    output = torch.empty(shape, dtype=input.dtype, memory_format=_layout(input, weight))
+    same = output.is_contiguous(memory_format=torch.channels_last)
+    for images, part in zip(input.split(count), output.split(count), strict=True):
+        images = images.contiguous(memory_format=torch.channels_last)
+        filtered = _filtered(images, width, geometry)
+        push, pull = push_of(images), pull_of(filtered)
         if kept is not None:
             kept += (push, pull, filtered)
-        if output is None:
-            output = torch.empty(
-                (len(input), *push.shape[1:]), dtype=push.dtype, memory_format=_layout(input, weight)
-            )
-        part = output[start : start + count]
         # Sources and destination in two layouts would be read value by value: subtract first, rearrange then.
-        same = output.is_contiguous(memory_format=torch.channels_last)
         target = part if same else push if kept is None else None
         if isinstance(alpha, Tensor):
             result = torch.addcmul(push, _as_column(alpha), pull, value=-1, out=target)
@@ -128,20 +135,26 @@ def _forward(
             result = torch.sub(push, pull, alpha=alpha, out=target)
         if not same:
             part.copy_(result)
-    assert output is not None
     return output
 
 
-def _responses(
-    images: Tensor, weight: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rectified push and pull responses, and the filtered images; channels last."""
-    images = images.contiguous(memory_format=torch.channels_last)
-    push = F.conv2d(images, weight, bias, geometry.stride, geometry.padding, geometry.dilation)
-    filtered = _filtered(images, weight.shape[3], geometry)
-    pull_bias = None if bias is None else -bias
-    pull = F.conv2d(filtered, kernel, pull_bias, *_vertical(geometry))
-    return push.relu_(), pull.relu_(), filtered
+def _rectified_convolution(
+    weight: Tensor, bias: Tensor | None, placed: tuple[Sides, Sides, Sides], shape: tuple[int, ...]
+) -> Callable[[Tensor], Tensor]:
+    """`relu(conv2d(images, weight, bias, *placed))` as a function of images, the fastest one for those of this shape.
+
+    It has no gradient.
+    """
+    stride, padding, dilation = placed
+    packed = torch.ops.mkldnn._reorder_convolution_weight(weight, padding, stride, dilation, 1, shape)
+
+    def convolve(images: Tensor) -> Tensor:
+        response: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            images, packed, bias, padding, stride, dilation, 1, "relu", [], ""
+        )
+        return response
+
+    return convolve
 
 
 class _PushPull(torch.autograd.Function):
@@ -180,7 +193,9 @@ def _recorded(ctx: Any, gradient: Tensor, arguments: Arguments) -> list[Tensor |
     input, weight, kernel = (tensor.view_as(tensor) for tensor in arguments[:3])
     bias = None if arguments[3] is None else arguments[3].view_as(arguments[3])
     alpha = arguments[4].view_as(arguments[4]) if isinstance(arguments[4], Tensor) else arguments[4]
-    push, pull, _ = _responses(input, weight, kernel, bias, ctx.geometry)
+    push = F.conv2d(input, weight, bias, *_push(ctx.geometry)).relu()
+    filtered = _filtered(input, weight.shape[3], ctx.geometry)
+    pull = F.conv2d(filtered, kernel, None if bias is None else -bias, *_vertical(ctx.geometry)).relu()
     output = push - (_as_column(alpha) if isinstance(alpha, Tensor) else alpha) * pull
     views = (input, weight, kernel, bias, alpha)
     needed = [
@@ -200,7 +215,7 @@ def _gradients(ctx: Any, gradient: Tensor, arguments: Arguments, kept: list[Tens
     scaled_kernel = kernel * factor
     sizes = None if bias is None else [len(bias)]
     wanted = [needs_input, True, bias is not None]
-    push_geometry = [list(g) for g in (geometry.stride, geometry.padding, geometry.dilation)]
+    push_geometry = [list(g) for g in _push(geometry)]
     pull_geometry = [list(g) for g in _vertical(geometry)]
 
     input_gradient = torch.empty_like(input) if needs_input else None
@@ -250,51 +265,46 @@ def _gradients(ctx: Any, gradient: Tensor, arguments: Arguments, kept: list[Tens
 
 
 def _filtered(images: Tensor, width: int, geometry: Geometry) -> Tensor:
-    """The images filtered by each of the `width` horizontal hats: (n, C * width, H, W'), channels last."""
-    channels = images.shape[1]
-    parts = [
-        F.conv2d(images, taps, None, *_horizontal(geometry), channels)
-        for taps in _hats(channels, width, geometry.pull_size[1])
-    ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+    """The images filtered by each of the `width` horizontal hats: (n, width * C, H, W'), channels last."""
+    filters = _hats(images.shape[1], width, geometry.pull_size[1])
+    # Copies of the channels and one filter for each are several times as fast as several filters for each channel.
+    return F.conv2d(torch.cat([images] * width, 1), filters, None, *_horizontal(geometry), len(filters))
 
 
 def _filtered_backward(gradient: Tensor, images: Tensor, width: int, geometry: Geometry) -> Tensor:
-    """Gradient to images of few channels from that of `_filtered`: through each hat, then added up."""
+    """Gradient to the images from that of `_filtered`: through each hat, then added up."""
     channels, taps = images.shape[1], geometry.pull_size[1]
-    (filters,) = _hats(channels, width, taps)
+    filters = _hats(channels, width, taps)
     stride, padding, dilation = _horizontal(geometry)
     reach = dilation[1] * (taps - 1) - padding[1]
     if stride == (1, 1) and reach >= 0:  # a correlation with the turned hats, which is the faster way
-        each = F.conv2d(gradient, filters.flip(3), None, 1, (0, reach), dilation, channels * width)
+        each = F.conv2d(gradient, filters.flip(3), None, 1, (0, reach), dilation, len(filters))
     else:
-        shape = torch.empty(
-            (len(images), channels * width, *images.shape[2:]), memory_format=torch.channels_last
-        )
+        shape = torch.empty((len(images), len(filters), *images.shape[2:]), memory_format=torch.channels_last)
         options = [list(stride), list(padding), list(dilation)]
         each = _backward(
-            gradient, shape, filters, None, *options, False, [0, 0], channels * width, [True, False, False]
+            gradient, shape, filters, None, *options, False, [0, 0], len(filters), [True, False, False]
         )[0]
-    total = each[:, ::width].clone()
-    for hat in range(1, width):
-        total += each[:, hat::width]
+    first, *others = each.split(channels, 1)
+    total: Tensor = first.clone()
+    for other in others:
+        total += other
     return total
 
 
-def _hats(channels: int, width: int, taps: int) -> list[Tensor]:
-    """The depthwise filters: hat functions of `width` knots at `taps` places.
-
-    For few channels one filter gives all their hats, channel by channel; else there is a filter for each hat, as
-    depthwise convolutions of one output per channel are the fast ones.
-    """
-    hats = F.interpolate(torch.eye(width)[None], size=taps, mode="linear", align_corners=True)[0]
-    if _few(channels):
-        return [hats.repeat(channels, 1).view(channels * width, 1, 1, taps)]
-    return [hat.repeat(channels, 1).view(channels, 1, 1, taps) for hat in hats]
+@functools.cache
+def _hats(channels: int, width: int, taps: int) -> Tensor:
+    """The depthwise filters (width * channels, 1, 1, taps): hat functions of `width` knots at `taps` places."""
+    # A tensor made in inference mode could not be used in a graph later.
+    with torch.inference_mode(False):
+        knots = torch.eye(width, dtype=torch.float32, device="cpu")
+        hats: Tensor = F.interpolate(knots[None], size=taps, mode="linear", align_corners=True)[0]
+        return hats.repeat_interleave(channels, 0).view(-1, 1, 1, taps)
 
 
-def _few(channels: int) -> bool:
-    return channels <= 4
+def _push(geometry: Geometry) -> tuple[Sides, Sides, Sides]:
+    """Stride, padding and dilation of the push convolution."""
+    return geometry.stride, geometry.padding, geometry.dilation
 
 
 def _horizontal(geometry: Geometry) -> tuple[Sides, Sides, Sides]:
@@ -307,10 +317,10 @@ def _vertical(geometry: Geometry) -> tuple[Sides, Sides, Sides]:
     return (geometry.stride[0], 1), (geometry.pull_padding[0], 0), (geometry.dilation[0], 1)
 
 
-def _positions(input: Tensor, weight: Tensor, geometry: Geometry) -> int:
-    """Places of the output, H' W'."""
+def _output_size(input: Tensor, weight: Tensor, geometry: Geometry) -> tuple[int, int]:
+    """H' and W' of the output."""
     height, width = (
-        (size + 2 * p - d * (k - 1) - 1) // s + 1
+        max((size + 2 * p - d * (k - 1) - 1) // s + 1, 0)
         for size, p, d, k, s in zip(
             input.shape[2:],
             geometry.padding,
@@ -320,13 +330,13 @@ def _positions(input: Tensor, weight: Tensor, geometry: Geometry) -> int:
             strict=True,
         )
     )
-    return max(height, 0) * max(width, 0)
+    return height, width
 
 
 def _block(input: Tensor, weight: Tensor, geometry: Geometry) -> int:
     """How many images are worked on at a time."""
-    image = weight.shape[0] * _positions(input, weight, geometry) * input.element_size()
-    return max(1, BLOCK_BYTES * torch.get_num_threads() // image)
+    image = len(weight) * math.prod(_output_size(input, weight, geometry)) * input.element_size()
+    return min(max(1, BLOCK_BYTES * torch.get_num_threads() // image), len(input))
 
 
 def _layout(input: Tensor, weight: Tensor) -> torch.memory_format:

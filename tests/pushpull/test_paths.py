@@ -28,7 +28,7 @@ def calls(draw, separable: bool):
     padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
     scale = draw(st.sampled_from((1.5, 2.0, 2.4, 3.0) if separable else (0.5, 0.8, 1.0, 1.5, 2.0, 3.0)))
     groups = 1 if separable else draw(st.integers(1, 3))
-    in_channels = draw(st.sampled_from((1, 3, 16))) if separable else groups * draw(st.integers(1, 2))
+    in_channels = draw(st.sampled_from((1, 3, 8))) if separable else groups * draw(st.integers(1, 2))
     out_channels = groups * draw(st.integers(1, 2))
     reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     size = [max(draw(st.integers(1, 8)), r - 2 * p) for r, p in zip(reach, padding, strict=True)]
@@ -58,8 +58,6 @@ def check(call, separable: bool) -> None:
         return torch.tensor(array, dtype=call["dtype"]).contiguous(memory_format=layout).requires_grad_()
 
     inputs = [tensor(x, call["layout"]), tensor(weight)]
-    to_input = not separable or call["shape"][1] < 16  # with more channels the plain path gives that gradient
-    inputs[0].requires_grad_(to_input)
     inputs += [tensor(bias)] if call["bias"] else []
     inputs += [tensor(alpha)] if call["alpha"] == "tensor" else []
     strength = inputs[-1] if call["alpha"] == "tensor" else call["alpha"]
@@ -79,9 +77,8 @@ def check(call, separable: bool) -> None:
     *gradients, left = reference.push_pull_backward(
         *formula, rng.normal(size=expected.shape), margin=1e-3 if call["dtype"] == torch.float32 else 0
     )
-    on = (to_input, True, call["bias"], call["alpha"] == "tensor")
+    on = (True, True, call["bias"], call["alpha"] == "tensor")
     wanted = [gradient for gradient, needed in zip(gradients, on, strict=True) if needed]
-    inputs = [tensor for tensor in inputs if tensor.requires_grad]
     found = torch.autograd.grad(got, inputs, torch.tensor(left, dtype=call["dtype"]))
     for gradient, formula_gradient in zip(found, wanted, strict=True):
         np.testing.assert_allclose(gradient.numpy(), formula_gradient, **tolerance)
