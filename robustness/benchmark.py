@@ -11,13 +11,12 @@ from torch import nn
 from tqdm import tqdm
 
 from robustness.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
-from robustness.evaluation import Net, predict
+from robustness.evaluation import Net, predict, predict_ranks
 from robustness.metrics import (
     classification_error,
     flip_probability,
     mean_corruption_error,
     mean_flip_probability,
-    ordinal_ranks,
     relative_corruption_error,
     top5_distance,
     zipf_distance,
@@ -156,7 +155,7 @@ def rank_perturbations(
     """(perturbation, ordinal ranks (N, T, K) of the classes in every frame), 1 for the predicted class.
 
     Args:
-        net, options: as for `robustness.evaluation.predict`.
+        net, options: as for `robustness.evaluation.predict_ranks`.
         folder: with `p/`.
         perturbations: which files of `p/` to read, each once.
         count: sequences to use, the first ones; by default all.
@@ -169,8 +168,8 @@ def rank_perturbations(
         sequences = np.load(path, mmap_mode="r")[:count]
         if sequences.ndim != 5:
             raise ValueError(f"{path} must hold sequences (N, T, H, W, C), got {sequences.shape}")
-        logits = predict(net, sequences.reshape(-1, *sequences.shape[2:]), **options)
-        yield name, ordinal_ranks(logits.reshape(*sequences.shape[:2], -1))
+        ranks = predict_ranks(net, sequences.reshape(-1, *sequences.shape[2:]), **options)
+        yield name, ranks.reshape(*sequences.shape[:2], -1)
 
 
 def perturbation_metrics(name: str, ranks: np.ndarray) -> list[tuple[str, str, str, float]]:

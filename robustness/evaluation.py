@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -77,6 +77,55 @@ def predict(
     Raises:
         ValueError: images of another type or shape.
     """
+    outputs = _outputs(net, images, mean=mean, std=std, batch_size=batch_size, device=device)
+    return torch.cat(list(outputs)).cpu().numpy()
+
+
+@torch.inference_mode()
+@float32_as("ieee")
+def predict_ranks(net: Net, images: np.ndarray, **options: Any) -> np.ndarray:
+    """Ordinal ranks of the classes for every image: `robustness.metrics.ordinal_ranks` of the logits of `predict`.
+
+    They are found on the device, so that a byte comes back from there for each class, and not four.
+
+    Args:
+        net, images, options: as for `predict`.
+
+    Returns:
+        (N, K) of the smallest unsigned integer type that holds K, 1 for the predicted class.
+
+    Raises:
+        ValueError: images of another type or shape; a logit that is NaN.
+    """
+    ranks, undefined = [], []
+    for logits in _outputs(net, images, **options):
+        undefined.append(logits.isnan().any())
+        ranks.append(_ordinal_ranks(logits))
+    if torch.stack(undefined).any():
+        raise ValueError("logits contain NaN")
+    classes = ranks[0].shape[1]
+    return torch.cat(ranks).cpu().numpy().astype(np.min_scalar_type(classes), copy=False)
+
+
+def _ordinal_ranks(logits: Tensor) -> Tensor:
+    """Ranks (n, K) of (n, K) logits, 1 for the highest; among equal ones the lower class first."""
+    order = logits.argsort(dim=1, descending=True, stable=True)
+    classes = logits.shape[1]
+    places = torch.arange(1, classes + 1, device=logits.device).expand_as(order)
+    ranks = torch.empty_like(order).scatter_(1, order, places)
+    return ranks.to(torch.uint8 if classes < 256 else torch.int32)
+
+
+def _outputs(
+    net: Net,
+    images: np.ndarray,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    batch_size: int | None = None,
+    device: torch.device | str | None = None,
+) -> Iterator[Tensor]:
+    """Logits (n, K) float32 of every batch, on the device."""
     if images.dtype != np.uint8 or images.ndim != 4:
         raise ValueError(f"images must be uint8 of shape (N, H, W, C), got {images.dtype} {images.shape}")
     if device is None:
@@ -85,6 +134,5 @@ def predict(
     if batch_size is None:
         batch_size = BATCH_SIZE.get(torch.device(device).type, LARGE_BATCH)
     scale, shift = affine(mean, std, device)
-    batches = staged(images, slices(len(images), batch_size), device)
-    outputs = [net(normalise(batch, scale, shift)).float() for batch in batches]
-    return torch.cat(outputs).cpu().numpy()
+    for batch in staged(images, slices(len(images), batch_size), device):
+        yield net(normalise(batch, scale, shift)).float()

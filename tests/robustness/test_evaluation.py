@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from robustness.evaluation import float32_as, predict
+from robustness.evaluation import float32_as, predict, predict_ranks
+from robustness.metrics import ordinal_ranks
 from robustness.staging import slices, staged
 
 
@@ -35,6 +36,25 @@ def test_logits_are_those_of_the_whole_set_at_once(mapped, batch_size):
 def test_any_callable_on_values_0_to_1(mapped):
     logits = predict(lambda x: F.adaptive_avg_pool2d(x, 1).flatten(1), mapped)
     np.testing.assert_allclose(logits, mapped.mean((1, 2)) / 255, rtol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 10, 300])
+def test_ranks_are_those_of_the_logits_with_the_lower_class_first_among_equals(mapped, classes):
+    torch.manual_seed(0)
+    linear = nn.Linear(108, classes)
+
+    def net(x):
+        return linear(x.flatten(1)).round(decimals=1)  # with many equal logits
+
+    ranks = predict_ranks(net, mapped, batch_size=5)
+    expected = ordinal_ranks(predict(net, mapped, batch_size=5))
+    assert ranks.dtype == expected.dtype
+    np.testing.assert_array_equal(ranks, expected)
+
+
+def test_no_ranks_of_nan(mapped):
+    with pytest.raises(ValueError, match="logits contain NaN"):
+        predict_ranks(lambda x: x.flatten(1)[:, :3].where(x.sum() < 0, torch.nan), mapped, batch_size=5)
 
 
 def test_an_error_of_the_net_comes_through(mapped):
