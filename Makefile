@@ -60,7 +60,7 @@ register: $(SETUP) ## Register the best push-pull net in MLflow as champion (ARG
 	python -m stages.register $(ARGS)
 
 bench: $(SETUP) ## Measure the speed of every part against its plain reference
-	for name in metrics corruptions perturbations unpack layer training evaluation; do python -m benchmarks.$$name || exit 1; done
+	for name in metrics corruptions perturbations unpack layer training evaluation tracking; do python -m benchmarks.$$name || exit 1; done
 
 clean: ## Remove data sets, models, predictions and caches; metrics, MLflow's runs and .venv stay
 	rm -rf datasets models predictions .dvc/cache .dvc/tmp/pushpull build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
