@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from pushpull.geometry import Geometry, Sides
+from pushpull.geometry import Geometry, Sides, output_layout, output_size
 
 # input, push kernel, separable pull kernel, bias, alpha
 Arguments = tuple[Tensor, Tensor, Tensor, Tensor | None, float | Tensor]
@@ -67,7 +67,7 @@ def suits(
         return False
     if geometry.pull_size[1] <= weight.shape[3] or min(geometry.pull_padding) < 0:
         return False
-    values = len(input) * len(weight) * math.prod(_output_size(input, weight, geometry))
+    values = math.prod(_output_shape(input, weight, geometry))
     if values < SMALLEST or values == 0:
         return False
     mkldnn = torch.backends.mkldnn
@@ -111,15 +111,14 @@ def _forward(
     kept: list[Tensor] | None,
 ) -> Tensor:
     """The response; push, pull and filtered images of every block are appended to `kept`, if there is such a list."""
-    count, size = _block(input, weight, geometry), _output_size(input, weight, geometry)
+    count, shape = _block(input, weight, geometry), _output_shape(input, weight, geometry)
     width = weight.shape[3]
     push_of = _rectified_convolution(weight, bias, _push(geometry), (count, *input.shape[1:]))
-    filtered_shape = (count, kernel.shape[1], input.shape[2], size[1])
+    filtered_shape = (count, kernel.shape[1], input.shape[2], shape[3])
     pull_of = _rectified_convolution(
         kernel, None if bias is None else -bias, _vertical(geometry), filtered_shape
     )
-    shape = (len(input), len(weight), *size)
-    output = torch.empty(shape, dtype=input.dtype, memory_format=_layout(input, weight))
+    output = torch.empty(shape, dtype=input.dtype, memory_format=output_layout(input, weight))
     same = output.is_contiguous(memory_format=torch.channels_last)
     for images, part in zip(input.split(count), output.split(count), strict=True):
         images = images.contiguous(memory_format=torch.channels_last)
@@ -317,34 +316,16 @@ def _vertical(geometry: Geometry) -> tuple[Sides, Sides, Sides]:
     return (geometry.stride[0], 1), (geometry.pull_padding[0], 0), (geometry.dilation[0], 1)
 
 
-def _output_size(input: Tensor, weight: Tensor, geometry: Geometry) -> tuple[int, int]:
-    """H' and W' of the output."""
-    height, width = (
-        max((size + 2 * p - d * (k - 1) - 1) // s + 1, 0)
-        for size, p, d, k, s in zip(
-            input.shape[2:],
-            geometry.padding,
-            geometry.dilation,
-            weight.shape[2:],
-            geometry.stride,
-            strict=True,
-        )
-    )
-    return height, width
+def _output_shape(input: Tensor, weight: Tensor, geometry: Geometry) -> tuple[int, ...]:
+    """(N, out_channels, H', W') of the response."""
+    size = output_size(tuple(input.shape[2:]), tuple(weight.shape[2:]), geometry)
+    return len(input), len(weight), *size
 
 
 def _block(input: Tensor, weight: Tensor, geometry: Geometry) -> int:
     """How many images are worked on at a time."""
-    image = len(weight) * math.prod(_output_size(input, weight, geometry)) * input.element_size()
+    image = math.prod(_output_shape(input, weight, geometry)[1:]) * input.element_size()
     return min(max(1, BLOCK_BYTES * torch.get_num_threads() // image), len(input))
-
-
-def _layout(input: Tensor, weight: Tensor) -> torch.memory_format:
-    """The layout that conv2d would choose for its output."""
-    for tensor in (input, weight):
-        if tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous():
-            return torch.channels_last
-    return torch.contiguous_format
 
 
 def _as_column(alpha: Tensor) -> Tensor:

@@ -1,7 +1,10 @@
-"""Sizes and places of the two kernels of a push-pull layer, for one, two or three sides."""
+"""Sizes and places of the two kernels of a push-pull layer, for one, two or three sides, and of its response."""
 
 import math
 from typing import NamedTuple
+
+import torch
+from torch import Tensor
 
 Sides = tuple[int, ...]
 
@@ -56,3 +59,21 @@ def place(kernel_size: Sides, stride: Sides, padding: Sides, dilation: Sides, sc
         for p, d, large, small in zip(padding, dilation, sizes, kernel_size, strict=True)
     )
     return Geometry(stride, padding, dilation, sizes, pull_padding)
+
+
+def output_size(size: Sides, kernel_size: Sides, geometry: Geometry) -> Sides:
+    """Sides of both responses to an input of these sides, for a push kernel of `kernel_size`; 0 where there are none."""
+    return tuple(
+        max((side + 2 * p - d * (k - 1) - 1) // s + 1, 0)
+        for side, k, s, p, d in zip(
+            size, kernel_size, geometry.stride, geometry.padding, geometry.dilation, strict=True
+        )
+    )
+
+
+def output_layout(input: Tensor, weight: Tensor) -> torch.memory_format:
+    """The layout that conv2d would choose for its output."""
+    for tensor in (input, weight):
+        if tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous():
+            return torch.channels_last
+    return torch.contiguous_format
