@@ -62,7 +62,7 @@ def place(kernel_size: Sides, stride: Sides, padding: Sides, dilation: Sides, sc
 
 
 def output_size(size: Sides, kernel_size: Sides, geometry: Geometry) -> Sides:
-    """Sides of both responses to an input of these sides, for a push kernel of `kernel_size`; 0 where there are none."""
+    """Sides of both responses to an input of these sides; 0 where the push kernel of `kernel_size` finds no place."""
     return tuple(
         max((side + 2 * p - d * (k - 1) - 1) // s + 1, 0)
         for side, k, s, p, d in zip(
