@@ -82,7 +82,8 @@ def separable_kernel(weight: Tensor, geometry: Geometry) -> Tensor:
     out_channels, channels, _, width = weight.shape
     size = (geometry.pull_size[0], width)
     upsampled = -F.interpolate(weight, size=size, mode="bilinear", align_corners=True)
-    return upsampled.permute(0, 3, 1, 2).reshape(out_channels, width * channels, size[0], 1).contiguous()
+    kernel = upsampled.permute(0, 3, 1, 2).reshape(out_channels, width * channels, size[0], 1)
+    return kernel.contiguous()  # of one channel it is a view, with strides that some gradients refuse
 
 
 def push_pull(
