@@ -13,6 +13,7 @@ from tqdm import tqdm
 from robustness.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
 from robustness.evaluation import Net, predict, predict_ranks
 from robustness.metrics import (
+    LEAST_RISE,
     classification_error,
     flip_probability,
     mean_corruption_error,
@@ -241,4 +242,4 @@ def summarise(
 
 def undefined_relative(baseline: Baseline, corruptions: Iterable[str]) -> list[str]:
     """Corruptions that do not raise the baseline's error: rCE divides by that rise and is undefined there."""
-    return [name for name in corruptions if baseline.errors[name] <= baseline.clean]
+    return [name for name in corruptions if baseline.errors[name] - baseline.clean <= LEAST_RISE]

@@ -22,6 +22,10 @@ from robustness.names import SEVERITIES
 Protocol: TypeAlias = Literal["hendrycks", "official"]
 Errors: TypeAlias = Mapping[str, float | Sequence[float]]
 
+# Percent by which a corruption must raise the baseline's error to have an rCE. Means of the same errors can differ by
+# rounding; one more error in a million images is a hundred times this.
+LEAST_RISE = 1e-6
+
 _TOP = 5
 _BLOCK = 1 << 15  # elements worked on at a time: their temporaries stay in the processor's cache
 _FEW_CLASSES = 32  # up to here comparing all pairs of classes beats sorting (several times over for 10)
@@ -92,8 +96,9 @@ def relative_corruption_error(
     own, reference = _mean_errors(errors, names, "error"), _mean_errors(baseline, names, "baseline error")
     clean = _percent(clean_error, "clean_error")
     reference_clean = _percent(baseline_clean, "baseline_clean")
-    _require_positive(names, reference - reference_clean, "the baseline is no worse than on clean images")
-    return float(np.mean(100.0 * (own - clean) / (reference - reference_clean)))
+    rise = reference - reference_clean
+    _require_positive(names, rise, "the baseline is no worse than on clean images", LEAST_RISE)
+    return float(np.mean(100.0 * (own - clean) / rise))
 
 
 # Perturbations
@@ -338,7 +343,7 @@ def _flip_values(flips: Mapping[str, float], names: list[str], what: str) -> np.
     return values
 
 
-def _require_positive(names: list[str], denominators: np.ndarray, why: str) -> None:
-    zero = [name for name, value in zip(names, denominators, strict=True) if value <= 0]
+def _require_positive(names: list[str], denominators: np.ndarray, why: str, least: float = 0) -> None:
+    zero = [name for name, value in zip(names, denominators, strict=True) if value <= least]
     if zero:
         raise ValueError(f"cannot normalise {', '.join(zero)}: {why}")

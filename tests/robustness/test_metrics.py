@@ -12,6 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from robustness import metrics
 from robustness.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
+from robustness.benchmark import Baseline, undefined_relative
 from robustness.metrics import (
     classification_error,
     corruption_error,
@@ -175,6 +176,14 @@ def test_the_baseline_names_every_corruption_and_is_read_only():
 def test_corruption_error_refuses(errors, options, message):
     with pytest.raises(ValueError, match=message):
         mean_corruption_error(errors, **options)
+
+
+def test_a_rise_by_rounding_is_none():
+    errors = {"fog": 9.0, "snow": 9.0}
+    baseline = Baseline({"fog": 20.0, "snow": 7 / 3 + 5e-8}, 7 / 3, "two means of the same errors")
+    assert undefined_relative(baseline, errors) == ["snow"]
+    with pytest.raises(ValueError, match="cannot normalise snow"):
+        relative_corruption_error(errors, 5.0, baseline.errors, baseline.clean)
 
 
 def test_relative_corruption_error_refuses():
