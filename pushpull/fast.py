@@ -6,8 +6,8 @@ Separable pull. Row by row, the pull kernel is a combination of the kW rows of i
 (kH', 1) convolution of kW copies of the input, each filtered by one hat of kW' taps: kH' kW products per input
 channel in place of kH' kW', after a depthwise filter.
 
-Rectified as they are written. oneDNN's convolutions do that without a pass of its own, with weights that are laid out
-once a call; torch has operators for both, which torch.compile uses, but no function.
+Rectified as they are written. oneDNN's convolutions do that without a pass of its own; torch has an operator for it,
+which torch.compile uses, but no function.
 
 Blocks of images. All steps are done for a few images at a time, so that what one step writes is still in the cache
 when the next reads it, and what is allocated stays small.
@@ -21,7 +21,6 @@ operations.
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,6 +29,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from pushpull.geometry import Geometry, Sides, output_layout, output_size
+from pushpull.layout import channels_last
 
 # input, push kernel, separable pull kernel, bias, alpha
 Arguments = tuple[Tensor, Tensor, Tensor, Tensor | None, float | Tensor]
@@ -111,22 +111,25 @@ def _forward(
     geometry: Geometry,
     kept: list[Tensor] | None,
 ) -> Tensor:
-    """The response; push, pull and filtered images of every block are appended to `kept`, if there is such a list."""
-    count, shape = _block(input, weight, geometry), _output_shape(input, weight, geometry)
-    width = weight.shape[3]
-    push_of = _rectified_convolution(weight, bias, _push(geometry), (count, *input.shape[1:]))
-    filtered_shape = (count, kernel.shape[1], input.shape[2], shape[3])
-    pull_of = _rectified_convolution(
-        kernel, None if bias is None else -bias, _vertical(geometry), filtered_shape
-    )
+    """The response.
+
+    Pull response, filtered images and push response of every block are appended to `kept`, if it is a list.
+    """
+    shape = _output_shape(input, weight, geometry)
+    count, width = _block(shape), weight.shape[3]
+    pull_bias = None if bias is None else -bias
     output = torch.empty(shape, dtype=input.dtype, memory_format=output_layout(input, weight))
     same = output.is_contiguous(memory_format=torch.channels_last)
     for images, part in zip(input.split(count), output.split(count), strict=True):
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = channels_last(images)
         filtered = _filtered(images, width, geometry)
-        push, pull = push_of(images), pull_of(filtered)
+        pull = _rectified_convolution(filtered, kernel, pull_bias, _vertical(geometry))
         if kept is not None:
-            kept += (push, pull, filtered)
+            kept += (pull, filtered)
+        del filtered  # the push response can take its memory, which is still in the cache
+        push = _rectified_convolution(images, weight, bias, _push(geometry))
+        if kept is not None:
+            kept.append(push)
         # Sources and destination in two layouts would be read value by value: subtract first, rearrange then.
         target = part if same else push if kept is None else None
         if isinstance(alpha, Tensor):
@@ -139,22 +142,14 @@ def _forward(
 
 
 def _rectified_convolution(
-    weight: Tensor, bias: Tensor | None, placed: tuple[Sides, Sides, Sides], shape: tuple[int, ...]
-) -> Callable[[Tensor], Tensor]:
-    """`relu(conv2d(images, weight, bias, *placed))` as a function of images, the fastest one for those of this shape.
-
-    It has no gradient.
-    """
+    images: Tensor, weight: Tensor, bias: Tensor | None, placed: tuple[Sides, Sides, Sides]
+) -> Tensor:
+    """`relu(conv2d(images, weight, bias, *placed))` without a gradient."""
     stride, padding, dilation = placed
-    packed = torch.ops.mkldnn._reorder_convolution_weight(weight, padding, stride, dilation, 1, shape)
-
-    def convolve(images: Tensor) -> Tensor:
-        response: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            images, packed, bias, padding, stride, dilation, 1, "relu", [], ""
-        )
-        return response
-
-    return convolve
+    response: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        images, weight, bias, padding, stride, dilation, 1, "relu", [], ""
+    )
+    return response
 
 
 class _PushPull(torch.autograd.Function):
@@ -221,7 +216,7 @@ def _gradients(ctx: Any, gradient: Tensor, arguments: Arguments, kept: list[Tens
     input_gradient = torch.empty_like(input) if needs_input else None
     weight_gradient, kernel_gradient = torch.zeros_like(weight), torch.zeros_like(kernel)
     push_sum, pull_sum, alpha_gradient = (weight.new_zeros(len(weight)) for _ in range(3))
-    count = _block(input, weight, geometry)
+    count = _block(gradient.shape)
     blocks = zip(
         range(0, len(input), count),
         input.split(count),
@@ -231,9 +226,8 @@ def _gradients(ctx: Any, gradient: Tensor, arguments: Arguments, kept: list[Tens
         kept[2::3],
         strict=True,
     )
-    for start, images, part, push, pull, filtered in blocks:
-        images = images.contiguous(memory_format=torch.channels_last)
-        part = part.contiguous(memory_format=torch.channels_last)
+    for start, images, part, pull, filtered, push in blocks:
+        images, part = channels_last(images), channels_last(part)
         behind_push = _rectifier_backward(part, push, 0)
         to_input, to_weight, to_bias = _backward(
             behind_push, images, weight, sizes, *push_geometry, False, [0, 0], 1, wanted
@@ -320,13 +314,13 @@ def _vertical(geometry: Geometry) -> tuple[Sides, Sides, Sides]:
 def _output_shape(input: Tensor, weight: Tensor, geometry: Geometry) -> tuple[int, ...]:
     """(N, out_channels, H', W') of the response."""
     size = output_size(tuple(input.shape[2:]), tuple(weight.shape[2:]), geometry)
-    return len(input), len(weight), *size
+    return input.shape[0], weight.shape[0], *size
 
 
-def _block(input: Tensor, weight: Tensor, geometry: Geometry) -> int:
-    """How many images are worked on at a time."""
-    image = math.prod(_output_shape(input, weight, geometry)[1:]) * input.element_size()
-    return min(max(1, BLOCK_BYTES * torch.get_num_threads() // image), len(input))
+def _block(shape: Sides) -> int:
+    """How many images are worked on at a time for a float32 response of this shape."""
+    image = 4 * math.prod(shape[1:])
+    return min(max(1, BLOCK_BYTES * torch.get_num_threads() // image), shape[0])
 
 
 def _as_column(alpha: Tensor) -> Tensor:
