@@ -1,14 +1,23 @@
-"""Miniature archives of the published layouts: their entries in archives.yaml, their bytes, and the arrays inside."""
+"""Miniature data sets: archives of the published layouts, with their entries in archives.yaml, and a few digits."""
 
 import hashlib
 import io
 import struct
 import tarfile
+from pathlib import Path
 
 import numpy as np
 
 from robustness.names import FRAMES
 from stages.archives import Archive, Member
+from stages.sources import digits
+
+
+def few_digits(folder: Path, train: int, test: int) -> None:
+    """The first of the digits as a data set of one's own."""
+    for (split, (images, labels)), count in zip(digits(0).items(), (train, test), strict=True):
+        np.save(folder / f"{split}_images.npy", images[:count])
+        np.save(folder / f"{split}_labels.npy", labels[:count].astype(np.uint8))
 
 
 def npy_bytes(array: np.ndarray) -> bytes:

@@ -15,9 +15,12 @@ import pytest
 import torch
 import yaml
 
+from tests.stages.miniatures import few_digits
+
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.slow
+# In one group: tests of one pipeline, which two processes would each run.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
 
 def run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess:
@@ -74,7 +77,14 @@ def small(params: dict) -> None:
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory) -> Path:
-    folder = clone(tmp_path_factory.mktemp("pipeline"), small)
+    images = tmp_path_factory.mktemp("few")
+    few_digits(images, train=256, test=64)
+
+    def change(params: dict) -> None:
+        small(params)
+        params["data"]["path"] = str(images)
+
+    folder = clone(tmp_path_factory.mktemp("pipeline"), change)
     run(folder, "dvc", "repro")
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "results")
@@ -180,7 +190,7 @@ def test_alpha_touches_push_pull_nets_alone(pipeline):
 def test_killed_training_goes_on_to_the_same_bits(tmp_path):
     def longer(params):
         small(params)
-        params["train"] |= {"epochs": 12, "milestones": [8]}
+        params["train"] |= {"epochs": 8, "milestones": [5]}
 
     folder = clone(tmp_path, longer)
     run(folder, "dvc", "repro", "fetch")
@@ -218,7 +228,7 @@ def test_killed_training_goes_on_to_the_same_bits(tmp_path):
     for one in second:
         assert one.info.status == "FINISHED"
         steps = [metric.step for metric in client.get_metric_history(one.info.run_id, "test/error")]
-        assert steps == list(range(1, 13))
+        assert steps == list(range(1, 9))
 
 
 def test_a_mistake_is_one_line_without_traceback(tmp_path):

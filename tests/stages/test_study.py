@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import click
 import mlflow
-import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -17,9 +16,9 @@ from click.testing import CliRunner
 from robustness.sweeps import SWEEPS
 from stages import experiments, study
 from stages.evaluate_noise import means
-from stages.sources import digits
 from stages.studies import STUDIES
 from stages.studies import experiments as planned
+from tests.stages.miniatures import few_digits
 from tests.stages.test_pipeline import clone, environment, run
 
 # One of the nine configurations, so that two nets are trained instead of ten.
@@ -35,9 +34,7 @@ study.main(sys.argv[1:])
 def repository(tmp_path_factory) -> Path:
     """A repository whose data set is 100 digits, with nothing run yet."""
     images = tmp_path_factory.mktemp("few")
-    for (split, (pixels, labels)), count in zip(digits(0).items(), (64, 36), strict=True):
-        np.save(images / f"{split}_images.npy", pixels[:count])
-        np.save(images / f"{split}_labels.npy", labels[:count].astype(np.uint8))
+    few_digits(images, train=64, test=36)
 
     def few(params: dict) -> None:
         params["data"] |= {"name": "few", "path": str(images), "corruptions": ["fog"]}
