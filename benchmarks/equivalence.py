@@ -3,7 +3,7 @@
 Fast and textbook runs of one seed begin with the same weights and draw other crops. Each run, when it ends, becomes a
 row of the result; runs that have their row are not repeated, so a stopped measurement is taken up by calling it again.
 
-    python -m benchmarks.equivalence ../shared/data/cifar10-subset
+    python -m benchmarks.equivalence cifar-10-batches-py
 """
 
 import json
