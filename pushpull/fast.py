@@ -1,22 +1,19 @@
-"""The push-pull response on a CPU with fewer operations and fewer passes over memory than two convolutions need.
+"""The push-pull response on a CPU with fewer operations and fewer passes over memory than the plain path needs.
 
-Four things make it fast; `docs/layer.md` shows what each is worth.
+Three things make it fast; `docs/layer.md` shows what each is worth.
 
-Separable pull. Row by row, the pull kernel is a combination of the kW rows of its hat functions, so its response is a
-(kH', 1) convolution of kW copies of the input, each filtered by one hat of kW' taps: kH' kW products per input
-channel in place of kH' kW', after a depthwise filter.
+Separable pull. Column by column, the pull kernel is a combination of its kH hat functions, so its response is a
+(kH, kW') convolution, with a stride of kH, of images in which kH filtered rows stand for each row of the response:
+kH kW' products per input channel in place of kH' kW'.
+
+The filter as a matrix product. The filtered rows are a banded matrix times the rows of the images. Stride, padding and
+dilation are in the matrix, and the values come out where the convolution reads them, in either layout.
 
 Rectified as they are written. oneDNN's convolutions do that without a pass of its own; torch has an operator for it,
-which torch.compile uses, but no function.
-
-Blocks of images. All steps are done for a few images at a time, so that what one step writes is still in the cache
-when the next reads it, and what is allocated stays small.
-
-Channels last inside. The convolutions read and write that layout as it is; a result in the other layout is
-rearranged once, not once a convolution.
+which torch.compile uses, but no function. One pass subtracts.
 
 The gradients are those of the plain path, written out; a second derivative goes through the same formula as recorded
-operations.
+operations. A pixel that is not finite makes its whole column of the response not a number.
 """
 
 import functools
@@ -34,8 +31,11 @@ from pushpull.layout import channels_last
 # input, push kernel, separable pull kernel, bias, alpha
 Arguments = tuple[Tensor, Tensor, Tensor, Tensor | None, float | Tensor]
 
-BLOCK_BYTES = 2**21  # of one response, for each thread: more leaves the caches, less is too many calls
-SMALLEST = 2**16  # values of the output; below, the calls cost more than the arithmetic
+FLAT = 3  # channels up to which oneDNN's convolutions read contiguous images as they are
+BLOCK = (
+    2**21
+)  # values of a response worked on at a time: less is too many calls, the memory of more is new every time
+LEAST_SAVED = 2**23  # products; to save fewer is not worth the further calls
 
 _backward = torch.ops.aten.convolution_backward
 _rectifier_backward = torch.ops.aten.threshold_backward
@@ -61,29 +61,33 @@ def suits(
         return False
     if not all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors):
         return False
-    if input.ndim != 4 or weight.ndim != 4:
+    if input.ndim != 4 or weight.ndim != 4 or input.numel() == 0:
         return False
-    if input.shape[1] != weight.shape[1] or groups != 1:
+    if input.shape[1] != weight.shape[1] or groups != 1 or min(geometry.pull_padding) < 0:
         return False
-    if geometry.pull_size[1] <= weight.shape[3] or min(geometry.pull_padding) < 0:
-        return False
-    values = math.prod(_output_shape(input, weight, geometry))
-    if values < SMALLEST or values == 0:
+    size = output_size(tuple(input.shape[2:]), tuple(weight.shape[2:]), geometry)
+    if min(size) == 0 or _saved(input, weight, size, geometry) < LEAST_SAVED:
         return False
     mkldnn = torch.backends.mkldnn
     return mkldnn.is_available() and bool(mkldnn.enabled) and not torch.is_autocast_enabled("cpu")
 
 
-def separable_kernel(weight: Tensor, geometry: Geometry) -> Tensor:
-    """What is left of the pull kernel after the horizontal hats: (out_channels, kW * in_channels, kH', 1).
+def _saved(input: Tensor, weight: Tensor, size: Sides, geometry: Geometry) -> int:
+    """Products that the smaller kernel saves, less those of the filter.
 
-    Its input channels are ordered as `_filtered` gives them.
+    The filter's grow with the height of the images: its matrix is banded, but the product is not told so.
     """
-    out_channels, channels, _, width = weight.shape
-    size = (geometry.pull_size[0], width)
-    upsampled = -F.interpolate(weight, size=size, mode="bilinear", align_corners=True)
-    kernel = upsampled.permute(0, 3, 1, 2).reshape(out_channels, width * channels, size[0], 1)
-    return kernel.contiguous()  # of one channel it is a view, with strides that some gradients refuse
+    images, channels, height, width = input.shape
+    out_channels, _, rows, _ = weight.shape
+    large, taps = geometry.pull_size
+    saved = (large - rows) * taps * out_channels * size[1] - rows * height * width
+    return saved * size[0] * channels * images
+
+
+def separable_kernel(weight: Tensor, geometry: Geometry) -> Tensor:
+    """What is left of the pull kernel after the vertical hats: (out_channels, in_channels, kH, kW')."""
+    size = (weight.shape[2], geometry.pull_size[1])
+    return -F.interpolate(weight, size=size, mode="bilinear", align_corners=True)
 
 
 def push_pull(
@@ -99,46 +103,41 @@ def push_pull(
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         output: Tensor = _PushPull.apply(input, weight, kernel, bias, alpha, geometry)
         return output
-    return _forward(input, weight, kernel, bias, alpha, geometry, None)
+    return _in_blocks(input, weight, kernel, bias, alpha, geometry)
 
 
-def _forward(
+def _in_blocks(
     input: Tensor,
     weight: Tensor,
     kernel: Tensor,
     bias: Tensor | None,
     alpha: float | Tensor,
     geometry: Geometry,
-    kept: list[Tensor] | None,
 ) -> Tensor:
-    """The response.
-
-    Pull response, filtered images and push response of every block are appended to `kept`, if it is a list.
-    """
-    shape = _output_shape(input, weight, geometry)
-    count, width = _block(shape), weight.shape[3]
-    pull_bias = None if bias is None else -bias
-    output = torch.empty(shape, dtype=input.dtype, memory_format=output_layout(input, weight))
-    same = output.is_contiguous(memory_format=torch.channels_last)
+    """The response where nothing is kept for a gradient, some images at a time."""
+    size = output_size(tuple(input.shape[2:]), tuple(weight.shape[2:]), geometry)
+    shape, layout = (len(input), len(weight), *size), output_layout(input, weight)
+    output = torch.empty(shape, dtype=torch.float32, device="cpu", memory_format=layout)
+    count = max(1, BLOCK // math.prod(shape[1:]))
     for images, part in zip(input.split(count), output.split(count), strict=True):
-        images = channels_last(images)
-        filtered = _filtered(images, width, geometry)
-        pull = _rectified_convolution(filtered, kernel, pull_bias, _vertical(geometry))
-        if kept is not None:
-            kept += (pull, filtered)
-        del filtered  # the push response can take its memory, which is still in the cache
-        push = _rectified_convolution(images, weight, bias, _push(geometry))
-        if kept is not None:
-            kept.append(push)
+        _, push, pull = _responses(images, weight, kernel, bias, geometry)
         # Sources and destination in two layouts would be read value by value: subtract first, rearrange then.
-        target = part if same else push if kept is None else None
-        if isinstance(alpha, Tensor):
-            result = torch.addcmul(push, _as_column(alpha), pull, value=-1, out=target)
+        if _layout_inside(input, weight) == layout:
+            _difference(push, pull, alpha, part)
         else:
-            result = torch.sub(push, pull, alpha=alpha, out=target)
-        if not same:
-            part.copy_(result)
+            part.copy_(_difference(push, pull, alpha, push))
     return output
+
+
+def _responses(
+    input: Tensor, weight: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The filtered images, and the rectified push and pull responses."""
+    images = _arranged(input, _layout_inside(input, weight))
+    filtered = _filtered(images, weight.shape[2], geometry)
+    push = _rectified_convolution(images, weight, bias, _push(geometry))
+    pull = _rectified_convolution(filtered, kernel, None if bias is None else -bias, _pull(kernel, geometry))
+    return filtered, push, pull
 
 
 def _rectified_convolution(
@@ -152,6 +151,12 @@ def _rectified_convolution(
     return response
 
 
+def _difference(push: Tensor, pull: Tensor, alpha: float | Tensor, out: Tensor | None) -> Tensor:
+    if isinstance(alpha, Tensor):
+        return torch.addcmul(push, _as_column(alpha), pull, value=-1, out=out)
+    return torch.sub(push, pull, alpha=alpha, out=out)
+
+
 class _PushPull(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -163,14 +168,11 @@ class _PushPull(torch.autograd.Function):
         alpha: float | Tensor,
         geometry: Geometry,
     ) -> Tensor:
-        kept: list[Tensor] = []
-        output = _forward(input, weight, kernel, bias, alpha, geometry, kept)
-        ctx.number = None if isinstance(alpha, Tensor) else alpha
+        filtered, push, pull = _responses(input, weight, kernel, bias, geometry)
+        ctx.number, kept_alpha = (None, alpha) if isinstance(alpha, Tensor) else (alpha, None)
         ctx.geometry = geometry
-        ctx.save_for_backward(
-            input, weight, kernel, bias, alpha if isinstance(alpha, Tensor) else None, *kept
-        )
-        return output
+        ctx.save_for_backward(input, weight, kernel, bias, kept_alpha, filtered, push, pull)
+        return _difference(push, pull, alpha, None).contiguous(memory_format=output_layout(input, weight))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -179,7 +181,7 @@ class _PushPull(torch.autograd.Function):
             alpha = ctx.number
         if torch.is_grad_enabled():  # the gradient is to be differentiated itself
             return *_recorded(ctx, gradient, (input, weight, kernel, bias, alpha)), None
-        return *_gradients(ctx, gradient, (input, weight, kernel, bias, alpha), kept), None
+        return *_gradients(ctx, gradient, (input, weight, kernel, bias, alpha), *kept), None
 
 
 def _recorded(ctx: Any, gradient: Tensor, arguments: Arguments) -> list[Tensor | None]:
@@ -189,8 +191,8 @@ def _recorded(ctx: Any, gradient: Tensor, arguments: Arguments) -> list[Tensor |
     bias = None if arguments[3] is None else arguments[3].view_as(arguments[3])
     alpha = arguments[4].view_as(arguments[4]) if isinstance(arguments[4], Tensor) else arguments[4]
     push = F.conv2d(input, weight, bias, *_push(ctx.geometry)).relu()
-    filtered = _filtered(input, weight.shape[3], ctx.geometry)
-    pull = F.conv2d(filtered, kernel, None if bias is None else -bias, *_vertical(ctx.geometry)).relu()
+    filtered = _filtered(input, weight.shape[2], ctx.geometry)
+    pull = F.conv2d(filtered, kernel, None if bias is None else -bias, *_pull(kernel, ctx.geometry)).relu()
     output = push - (_as_column(alpha) if isinstance(alpha, Tensor) else alpha) * pull
     views = (input, weight, kernel, bias, alpha)
     needed = [
@@ -200,100 +202,117 @@ def _recorded(ctx: Any, gradient: Tensor, arguments: Arguments) -> list[Tensor |
     return [next(found) if need else None for need in ctx.needs_input_grad[:5]]
 
 
-def _gradients(ctx: Any, gradient: Tensor, arguments: Arguments, kept: list[Tensor]) -> list[Tensor | None]:
+def _gradients(
+    ctx: Any,
+    gradient: Tensor,
+    arguments: Arguments,
+    filtered: Tensor,
+    push: Tensor,
+    pull: Tensor,
+) -> list[Tensor | None]:
     input, weight, kernel, bias, alpha = arguments
     geometry = ctx.geometry
     needs_input, needs_alpha = ctx.needs_input_grad[0], ctx.needs_input_grad[4]
     # The gradient of the pull response has the factor -alpha. It is given to the kernel and to the sums, which are
-    # small, and not to the responses.
+    # small, and not to the response.
     factor = -alpha.detach().view(-1, 1, 1, 1) if isinstance(alpha, Tensor) else -alpha
-    scaled_kernel = kernel * factor
-    sizes = None if bias is None else [len(bias)]
-    wanted = [needs_input, True, bias is not None]
-    push_geometry = [list(g) for g in _push(geometry)]
-    pull_geometry = [list(g) for g in _vertical(geometry)]
+    images, gradient = (_arranged(t, _layout_inside(input, weight)) for t in (input, gradient))
 
-    input_gradient = torch.empty_like(input) if needs_input else None
-    weight_gradient, kernel_gradient = torch.zeros_like(weight), torch.zeros_like(kernel)
-    push_sum, pull_sum, alpha_gradient = (weight.new_zeros(len(weight)) for _ in range(3))
-    count = _block(gradient.shape)
-    blocks = zip(
-        range(0, len(input), count),
-        input.split(count),
-        gradient.split(count),
-        kept[::3],
-        kept[1::3],
-        kept[2::3],
-        strict=True,
-    )
-    for start, images, part, pull, filtered, push in blocks:
-        images, part = channels_last(images), channels_last(part)
-        behind_push = _rectifier_backward(part, push, 0)
-        to_input, to_weight, to_bias = _backward(
-            behind_push, images, weight, sizes, *push_geometry, False, [0, 0], 1, wanted
+    def backward(
+        behind: Tensor, source: Tensor, kernel: Tensor, placed: tuple[Sides, Sides, Sides], to_source: bool
+    ) -> list[Tensor]:
+        stride, padding, dilation = (list(sides) for sides in placed)
+        sizes = None if bias is None else [len(bias)]
+        wanted = [to_source, True, bias is not None]
+        found: list[Tensor] = _backward(
+            behind, source, kernel, sizes, stride, padding, dilation, False, [0, 0], 1, wanted
         )
-        weight_gradient += to_weight
-        behind_pull = _rectifier_backward(part, pull, 0)
-        to_filtered, to_kernel, to_pull_bias = _backward(
-            behind_pull, filtered, scaled_kernel, sizes, *pull_geometry, False, [0, 0], 1, wanted
-        )
-        kernel_gradient += to_kernel
-        if bias is not None:
-            push_sum += to_bias
-            pull_sum += to_pull_bias
-        if needs_alpha:
-            alpha_gradient -= (behind_pull * pull).sum((0, 2, 3))
-        if input_gradient is not None:
-            to_input += _filtered_backward(to_filtered, images, weight.shape[3], geometry)
-            input_gradient[start : start + count] = to_input
-    if isinstance(alpha, Tensor) and alpha.ndim == 0:
-        alpha_gradient = alpha_gradient.sum()
+        return found
+
+    behind = _rectifier_backward(gradient, push, 0)
+    to_input, to_weight, to_bias = backward(behind, images, weight, _push(geometry), needs_input)
+    del behind  # the next one takes its memory, which is still in the cache
+    behind = _rectifier_backward(gradient, pull, 0)
+    _, to_kernel, to_pull_bias = backward(behind, filtered, kernel, _pull(kernel, geometry), False)
+    to_alpha = None
+    if needs_input:
+        to_input += _through_pull(behind, kernel * factor, images, geometry)
+    if needs_alpha:
+        to_alpha = -(behind * pull).sum((0, 2, 3))
+        if isinstance(alpha, Tensor) and alpha.ndim == 0:
+            to_alpha = to_alpha.sum()
     return [
-        input_gradient,
-        weight_gradient,
-        kernel_gradient.mul_(factor),
+        to_input if needs_input else None,
+        to_weight,
+        to_kernel.mul_(factor),
         # The pull response has the bias negated: twice a change of sign.
-        None if bias is None else push_sum.sub_(pull_sum.mul_(_flat(factor))),
-        alpha_gradient if needs_alpha else None,
+        None if bias is None else to_bias.sub_(to_pull_bias.mul_(_flat(factor))),
+        to_alpha,
     ]
 
 
-def _filtered(images: Tensor, width: int, geometry: Geometry) -> Tensor:
-    """The images filtered by each of the `width` horizontal hats: (n, width * C, H, W'), channels last."""
-    filters = _hats(images.shape[1], width, geometry.pull_size[1])
-    # Copies of the channels and one filter for each are several times as fast as several filters for each channel.
-    return F.conv2d(torch.cat([images] * width, 1), filters, None, *_horizontal(geometry), len(filters))
-
-
-def _filtered_backward(gradient: Tensor, images: Tensor, width: int, geometry: Geometry) -> Tensor:
-    """Gradient to the images from that of `_filtered`: through each hat, then added up."""
-    channels, taps = images.shape[1], geometry.pull_size[1]
-    filters = _hats(channels, width, taps)
-    stride, padding, dilation = _horizontal(geometry)
-    reach = dilation[1] * (taps - 1) - padding[1]
-    if stride == (1, 1) and reach >= 0:  # a correlation with the turned hats, which is the faster way
-        each = F.conv2d(gradient, filters.flip(3), None, 1, (0, reach), dilation, len(filters))
+def _through_pull(gradient: Tensor, kernel: Tensor, images: Tensor, geometry: Geometry) -> Tensor:
+    """Gradient to the images from that of the convolution of the filtered ones with the separable kernel."""
+    out_channels, channels, rows, taps = kernel.shape
+    count, _, height, width = images.shape
+    # No two rows of the kernel meet the same row of the filtered images, so rows can stand as channels.
+    across = kernel.transpose(1, 2).reshape(out_channels, rows * channels, 1, taps)
+    (_, stride), (_, padding), (_, dilation) = _pull(kernel, geometry)
+    reach = dilation * (taps - 1) - padding
+    if stride == 1 and reach >= 0:  # a correlation with the turned kernel, which is the faster way
+        turned = across.transpose(0, 1).flip(3)
+        to_rows = F.conv2d(gradient, turned, None, 1, (0, reach), (1, dilation))
     else:
-        shape = torch.empty((len(images), len(filters), *images.shape[2:]), memory_format=torch.channels_last)
-        options = [list(stride), list(padding), list(dilation)]
-        each = _backward(
-            gradient, shape, filters, None, *options, False, [0, 0], len(filters), [True, False, False]
+        shape = gradient.new_empty((count, rows * channels, gradient.shape[2], width))
+        sides = [1, stride], [0, padding], [1, dilation]
+        to_rows = _backward(
+            gradient,
+            _arranged(shape, _layout(images)),
+            across,
+            None,
+            *sides,
+            False,
+            [0, 0],
+            1,
+            [True, False, False],
         )[0]
-    first, *others = each.split(channels, 1)
-    total: Tensor = first.clone()
-    for other in others:
-        total += other
-    return total
+    to_rows = to_rows.unflatten(1, (rows, channels))
+    hats = _hats(rows, geometry, height, gradient.shape[2]).permute(2, 1, 0).flatten(1)  # (H, rows * H')
+    if _layout(images) == torch.channels_last:
+        flat = to_rows.permute(0, 1, 3, 4, 2).reshape(count, -1, width * channels)
+        return torch.matmul(hats, flat).view(count, height, width, channels).permute(0, 3, 1, 2)
+    return torch.matmul(hats, to_rows.transpose(1, 2).reshape(count, channels, -1, width))
 
 
-@functools.cache
-def _hats(channels: int, width: int, taps: int) -> Tensor:
-    """The depthwise filters (width * channels, 1, 1, taps): hat functions of `width` knots at `taps` places."""
+def _filtered(images: Tensor, rows: int, geometry: Geometry) -> Tensor:
+    """The images filtered by each of `rows` vertical hats at the rows of the response: (N, C, H' * rows, W)."""
+    count, channels, height, width = images.shape
+    reach = geometry.dilation[0] * (geometry.pull_size[0] - 1)
+    outputs = (height + 2 * geometry.pull_padding[0] - reach - 1) // geometry.stride[0] + 1
+    hats = _hats(rows, geometry, height, outputs).flatten(0, 1)
+    if _layout(images) == torch.channels_last:
+        flat = images.permute(0, 2, 3, 1).reshape(count, height, width * channels)
+        return torch.matmul(hats, flat).view(count, -1, width, channels).permute(0, 3, 1, 2)
+    return torch.matmul(hats, images)
+
+
+@functools.lru_cache(maxsize=32)
+def _hats(rows: int, geometry: Geometry, height: int, outputs: int) -> Tensor:
+    """The weight (outputs, rows, height) of each row of the images in the filtered rows of each row of the response.
+
+    They are hat functions, `rows` of them over the side of the pull kernel.
+    """
+    taps, stride = geometry.pull_size[0], geometry.stride[0]
+    padding, dilation = geometry.pull_padding[0], geometry.dilation[0]
     # A tensor made in inference mode could not be used in a graph later.
-    with torch.inference_mode(False):
-        knots = torch.eye(width, dtype=torch.float32, device="cpu")
-        hats: Tensor = F.interpolate(knots[None], size=taps, mode="linear", align_corners=True)[0]
-        return hats.repeat_interleave(channels, 0).view(-1, 1, 1, taps)
+    with torch.inference_mode(False), torch.no_grad():
+        knots = torch.eye(rows, dtype=torch.float32, device="cpu")
+        hats = F.interpolate(knots[None], size=taps, mode="linear", align_corners=True)[0]
+        padded = torch.zeros((outputs, rows, height + 2 * padding), dtype=torch.float32, device="cpu")
+        for output, weights in enumerate(padded):
+            first = output * stride
+            weights[:, first : first + dilation * (taps - 1) + 1 : dilation] = hats
+        return padded[:, :, padding : padding + height].contiguous()
 
 
 def _push(geometry: Geometry) -> tuple[Sides, Sides, Sides]:
@@ -301,26 +320,22 @@ def _push(geometry: Geometry) -> tuple[Sides, Sides, Sides]:
     return geometry.stride, geometry.padding, geometry.dilation
 
 
-def _horizontal(geometry: Geometry) -> tuple[Sides, Sides, Sides]:
-    """Stride, padding and dilation of the horizontal hats."""
-    return (1, geometry.stride[1]), (0, geometry.pull_padding[1]), (1, geometry.dilation[1])
+def _pull(kernel: Tensor, geometry: Geometry) -> tuple[Sides, Sides, Sides]:
+    """Stride, padding and dilation of the convolution of the filtered images with the separable kernel."""
+    return (kernel.shape[2], geometry.stride[1]), (0, geometry.pull_padding[1]), (1, geometry.dilation[1])
 
 
-def _vertical(geometry: Geometry) -> tuple[Sides, Sides, Sides]:
-    """Stride, padding and dilation of the convolution that follows them."""
-    return (geometry.stride[0], 1), (geometry.pull_padding[0], 0), (geometry.dilation[0], 1)
+def _layout_inside(input: Tensor, weight: Tensor) -> torch.memory_format:
+    """The layout that all work is done in: channels last, unless oneDNN reads contiguous images as they are."""
+    return torch.channels_last if input.shape[1] > FLAT else output_layout(input, weight)
 
 
-def _output_shape(input: Tensor, weight: Tensor, geometry: Geometry) -> tuple[int, ...]:
-    """(N, out_channels, H', W') of the response."""
-    size = output_size(tuple(input.shape[2:]), tuple(weight.shape[2:]), geometry)
-    return input.shape[0], weight.shape[0], *size
+def _layout(images: Tensor) -> torch.memory_format:
+    return output_layout(images, images)
 
 
-def _block(shape: Sides) -> int:
-    """How many images are worked on at a time for a float32 response of this shape."""
-    image = 4 * math.prod(shape[1:])
-    return min(max(1, BLOCK_BYTES * torch.get_num_threads() // image), shape[0])
+def _arranged(images: Tensor, layout: torch.memory_format) -> Tensor:
+    return channels_last(images) if layout == torch.channels_last else images.contiguous()
 
 
 def _as_column(alpha: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize
 
 from pushpull import PushPull2d, fast
+from pushpull.geometry import place
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,9 +28,10 @@ def threads(one_thread):
 def layer_and_batch(**options) -> tuple[PushPull2d, torch.Tensor]:
     torch.manual_seed(0)
     layer = PushPull2d(3, 8, 3, padding=1, **({"train_alpha": True} | options))
-    batch = torch.randn(16, 3, 32, 32)
+    batch = torch.randn(32, 3, 32, 32)
     if "dtype" not in options and "device" not in options:
-        assert batch.shape[0] * 8 * 32 * 32 >= fast.SMALLEST
+        geometry = place((3, 3), (1, 1), (1, 1), (1, 1), layer.scale)
+        assert fast.suits(batch, layer.weight, layer.bias, layer.alpha, 1, geometry)
     return layer, batch
 
 
@@ -165,7 +167,7 @@ def test_copies_and_files(twin):
 
 def test_meta_device():
     layer, batch = layer_and_batch(device="meta")
-    assert layer(batch.to("meta")).shape == (16, 8, 32, 32)
+    assert layer(batch.to("meta")).shape == (32, 8, 32, 32)
     layer.to_empty(device="cpu").reset_parameters()
     assert layer.weight.std() > 0
 
@@ -187,7 +189,7 @@ def test_parametrizations():
     gradient = layer.parametrizations.weight.original.grad
     torch.testing.assert_close(gradient, 2 * wanted, rtol=1e-3, atol=1e-2)
     normed = parametrizations.spectral_norm(PushPull2d(3, 8, 3, padding=1))
-    assert normed(batch).shape == (16, 8, 32, 32)
+    assert normed(batch).shape == (32, 8, 32, 32)
 
 
 def test_distributed_data_parallel(tmp_path):
@@ -234,7 +236,7 @@ sys.meta_path.insert(0, Block())
 import torch
 from pushpull import PushPull2d, convert, fuse
 layer = convert(torch.nn.Conv2d(3, 8, 3))
-layer(torch.ones(16, 3, 40, 40)).sum().backward()
+layer(torch.ones(32, 3, 40, 40)).sum().backward()
 print(layer.weight.grad.shape)
 """
     run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
