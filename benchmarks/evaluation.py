@@ -15,7 +15,7 @@ import torch
 
 from benchmarks import textbook
 from benchmarks.report import write_json
-from benchmarks.training import MEAN, NETS, STD, hardware, new_net, pictures, seconds
+from benchmarks.training import MEAN, NETS, STD, compared, hardware, new_net, pictures, seconds
 from robustness.evaluation import predict
 from robustness.folding import fold_norms
 from stages.models import choose_device
@@ -26,17 +26,18 @@ RESULTS = Path(__file__).parent / "results" / "evaluation.json"
 def measure(
     images: np.ndarray, labels: np.ndarray, batch_size: int | None, textbook_batch: int, workers: int,
     repeats: int, device: torch.device,
-) -> dict[str, dict[str, float]]:  # fmt: skip
-    """Images a second of `predict` and of the textbook loop, and their ratio, for each net."""
+) -> tuple[dict[str, dict[str, float]], float]:  # fmt: skip
+    """What `compared` gives for `predict` and the textbook loop."""
     calls: dict[tuple[str, str], Callable[[], np.ndarray]] = {}
     for name in NETS:
         fast = fold_norms(new_net(name, device).to(memory_format=torch.channels_last).eval())
+        options = {"mean": MEAN, "std": STD, "batch_size": batch_size}
+        calls[name, "fast"] = lambda net=fast, options=options: predict(net, images, **options).argmax(1)
+    for name in NETS:
         plain = new_net(name, device)
         batches = textbook.loader(
             images, labels, mean=MEAN, std=STD, batch_size=textbook_batch, workers=workers
         )
-        options = {"mean": MEAN, "std": STD, "batch_size": batch_size}
-        calls[name, "fast"] = lambda net=fast, options=options: predict(net, images, **options).argmax(1)
         calls[name, "textbook"] = lambda net=plain, batches=batches: textbook.evaluate(net, batches)
     for name in NETS:  # warms up, too
         differing = np.mean(calls[name, "fast"]() != calls[name, "textbook"]())
@@ -46,19 +47,11 @@ def measure(
     for _ in range(repeats):
         for key, call in calls.items():
             times[key].append(seconds(call, device))
-    rates = {key: len(images) / min(taken) for key, taken in times.items()}
-    return {
-        name: {
-            "textbook_images_per_second": round(rates[name, "textbook"], 1),
-            "images_per_second": round(rates[name, "fast"], 1),
-            "ratio": round(rates[name, "fast"] / rates[name, "textbook"], 2),
-        }
-        for name in NETS
-    }
+    return compared(times, len(images), len(images))
 
 
 @click.command(help=__doc__.split("\n\n")[0])
-@click.option("--images", default=2000, show_default=True, type=click.IntRange(1))
+@click.option("--images", default=512, show_default=True, type=click.IntRange(1))
 @click.option("--batch-size", type=click.IntRange(1), help="Default: that of `predict`.")
 @click.option(
     "--textbook-batch",
@@ -68,7 +61,7 @@ def measure(
     help="Batch of the textbook loop.",
 )
 @click.option("--workers", default=0, show_default=True, help="Processes that load the textbook's images.")
-@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="The shortest counts.")
+@click.option("--repeats", default=30, show_default=True, type=click.IntRange(1), help="Rounds.")
 @click.option("--device", default="auto", show_default=True, type=click.Choice(["auto", "cpu", "cuda"]))
 @click.option(
     "--output",
@@ -90,8 +83,7 @@ def main(
         stacked, labels = pictures(images)
         np.save(Path(folder) / "images.npy", stacked)
         mapped = np.load(Path(folder) / "images.npy", mmap_mode="r")
-        results = measure(mapped, labels, batch_size, textbook_batch, workers, repeats, place)
-    cost = results["resnet20"]["images_per_second"] / results["resnet20-pp"]["images_per_second"]
+        results, cost = measure(mapped, labels, batch_size, textbook_batch, workers, repeats, place)
     for name, row in results.items():
         click.echo(
             f"{name:12} textbook {row['textbook_images_per_second']:8.1f} images/s, "
@@ -102,8 +94,7 @@ def main(
         "images": images, "batch_size": batch_size, "textbook_batch": textbook_batch,
         "workers": workers, "repeats": repeats,
     }  # fmt: skip
-    ratio = round(cost, 3)
-    write_json(output, machine=hardware(place), setting=setting, results=results, pushpull_time_ratio=ratio)
+    write_json(output, machine=hardware(place), setting=setting, results=results, pushpull_time_ratio=cost)
 
 
 if __name__ == "__main__":

@@ -117,8 +117,11 @@ def _in_blocks(
     """The response where nothing is kept for a gradient, some images at a time."""
     size = output_size(tuple(input.shape[2:]), tuple(weight.shape[2:]), geometry)
     shape, layout = (len(input), len(weight), *size), output_layout(input, weight)
-    output = torch.empty(shape, dtype=torch.float32, device="cpu", memory_format=layout)
     count = max(1, BLOCK // math.prod(shape[1:]))
+    if len(input) <= count:
+        _, push, pull = _responses(input, weight, kernel, bias, geometry)
+        return _difference(push, pull, alpha, push).contiguous(memory_format=layout)
+    output = torch.empty(shape, dtype=torch.float32, device="cpu", memory_format=layout)
     for images, part in zip(input.split(count), output.split(count), strict=True):
         _, push, pull = _responses(images, weight, kernel, bias, geometry)
         # Sources and destination in two layouts would be read value by value: subtract first, rearrange then.
