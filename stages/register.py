@@ -79,7 +79,7 @@ def model_of(client, run) -> str:
             return models[0].model_id
     raise click.ClickException(
         f"{run.info.run_name} was not trained here, so MLflow has no model of it; "
-        f"`dvc repro -f train@{tags['net']}`, then `dvc repro`, trains it"
+        f"`dvc repro -sf train@{tags['net']}`, then `dvc repro`, trains it"
     )
 
 
