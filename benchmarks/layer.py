@@ -167,7 +167,7 @@ def measure(
 
 
 def by_triton(input: Tensor, layer: PushPull2d) -> Tensor:
-    from pushpull import triton_path
+    from benchmarks import triton_path
 
     geometry = place(layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.scale)
     kernel = pull_kernel(layer.weight, layer.scale)

@@ -18,7 +18,7 @@ def count_parameters(net: nn.Module) -> int:
 def count_multiply_adds(net: nn.Module, image_shape: tuple[int, int, int]) -> int:
     """Multiply-adds of one image (channels, height, width) in the convolutions and linear layers of a net.
 
-    A push-pull layer costs its two convolutions. The net may lie on the meta device.
+    A push-pull layer costs its two convolutions, and upsampling its kernels. The net may lie on the meta device.
     """
     image = torch.empty(1, *image_shape, device=next(net.parameters()).device)
     net.eval()

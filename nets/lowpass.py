@@ -38,8 +38,18 @@ class LowPass(nn.Module):
         if self.size == 1:
             return input[..., :: self.stride, :: self.stride]
         before, after = (self.size - 1) // 2, self.size // 2
-        padded = F.pad(input, (before, after, before, after), mode="reflect")
+        padded = _reflected(_reflected(input, before, after, 2), before, after, 3)
         return F.conv2d(padded, self.kernel, stride=self.stride, groups=input.shape[1])
 
     def extra_repr(self) -> str:
         return f"{self.kernel.shape[0]}, size={self.size}, stride={self.stride}"
+
+
+def _reflected(input: Tensor, before: int, after: int, side: int) -> Tensor:
+    """One side continued by reflection at its outer values, as F.pad does, whose gradient on a GPU varies by run."""
+    length = input.shape[side]
+    if length <= max(before, after):
+        raise ValueError(f"a low-pass filter that reaches {after} pixels needs more than {length} of them")
+    head = input.narrow(side, 1, before).flip(side)
+    tail = input.narrow(side, length - 1 - after, after).flip(side)
+    return torch.cat((head, input, tail), side)

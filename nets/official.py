@@ -222,6 +222,8 @@ def _their_state(net: nn.Module) -> dict[str, Tensor]:
     for name, value in tensors.items():
         value = value.detach().cpu().clone()
         layer, _, kind = name.rpartition(".")
+        if kind == "_extra_state":  # alpha and scale, of which `_not_theirs` has made sure
+            continue
         if layer in push_pull and kind == "alpha":
             value = value.view(1, -1, 1, 1)
         elif layer in push_pull:

@@ -135,7 +135,7 @@ def push_pull_layers(net: nn.Module, pushpull: str | None, block1: str | None = 
     - "first": the first convolution, as in all results of the paper.
     - "block1": the first convolution and those of the first block (`block1`, the name of a submodule): the part of
       the net that the paper compares with the visual system up to area V1 (section 5).
-    - "all": every convolution.
+    - "all": every convolution, as in `pushpull.convert`.
 
     In the last two, 1 x 1 convolutions stay as they are: they have no receptive field to invert and enlarge.
 

@@ -6,13 +6,19 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from pushpull.module import PushPull2d
-from pushpull.replacement import replace, take_over
+from pushpull.module import PushPull1d, PushPull2d, PushPull3d
+from pushpull.replacement import COMPILED, compiled, replace, take_over, what_is_lost
 
 Layers = str | Iterable[str] | Callable[[str, nn.Module], bool]
 
-# Every kind of convolution, so that a predicate that selects one without a push-pull form is told so.
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_PUSH_PULL: dict[type[nn.Module], type[PushPull1d] | type[PushPull2d] | type[PushPull3d]] = {
+    nn.Conv1d: PushPull1d,
+    nn.Conv2d: PushPull2d,
+    nn.Conv3d: PushPull3d,
+}
+_CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.Conv3d
+# A predicate that selects one without a push-pull form is told so.
+_TRANSPOSED = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
 def convert(
@@ -23,39 +29,44 @@ def convert(
     scale: float = 2.0,
     train_alpha: bool = False,
 ) -> nn.Module:
-    """Swap Conv2d layers of `net` for PushPull2d with the same weights; the net is changed in place and returned.
+    """Swap convolutions of `net` for push-pull layers of the same weights; the net is changed in place and returned.
+
+    Conv1d, Conv2d and Conv3d become PushPull1d, PushPull2d and PushPull3d.
 
     A converted net computes another function and wants fine-tuning, except for `alpha=0`, where a layer equals the
     convolution followed by a ReLU: a net that has a ReLU there anyway computes what it did before.
 
     Args:
-        net: any module; one that is itself a Conv2d is replaced by the layer returned.
+        net: any module; one that is itself a convolution is replaced by the layer returned.
         layers: which convolutions to swap:
 
-            - "first": the first Conv2d in the order of `net.named_modules()`, which is the order of definition;
-            - "all": every Conv2d but those with an even kernel, as in patch embeddings, which stay;
+            - "first": the first convolution in the order of `net.named_modules()`, which is the order of definition;
+            - "all": every convolution but those with an even kernel, as in patch embeddings, and those of 1 x 1, as in
+              shortcuts and gates, which have no receptive field to invert and enlarge;
             - a name or names, as `named_modules` gives them;
             - a predicate of (name, module), asked about every convolution.
         alpha, scale, train_alpha: as for PushPull2d.
 
     The new layers hold the same Parameter objects, so optimizers and shared weights go on working; device, dtype,
-    training mode, `requires_grad`, and forward and backward hooks are kept, and no random numbers are drawn. A layer
-    used in several places is swapped in all of them.
+    training mode, `requires_grad`, forward and backward hooks and added attributes are kept, and no random numbers are
+    drawn. A layer used in several places is swapped in all of them.
 
     Raises:
         ValueError: nothing to convert; a name that is not there; "first" where a push-pull layer comes first
-            already; a chosen layer that cannot be converted: not a Conv2d, transposed, not yet initialised, an even
-            kernel, padding other than zeros, "same" padding with a stride, a weight computed by a parametrization
-            or a hook, a forward of its own. The net is then unchanged.
+            already; a chosen layer that cannot be converted: not a convolution, transposed, not yet initialised, an
+            even kernel, padding other than zeros, "same" padding with a stride, a weight computed by a parametrization
+            or a hook, compiled, or a subclass with a forward, tensors or a state of its own. The net is then
+            unchanged.
         TypeError: a net that is not a module, or `layers` of another type.
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"net must be a torch.nn.Module, got {type(net).__name__}")
     swaps: dict[nn.Module, nn.Module] = {}
+    wrapped = compiled(net)
     for name in _choose(net, layers):
         old = net.get_submodule(name)
-        problem = _problem(old)
-        if problem or not isinstance(old, nn.Conv2d):
+        problem = COMPILED if old in wrapped else _problem(old)
+        if problem or not isinstance(old, _CONVOLUTIONS):
             hint = '; choose others by name, or layers="all"' if layers == "first" else ""
             raise ValueError(f"cannot convert {name or 'the net'!r} ({type(old).__name__}): {problem}{hint}")
         if old not in swaps:  # one new layer for a convolution that stands in several places
@@ -64,24 +75,24 @@ def convert(
 
 
 def _choose(net: nn.Module, layers: Layers) -> list[str]:
-    modules = {name: module for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
+    modules = {name: module for name, module in net.named_modules() if isinstance(module, _CONVOLUTIONS)}
     names = list(modules)
     if isinstance(layers, str) and layers == "first":
         return [_first(net)]
     if isinstance(layers, str) and layers == "all":
-        chosen = [name for name in names if not _even(modules[name])]
+        chosen = [name for name, layer in modules.items() if not _even(layer) and max(layer.kernel_size) > 1]
     elif isinstance(layers, str):
         chosen = [layers]
     elif callable(layers):
-        chosen = [name for name, module in net.named_modules() if isinstance(module, _CONVOLUTIONS)]
-        chosen = [name for name in chosen if layers(name, net.get_submodule(name))]
+        asked = [(n, m) for n, m in net.named_modules() if isinstance(m, _CONVOLUTIONS | _TRANSPOSED)]
+        chosen = [name for name, module in asked if layers(name, module)]
     elif isinstance(layers, Iterable):
         chosen = list(layers)
     else:
         raise TypeError(f'layers must be "first", "all", names or a predicate, got {type(layers).__name__}')
     if not chosen:
         raise ValueError(
-            f"nothing to convert: layers={layers!r} selects none of the {len(names)} Conv2d layers"
+            f"nothing to convert: layers={layers!r} selects none of the {len(names)} convolutions"
         )
 
     known = dict(net.named_modules(remove_duplicate=False))
@@ -89,7 +100,7 @@ def _choose(net: nn.Module, layers: Layers) -> list[str]:
         if name not in known:
             near = difflib.get_close_matches(str(name), names, n=3) or names[:3]
             raise ValueError(
-                f"no layer {name!r} in the net; among its Conv2d layers are {', '.join(near) or 'none'}"
+                f"no layer {name!r} in the net; among its convolutions are {', '.join(near) or 'none'}"
             )
     return chosen
 
@@ -97,34 +108,33 @@ def _choose(net: nn.Module, layers: Layers) -> list[str]:
 def _first(net: nn.Module) -> str:
     name: str
     for name, module in net.named_modules():
-        if isinstance(module, PushPull2d):
+        if isinstance(module, PushPull1d | PushPull2d | PushPull3d):
             raise ValueError(
                 f"nothing to convert: the first convolution, {name!r}, is a push-pull layer already"
             )
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, _CONVOLUTIONS):
             return name
-    raise ValueError("nothing to convert: the net has no Conv2d layer")
+    raise ValueError("nothing to convert: the net has no convolution")
 
 
-def _even(layer: nn.Conv2d) -> bool:
+def _even(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> bool:
     return any(size % 2 == 0 for size in layer.kernel_size)
 
 
 def _problem(layer: nn.Module) -> str | None:
     """Why the layer cannot become a push-pull layer, or None."""
-    if not isinstance(layer, nn.Conv2d):
-        return "only Conv2d layers have a push-pull form"
+    if not isinstance(layer, _CONVOLUTIONS):
+        return "only Conv1d, Conv2d and Conv3d layers have a push-pull form"
     if isinstance(layer, nn.modules.lazy.LazyModuleMixin):
         return "its shape is not known yet; run one forward pass first"
     if nn.utils.parametrize.is_parametrized(layer):
         return "its weight is parametrized; remove the parametrization first"
     if not isinstance(layer.weight, nn.Parameter):
         return "a hook computes its weight (as weight_norm, spectral_norm and pruning do); remove it first"
-    overridden = type(layer)._conv_forward is not nn.Conv2d._conv_forward
-    if overridden or getattr(layer.forward, "__func__", None) is not nn.Conv2d.forward:
-        return "it has a forward of its own, which would be lost"
+    if lost := what_is_lost(layer, _kind(layer)):
+        return lost
     if _even(layer):
-        return f"its kernel of {layer.kernel_size[0]} x {layer.kernel_size[1]} has an even side"
+        return f"its kernel of {' x '.join(map(str, layer.kernel_size))} has an even side"
     if layer.padding_mode != "zeros":
         return f"padding_mode={layer.padding_mode!r} is not supported, only zeros"
     if layer.padding == "same" and any(stride != 1 for stride in layer.stride):
@@ -132,18 +142,19 @@ def _problem(layer: nn.Module) -> str | None:
     return None
 
 
-def _push_pull(old: nn.Conv2d, alpha: float | Tensor, scale: float, train_alpha: bool) -> PushPull2d:
-    padding: str | tuple[int, ...] = old.padding
-    if padding == "valid":
-        padding = (0, 0)
-    elif padding == "same":  # symmetric, as the kernel is odd
-        padding = tuple(d * (size // 2) for d, size in zip(old.dilation, old.kernel_size, strict=True))
-    new = PushPull2d(
+def _kind(layer: nn.Module) -> type[nn.Module]:
+    return next(kind for kind in _PUSH_PULL if isinstance(layer, kind))
+
+
+def _push_pull(
+    old: nn.Conv1d | nn.Conv2d | nn.Conv3d, alpha: float | Tensor, scale: float, train_alpha: bool
+) -> PushPull1d | PushPull2d | PushPull3d:
+    new = _PUSH_PULL[_kind(old)](
         old.in_channels,
         old.out_channels,
         old.kernel_size,
         old.stride,
-        padding,  # type: ignore[arg-type]  # a string has become numbers
+        old.padding,
         old.dilation,
         old.groups,
         old.bias is not None,
@@ -157,5 +168,5 @@ def _push_pull(old: nn.Conv2d, alpha: float | Tensor, scale: float, train_alpha:
         values = torch.as_tensor(alpha, device=old.weight.device, dtype=old.weight.dtype)
         values = values.detach().expand(old.out_channels).clone()
         new.alpha = nn.Parameter(values) if train_alpha else values
-    take_over(new, old)
+    take_over(new, old, _kind(old))
     return new

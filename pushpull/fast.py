@@ -9,11 +9,12 @@ kH kW' products per input channel in place of kH' kW'.
 The filter as a matrix product. The filtered rows are a banded matrix times the rows of the images. Stride, padding and
 dilation are in the matrix, and the values come out where the convolution reads them, in either layout.
 
-Rectified as they are written. oneDNN's convolutions do that without a pass of its own; torch has an operator for it,
-which torch.compile uses, but no function. One pass subtracts.
+Worked on where they lie. The responses are rectified in place, some images at a time, and one pass subtracts. (oneDNN's
+convolutions rectify as they write, which saves up to a tenth, but they make a 0 of what is not a number.)
 
 The gradients are those of the plain path, written out; a second derivative goes through the same formula as recorded
-operations. A pixel that is not finite makes its whole column of the response not a number.
+operations. In a product with a banded matrix one value that is not finite spoils all others, so where there is one the
+plain path is taken; in the gradient of a response it spoils a column of the gradient to the images.
 """
 
 import functools
@@ -23,10 +24,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
+from torch.utils._python_dispatch import _disable_current_modes
 
+from pushpull.execution import ordinary
 from pushpull.geometry import Geometry, Sides, output_layout, output_size
 from pushpull.layout import channels_last
+from pushpull.upsampling import hats, upsample
 
 # input, push kernel, separable pull kernel, bias, alpha
 Arguments = tuple[Tensor, Tensor, Tensor, Tensor | None, float | Tensor]
@@ -41,23 +44,12 @@ _backward = torch.ops.aten.convolution_backward
 _rectifier_backward = torch.ops.aten.threshold_backward
 
 
-def plain_tensors(*tensors: Tensor | None) -> bool:
-    """Whether these are ordinary tensors met in ordinary execution: nothing traces, compiles or transforms the call."""
-    return (
-        not torch.compiler.is_compiling()
-        and not torch._C._is_tracing()
-        and not torch._C._are_functorch_transforms_active()
-        and forward_ad._current_level < 0
-        and all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in tensors if tensor is not None)
-    )
-
-
 def suits(
     input: Tensor, weight: Tensor, bias: Tensor | None, alpha: float | Tensor, groups: int, geometry: Geometry
 ) -> bool:
     """Whether this path takes the call and is the faster one, as far as `benchmarks/layer.py` has measured it."""
     tensors = [t for t in (input, weight, bias, alpha) if isinstance(t, Tensor)]
-    if not plain_tensors(*tensors):
+    if not ordinary(*tensors):
         return False
     if not all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors):
         return False
@@ -68,8 +60,7 @@ def suits(
     size = output_size(tuple(input.shape[2:]), tuple(weight.shape[2:]), geometry)
     if min(size) == 0 or _saved(input, weight, size, geometry) < LEAST_SAVED:
         return False
-    mkldnn = torch.backends.mkldnn
-    return mkldnn.is_available() and bool(mkldnn.enabled) and not torch.is_autocast_enabled("cpu")
+    return not torch.is_autocast_enabled("cpu") and all(math.isfinite(t.sum().item()) for t in tensors)
 
 
 def _saved(input: Tensor, weight: Tensor, size: Sides, geometry: Geometry) -> int:
@@ -86,8 +77,7 @@ def _saved(input: Tensor, weight: Tensor, size: Sides, geometry: Geometry) -> in
 
 def separable_kernel(weight: Tensor, geometry: Geometry) -> Tensor:
     """What is left of the pull kernel after the vertical hats: (out_channels, in_channels, kH, kW')."""
-    size = (weight.shape[2], geometry.pull_size[1])
-    return -F.interpolate(weight, size=size, mode="bilinear", align_corners=True)
+    return -upsample(weight, (weight.shape[2], geometry.pull_size[1]))
 
 
 def push_pull(
@@ -138,20 +128,9 @@ def _responses(
     """The filtered images, and the rectified push and pull responses."""
     images = _arranged(input, _layout_inside(input, weight))
     filtered = _filtered(images, weight.shape[2], geometry)
-    push = _rectified_convolution(images, weight, bias, _push(geometry))
-    pull = _rectified_convolution(filtered, kernel, None if bias is None else -bias, _pull(kernel, geometry))
+    push = F.conv2d(images, weight, bias, *_push(geometry)).relu_()
+    pull = F.conv2d(filtered, kernel, None if bias is None else -bias, *_pull(kernel, geometry)).relu_()
     return filtered, push, pull
-
-
-def _rectified_convolution(
-    images: Tensor, weight: Tensor, bias: Tensor | None, placed: tuple[Sides, Sides, Sides]
-) -> Tensor:
-    """`relu(conv2d(images, weight, bias, *placed))` without a gradient."""
-    stride, padding, dilation = placed
-    response: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        images, weight, bias, padding, stride, dilation, 1, "relu", [], ""
-    )
-    return response
 
 
 def _difference(push: Tensor, pull: Tensor, alpha: float | Tensor, out: Tensor | None) -> Tensor:
@@ -280,11 +259,11 @@ def _through_pull(gradient: Tensor, kernel: Tensor, images: Tensor, geometry: Ge
             [True, False, False],
         )[0]
     to_rows = to_rows.unflatten(1, (rows, channels))
-    hats = _hats(rows, geometry, height, gradient.shape[2]).permute(2, 1, 0).flatten(1)  # (H, rows * H')
+    band = _band(rows, geometry, height, gradient.shape[2]).permute(2, 1, 0).flatten(1)  # (H, rows * H')
     if _layout(images) == torch.channels_last:
         flat = to_rows.permute(0, 1, 3, 4, 2).reshape(count, -1, width * channels)
-        return torch.matmul(hats, flat).view(count, height, width, channels).permute(0, 3, 1, 2)
-    return torch.matmul(hats, to_rows.transpose(1, 2).reshape(count, channels, -1, width))
+        return torch.matmul(band, flat).view(count, height, width, channels).permute(0, 3, 1, 2)
+    return torch.matmul(band, to_rows.transpose(1, 2).reshape(count, channels, -1, width))
 
 
 def _filtered(images: Tensor, rows: int, geometry: Geometry) -> Tensor:
@@ -292,15 +271,15 @@ def _filtered(images: Tensor, rows: int, geometry: Geometry) -> Tensor:
     count, channels, height, width = images.shape
     reach = geometry.dilation[0] * (geometry.pull_size[0] - 1)
     outputs = (height + 2 * geometry.pull_padding[0] - reach - 1) // geometry.stride[0] + 1
-    hats = _hats(rows, geometry, height, outputs).flatten(0, 1)
+    band = _band(rows, geometry, height, outputs).flatten(0, 1)
     if _layout(images) == torch.channels_last:
         flat = images.permute(0, 2, 3, 1).reshape(count, height, width * channels)
-        return torch.matmul(hats, flat).view(count, -1, width, channels).permute(0, 3, 1, 2)
-    return torch.matmul(hats, images)
+        return torch.matmul(band, flat).view(count, -1, width, channels).permute(0, 3, 1, 2)
+    return torch.matmul(band, images)
 
 
 @functools.lru_cache(maxsize=32)
-def _hats(rows: int, geometry: Geometry, height: int, outputs: int) -> Tensor:
+def _band(rows: int, geometry: Geometry, height: int, outputs: int) -> Tensor:
     """The weight (outputs, rows, height) of each row of the images in the filtered rows of each row of the response.
 
     They are hat functions, `rows` of them over the side of the pull kernel.
@@ -308,13 +287,12 @@ def _hats(rows: int, geometry: Geometry, height: int, outputs: int) -> Tensor:
     taps, stride = geometry.pull_size[0], geometry.stride[0]
     padding, dilation = geometry.pull_padding[0], geometry.dilation[0]
     # A tensor made in inference mode could not be used in a graph later.
-    with torch.inference_mode(False), torch.no_grad():
-        knots = torch.eye(rows, dtype=torch.float32, device="cpu")
-        hats = F.interpolate(knots[None], size=taps, mode="linear", align_corners=True)[0]
+    with _disable_current_modes(), torch.inference_mode(False), torch.no_grad():
+        values = hats(rows, taps, torch.float32, torch.device("cpu"))
         padded = torch.zeros((outputs, rows, height + 2 * padding), dtype=torch.float32, device="cpu")
         for output, weights in enumerate(padded):
             first = output * stride
-            weights[:, first : first + dilation * (taps - 1) + 1 : dilation] = hats
+            weights[:, first : first + dilation * (taps - 1) + 1 : dilation] = values
         return padded[:, :, padding : padding + height].contiguous()
 
 

@@ -1,6 +1,7 @@
 """The push-pull response as functions of a tensor and a push kernel (paper, section 3.1)."""
 
 import math
+import numbers
 from collections.abc import Callable
 
 import torch
@@ -9,15 +10,17 @@ from torch import Tensor
 
 from pushpull import fast
 from pushpull.cache import KernelCache
-from pushpull.geometry import Geometry, Sides, place, pull_sizes
+from pushpull.execution import ordinary
+from pushpull.geometry import Geometry, Sides, check_sides, numeric_padding, place, pull_sizes
+from pushpull.upsampling import upsample
 
 Rectifier = str | Callable[[Tensor], Tensor]
+NUMBERS = (numbers.Real, torch.SymFloat, torch.SymInt)  # the last two where torch.export reads a number
 
 # They write over the responses, which nothing else holds: a new tensor of that size costs more than the rectification.
 RECTIFIERS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_, "tanh": torch.tanh_}
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_INTERPOLATIONS = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def pull_kernel(weight: Tensor, scale: float = 2.0) -> Tensor:
@@ -29,15 +32,16 @@ def pull_kernel(weight: Tensor, scale: float = 2.0) -> Tensor:
 
     Returns:
         (out_channels, in_channels / groups, kH', kW'), bilinear with the corners aligned; differentiable.
+
+    Raises:
+        ValueError: a weight with no or more than three sides, a scale that is not a positive finite number.
     """
-    sides = tuple(weight.shape[2:])
-    return _upsampled(weight, pull_sizes(sides, scale))
-
-
-def _upsampled(weight: Tensor, size: Sides) -> Tensor:
-    if size == tuple(weight.shape[2:]):
-        return -weight
-    return -F.interpolate(weight, size=size, mode=_INTERPOLATIONS[len(size)], align_corners=True)
+    if not 3 <= weight.ndim <= 5:
+        raise ValueError(
+            "a push kernel has the shape (out_channels, in_channels / groups, one to three sides), "
+            f"got {tuple(weight.shape)}"
+        )
+    return -upsample(weight, pull_sizes(tuple(weight.shape[2:]), scale))
 
 
 def push_pull_conv2d(
@@ -45,7 +49,7 @@ def push_pull_conv2d(
     weight: Tensor,
     bias: Tensor | None = None,
     stride: int | tuple[int, int] = 1,
-    padding: int | tuple[int, int] = 0,
+    padding: int | tuple[int, int] | str = 0,
     dilation: int | tuple[int, int] = 1,
     groups: int = 1,
     *,
@@ -56,7 +60,7 @@ def push_pull_conv2d(
 ) -> Tensor:
     """Push-pull response `relu(x * k + b) - alpha relu(x * -up(k) - b)` (paper, section 3.1).
 
-    The arguments up to `groups` are those of `torch.nn.functional.conv2d`.
+    The arguments up to `groups` are those of `torch.nn.functional.conv2d`; beyond the image are zeros.
 
     Args:
         input: (N, in_channels, H, W) or (in_channels, H, W).
@@ -75,15 +79,21 @@ def push_pull_conv2d(
 
     Raises:
         ValueError: an even kernel, a scale that is not positive, a negative alpha, an alpha tensor of another length,
-            an unknown name of a rectifier.
+            an unknown name of a rectifier, another number of strides, paddings or dilations than 1 or 2.
+        TypeError: an alpha that is neither a number nor a tensor, a stride, padding or dilation that is no integer.
     """
+    if weight.ndim != 4:
+        raise ValueError(
+            f"weight must be (out_channels, in_channels / groups, kH, kW), got {tuple(weight.shape)}"
+        )
+    strides, dilations = check_sides("stride", stride, 2), check_sides("dilation", dilation, 2)
     return push_pull_conv(
         input,
         weight,
         bias,
-        _pair(stride),
-        _pair(padding),
-        _pair(dilation),
+        strides,
+        numeric_padding(padding, tuple(weight.shape[2:]), strides, dilations),
+        dilations,
         groups,
         alpha=alpha,
         scale=scale,
@@ -123,13 +133,13 @@ def push_pull_conv(
 
 
 def _full_kernel(weight: Tensor, geometry: Geometry) -> Tensor:
-    return _upsampled(weight, geometry.pull_size)
+    return -upsample(weight, geometry.pull_size)
 
 
 def _derived(
     make: Callable[[Tensor, Geometry], Tensor], weight: Tensor, geometry: Geometry, cache: KernelCache | None
 ) -> Tensor:
-    if cache is None or not fast.plain_tensors(weight):
+    if cache is None or not ordinary(weight):
         return make(weight, geometry)
     return cache.get(make, weight, geometry)
 
@@ -162,17 +172,23 @@ def _plain(
         return torch.cat((push, pull), dim=1 - weight.ndim)
     if not isinstance(alpha, Tensor):
         return torch.sub(push, pull, alpha=alpha)
+    alpha = alpha.to(pull.dtype)  # autocast lets the responses, and not alpha, be of another type
     return push - (alpha.view(-1, *[1] * (weight.ndim - 2)) if alpha.ndim > 0 else alpha) * pull
 
 
 def check_alpha(alpha: float | Tensor, out_channels: int) -> None:
-    """Raise ValueError unless `alpha` is a finite number >= 0, or a tensor of `out_channels` values."""
+    """Raise ValueError unless `alpha` is a finite number >= 0, or a tensor of one or `out_channels` values.
+
+    TypeError for what is neither. The values of a tensor are not looked at: a GPU would have to be waited for.
+    """
     if isinstance(alpha, Tensor):
         if alpha.ndim > 0 and alpha.shape != (out_channels,):
             raise ValueError(
                 f"alpha must be a number or a tensor of shape ({out_channels},), got {tuple(alpha.shape)}"
             )
-    elif not (math.isfinite(alpha) and alpha >= 0):
+    elif not isinstance(alpha, NUMBERS):
+        raise TypeError(f"alpha must be a number or a tensor of shape ({out_channels},), got {alpha!r}")
+    elif not 0 <= alpha < math.inf:  # false for nan; torch.compile cannot follow math.isfinite
         raise ValueError(f"alpha must be a finite number >= 0, got {alpha}")
 
 
@@ -183,7 +199,3 @@ def rectifier_function(rectifier: Rectifier) -> Callable[[Tensor], Tensor]:
     if rectifier not in RECTIFIERS:
         raise ValueError(f"rectifier must be a function or one of {', '.join(RECTIFIERS)}, got {rectifier!r}")
     return RECTIFIERS[rectifier]
-
-
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])

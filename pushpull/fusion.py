@@ -1,10 +1,11 @@
 """Turning push-pull layers without inhibition back into convolutions."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pushpull.module import PushPull1d, PushPull2d, PushPull3d
-from pushpull.replacement import replace, take_over
+from pushpull.replacement import replace, take_over, what_is_lost
 
 _CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     1: nn.Conv1d,
@@ -20,7 +21,7 @@ def fuse(net: nn.Module) -> nn.Module:
     Without inhibition the response is the rectified push response, so the net computes what it did, in one
     convolution a layer, and tools that fold or quantise convolutions know what they see. This undoes
     `convert(net, alpha=0)` up to the ReLU, and it removes the pull from layers that learned to do without: a trained
-    alpha counts as 0 where all its values are <= 0, as forward rectifies it. Layers with inhibition stay.
+    alpha counts as forward rectifies it. Layers with inhibition stay, or with an alpha that is not a number.
 
     The convolutions hold the same Parameter objects, under names with `.0` inserted (`conv1.0.weight`). Training mode
     and hooks are kept.
@@ -29,15 +30,22 @@ def fuse(net: nn.Module) -> nn.Module:
         net: any module; one that is itself a push-pull layer is replaced by the module returned.
 
     Raises:
-        ValueError: no push-pull layer has an alpha of 0; one that has is parametrized, or has a rectifier given as a
-            function, which no module stands for. The net is then unchanged.
+        ValueError: no push-pull layer has an alpha of 0; an alpha is on the meta device, so not known; a layer to be
+            swapped is parametrized or a subclass, or has a rectifier given as a function, which no module stands for.
+            The net is then unchanged.
         TypeError: a net that is not a module.
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"net must be a torch.nn.Module, got {type(net).__name__}")
     swaps: dict[nn.Module, nn.Module] = {}
     for name, layer in net.named_modules():
-        if isinstance(layer, PushPull1d | PushPull2d | PushPull3d) and _inhibits_nothing(layer):
+        if isinstance(layer, PushPull1d | PushPull2d | PushPull3d) and not layer.dual_output:
+            if isinstance(layer.alpha, Tensor) and layer.alpha.is_meta:
+                raise ValueError(
+                    f"cannot fuse {name or 'the net'!r}: its alpha is on the meta device, not known"
+                )
+            if not _inhibits_nothing(layer):
+                continue
             if problem := _problem(layer):
                 raise ValueError(f"cannot fuse {name or 'the net'!r}: {problem}")
             swaps[layer] = _convolution(layer)
@@ -47,15 +55,17 @@ def fuse(net: nn.Module) -> nn.Module:
 
 
 def _inhibits_nothing(layer: PushPull1d | PushPull2d | PushPull3d) -> bool:
-    if layer.dual_output:
-        return False
-    alpha = layer.alpha
-    return not bool((alpha > 0).any()) if isinstance(alpha, Tensor) else alpha == 0
+    if not isinstance(layer.alpha, Tensor):
+        return layer.alpha == 0
+    alpha = layer.alpha.relu() if layer.train_alpha else layer.alpha
+    return torch.equal(alpha, torch.zeros_like(alpha))
 
 
 def _problem(layer: PushPull1d | PushPull2d | PushPull3d) -> str | None:
     if parametrize.is_parametrized(layer):
         return "its weight is parametrized; remove the parametrization first"
+    if lost := what_is_lost(layer, _kind(layer)):
+        return lost
     if layer.rectifier not in _ACTIVATIONS:
         return f"its rectifier {layer.rectifier!r} is a function, not one of {', '.join(_ACTIVATIONS)}"
     return None
@@ -76,5 +86,9 @@ def _convolution(layer: PushPull1d | PushPull2d | PushPull3d) -> nn.Sequential:
     convolution.weight, convolution.bias = layer.weight, layer.bias
     activation = _ACTIVATIONS[layer.rectifier]() if isinstance(layer.rectifier, str) else nn.Identity()
     fused = nn.Sequential(convolution, activation)
-    take_over(fused, layer)
+    take_over(fused, layer, _kind(layer))
     return fused
+
+
+def _kind(layer: PushPull1d | PushPull2d | PushPull3d) -> type[nn.Module]:
+    return next(kind for kind in (PushPull1d, PushPull2d, PushPull3d) if isinstance(layer, kind))

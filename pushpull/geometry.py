@@ -1,6 +1,8 @@
 """Sizes and places of the two kernels of a push-pull layer, for one, two or three sides, and of its response."""
 
 import math
+import operator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -24,7 +26,7 @@ def pull_size(size: int, scale: float) -> int:
 
     A scale of 1 keeps the size. Raises ValueError for a scale that is not a positive finite number.
     """
-    if not (math.isfinite(scale) and scale > 0):
+    if not 0 < scale < math.inf:
         raise ValueError(f"scale must be a positive number, got {scale}")
     if scale == 1:
         return size
@@ -35,6 +37,40 @@ def pull_size(size: int, scale: float) -> int:
 def pull_sizes(sides: Sides, scale: float) -> Sides:
     """`pull_size` of every side."""
     return tuple(pull_size(side, scale) for side in sides)
+
+
+def check_sides(name: str, value: int | Sides, dimensions: int) -> Sides:
+    """An integer for each of `dimensions` sides; `name` is what they are.
+
+    Raises:
+        ValueError: another number of them than one or `dimensions`.
+        TypeError: something else than integers.
+    """
+    values = tuple(value) if isinstance(value, Iterable) else (value,) * dimensions
+    if len(values) != dimensions:
+        raise ValueError(f"{name} must be an integer or {dimensions} integers, got {value}")
+    try:
+        return tuple(map(operator.index, values))
+    except TypeError:
+        raise TypeError(f"{name} must be an integer or {dimensions} integers, got {value!r}") from None
+
+
+def numeric_padding(padding: int | Sides | str, kernel_size: Sides, stride: Sides, dilation: Sides) -> Sides:
+    """The padding in pixels, of which convolutions take two by name: "valid" is none, "same" keeps the size.
+
+    Raises:
+        ValueError: another name, "same" with a stride, another number of paddings than sides.
+        TypeError: something else than integers.
+    """
+    if padding == "valid":
+        return (0,) * len(kernel_size)
+    if padding == "same":
+        if set(stride) != {1}:
+            raise ValueError('padding="same" has no meaning with a stride')
+        return tuple(d * (size // 2) for d, size in zip(dilation, kernel_size, strict=True))
+    if isinstance(padding, str):
+        raise ValueError(f'padding must be a number of pixels, "same" or "valid", got {padding!r}')
+    return check_sides("padding", padding, len(kernel_size))
 
 
 def check_odd(kernel_size: Sides) -> None:

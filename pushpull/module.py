@@ -1,14 +1,17 @@
 """The push-pull layer as a module with the arguments of `torch.nn.Conv2d`; and for one and three sides."""
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from pushpull.cache import KernelCache
 from pushpull.functional import Rectifier, check_alpha, push_pull_conv, rectifier_function
-from pushpull.geometry import Sides, check_odd, pull_size
+from pushpull.geometry import Sides, check_odd, check_sides, numeric_padding, pull_size
+
+# torch.fx takes the response as one operation, as it takes a convolution.
+torch.fx.wrap("push_pull_conv")
 
 
 class _PushPull(nn.Module):
@@ -23,7 +26,7 @@ class _PushPull(nn.Module):
         out_channels: int,
         kernel_size: int | Sides,
         stride: int | Sides = 1,
-        padding: int | Sides = 0,
+        padding: int | Sides | str = 0,
         dilation: int | Sides = 1,
         groups: int = 1,
         bias: bool = True,
@@ -48,14 +51,12 @@ class _PushPull(nn.Module):
             raise ValueError(
                 f"groups={groups} must divide in_channels={in_channels} and the {kernels} kernels"
             )
-        if isinstance(padding, str):
-            raise ValueError(f"padding must be a number of pixels, got {padding!r}")
         self.in_channels = in_channels
         self.out_channels = out_channels
-        self.kernel_size = self._sides("kernel_size", kernel_size)
-        self.stride = self._sides("stride", stride)
-        self.padding = self._sides("padding", padding)
-        self.dilation = self._sides("dilation", dilation)
+        self.kernel_size = check_sides("kernel_size", kernel_size, self.dimensions)
+        self.stride = check_sides("stride", stride, self.dimensions)
+        self.dilation = check_sides("dilation", dilation, self.dimensions)
+        self.padding = numeric_padding(padding, self.kernel_size, self.stride, self.dilation)
         self.groups = groups
         self.scale = scale
         self.train_alpha = train_alpha
@@ -65,8 +66,8 @@ class _PushPull(nn.Module):
         rectifier_function(rectifier)  # refuses an unknown name now, not at the first forward
         pull_size(1, scale)  # and a bad scale
         check_alpha(alpha, kernels)
-        if isinstance(alpha, Tensor) and not (alpha >= 0).all():
-            raise ValueError("alpha must be >= 0 for every kernel")
+        if isinstance(alpha, Tensor) and not ((alpha >= 0) & (alpha < math.inf)).all():
+            raise ValueError("alpha must be finite and >= 0 for every kernel")
 
         def empty(*shape: int) -> Tensor:
             return torch.empty(shape, device=device, dtype=dtype)
@@ -79,23 +80,25 @@ class _PushPull(nn.Module):
             self.register_buffer("alpha", empty(kernels))
         else:
             self.alpha = float(alpha)
-        if isinstance(self.alpha, Tensor):
-            with torch.no_grad():
-                self.alpha.copy_(torch.as_tensor(alpha))
+        # On the CPU, so that a layer made without memory still knows it.
+        self._initial_alpha = torch.as_tensor(alpha, dtype=torch.float64, device="cpu").detach().clone()
         self._kernels = KernelCache()
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the push kernels and biases anew, distributed as in Conv2d; alpha is left as it is."""
+        """Draw the push kernels and biases anew, distributed as in Conv2d; tensors of alpha become the initial ones."""
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             bound = 1 / math.sqrt(self.weight[0].numel())
             nn.init.uniform_(self.bias, -bound, bound)
+        if isinstance(self.alpha, Tensor):
+            with torch.no_grad():
+                self.alpha.copy_(self._initial_alpha)
 
     def forward(self, input: Tensor) -> Tensor:
-        alpha = self.alpha
-        if self.train_alpha and isinstance(alpha, Tensor):
-            alpha = alpha.relu()
+        # Not by its type, which torch.fx does not show.
+        alpha = self.alpha.relu() if self.train_alpha else self.alpha  # type: ignore[union-attr]
+        traced = isinstance(input, torch.fx.Proxy)
         return push_pull_conv(
             input,
             self.weight,
@@ -108,16 +111,34 @@ class _PushPull(nn.Module):
             scale=self.scale,
             dual_output=self.dual_output,
             rectifier=self.rectifier,
-            cache=None if self.training else self._kernels,
+            cache=None if self.training or traced else self._kernels,
         )
 
-    def _sides(self, name: str, value: int | Sides) -> Sides:
-        """The value of every side; ValueError for another number of values than sides."""
-        if isinstance(value, int):
-            return (value,) * self.dimensions
-        if len(value) != self.dimensions:
-            raise ValueError(f"{name} must be a number or {self.dimensions} numbers, got {value}")
-        return tuple(value)
+    def get_extra_state(self) -> Tensor:
+        """alpha and scale, which decide the function as the weights do; alpha is -1 where it is a tensor of its own.
+
+        A tensor, as what reads a state_dict often takes tensors alone.
+        """
+        alpha = -1.0 if isinstance(self.alpha, Tensor) else self.alpha
+        return torch.tensor([alpha, self.scale], dtype=torch.float64, device="cpu")
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Raise ValueError where the weights to be loaded are of a layer with another alpha or scale."""
+        saved, own = state.to("cpu", torch.float64), self.get_extra_state()
+        rounding = max(torch.finfo(state.dtype).eps, 1e-6)  # weights are stored in half precision too
+        if not torch.allclose(saved, own, rtol=rounding, atol=0):
+            raise ValueError(
+                f"these weights are of a push-pull layer with {_described(saved)}, this one has {_described(own)}"
+            )
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, metadata: dict[str, Any], strict: bool,
+        missing: list[str], *rest: list[str],
+    ) -> None:  # fmt: skip
+        super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *rest)
+        # Weights of a convolution have none, nor have those of the authors or of layers before it was kept.
+        if (key := f"{prefix}_extra_state") in missing:
+            missing.remove(key)
 
     def extra_repr(self) -> str:
         alpha = "per kernel" if isinstance(self.alpha, Tensor) else self.alpha
@@ -140,6 +161,11 @@ class _PushPull(nn.Module):
         return text
 
 
+def _described(state: Tensor) -> str:
+    alpha, scale = state.tolist()
+    return f"alpha={'one per kernel' if alpha < 0 else f'{alpha:g}'}, scale={scale:g}"
+
+
 class PushPull1d(_PushPull):
     """Push-pull layer of sequences, (N, in_channels, L): as PushPull2d, its pull kernel linearly upsampled."""
 
@@ -156,11 +182,13 @@ class PushPull2d(_PushPull):
     Not a subclass of Conv2d: tools that fold a batch normalisation into every Conv2d, or quantise it, would do so here
     without noticing the rectification.
 
+    Its state_dict holds alpha and scale as `_extra_state`; one without them, as of a convolution, can be loaded too.
+
     In eval mode on a CPU the pull kernel is kept while the push kernel stays the same.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, device, dtype: as for Conv2d;
-            the sides of the kernel must be odd, and the padding is a number of pixels.
+            the sides of the kernel must be odd, and beyond the image are zeros.
         alpha: inhibition strength >= 0, one number or a tensor of one per kernel.
         scale: upsampling factor h > 0 of the pull kernel.
         train_alpha: learn one alpha per kernel, starting at `alpha`; rectified in forward (paper, section 4.4).
@@ -173,7 +201,8 @@ class PushPull2d(_PushPull):
     Raises:
         ValueError: an even kernel, negative alpha, scale that is not positive, channels that `groups` does not divide,
             odd `out_channels` with `dual_output`, or `train_alpha` with `dual_output`, which has no alpha to train,
-            an unknown rectifier.
+            an unknown rectifier; and in `load_state_dict`, weights of a layer with another alpha or scale.
+        TypeError: a size that is no integer, an alpha that is neither a number nor a tensor.
     """
 
     dimensions = 2

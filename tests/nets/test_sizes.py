@@ -96,7 +96,8 @@ def test_multiply_adds_of_resnet20():
     stem = 9 * 3 * 16 * 32**2
     expected = stem + stage(16, 16, 32, True) + stage(16, 32, 16, False) + stage(32, 64, 8, False) + 64 * 10
     assert count_multiply_adds(meta_net("resnet20"), (3, 32, 32)) == expected
-    pull = 49 * 3 * 16 * 32**2  # twice 3 is 6, made odd: a pull kernel of 7 x 7
+    # twice 3 is 6, made odd: a pull kernel of 7 x 7, made of the 9 values of a push kernel
+    pull = 49 * 3 * 16 * 32**2 + 9 * 49 * 3 * 16
     assert count_multiply_adds(meta_net("resnet20", pushpull="first"), (3, 32, 32)) == expected + pull
 
 

@@ -40,7 +40,7 @@ def images(*shape: int) -> torch.Tensor:
     ("layers", "expected"),
     [
         ("first", ["0"]),
-        ("all", ["0", "2.0", "3", "5"]),
+        ("all", ["0", "2.0", "3"]),
         ("2.0", ["2.0"]),
         (["5", "0"], ["0", "5"]),
         ((name for name in ("3",)), ["3"]),
@@ -239,8 +239,7 @@ def old_weight_norm() -> nn.Conv2d:
         (lambda: nn.Conv2d(3, 4, 4), r"'1' \(Conv2d\): its kernel of 4 x 4 has an even side"),
         (lambda: nn.Conv2d(3, 4, (3, 2)), "its kernel of 3 x 2 has an even side"),
         (lambda: nn.Conv2d(3, 4, 3, padding=1, padding_mode="reflect"), "padding_mode='reflect'"),
-        (lambda: nn.ConvTranspose2d(3, 4, 3), r"\(ConvTranspose2d\): only Conv2d layers"),
-        (lambda: nn.Conv1d(3, 4, 3), r"\(Conv1d\): only Conv2d layers"),
+        (lambda: nn.ConvTranspose2d(3, 4, 3), r"\(ConvTranspose2d\): only Conv1d, Conv2d and Conv3d layers"),
         (lambda: nn.LazyConv2d(4, 3), "run one forward pass first"),
         (lambda: parametrizations.weight_norm(nn.Conv2d(3, 4, 3)), "parametrized"),
         (lambda: parametrizations.spectral_norm(nn.Conv2d(3, 4, 3)), "parametrized"),
@@ -263,15 +262,15 @@ def test_layers_that_cannot_be_converted(build, message, by_name):
 @pytest.mark.parametrize(
     ("net", "layers", "error", "message"),
     [
-        (nn.Linear(3, 2), "first", ValueError, "the net has no Conv2d layer"),
-        (nn.ConvTranspose2d(3, 2, 3), "first", ValueError, "no Conv2d layer"),
-        (nn.Linear(3, 2), "all", ValueError, "none of the 0 Conv2d layers"),
-        (nn.Conv2d(3, 4, 2), "all", ValueError, "none of the 1 Conv2d layers"),
+        (nn.Linear(3, 2), "first", ValueError, "the net has no convolution"),
+        (nn.ConvTranspose2d(3, 2, 3), "first", ValueError, "no convolution"),
+        (nn.Linear(3, 2), "all", ValueError, "none of the 0 convolutions"),
+        (nn.Conv2d(3, 4, 2), "all", ValueError, "none of the 1 convolutions"),
         (small_net(), [], ValueError, "nothing to convert"),
         (small_net(), lambda name, module: False, ValueError, "nothing to convert"),
         (small_net(), "2.1.0", ValueError, "no layer '2.1.0' in the net.* 2.0"),
         (small_net(), ["0", "conv1"], ValueError, "no layer 'conv1'"),
-        (small_net(), "1", ValueError, r"'1' \(ReLU\): only Conv2d"),
+        (small_net(), "1", ValueError, r"'1' \(ReLU\): only Conv1d"),
         (small_net(), 3, TypeError, "names or a predicate, got int"),
         (small_net(), None, TypeError, "got NoneType"),
         ("resnet50", "first", TypeError, "must be a torch.nn.Module, got str"),
@@ -296,7 +295,7 @@ def test_the_first_layer_is_converted_once():
     net = convert(small_net())
     with pytest.raises(ValueError, match="'0', is a push-pull layer already"):
         convert(net)
-    assert push_pull_names(convert(net, layers="all")) == ["0", "2.0", "3", "5"]
+    assert push_pull_names(convert(net, layers="all")) == ["0", "2.0", "3"]
 
 
 def test_all_leaves_out_even_kernels_alone():
@@ -315,7 +314,7 @@ TORCHVISION = {
         18,
     ),  # the depthwise 7 x 7 convolutions; the others are patch embeddings with even kernels
     "mobilenet_v3_small": (lambda name, conv: conv.kernel_size[0] == 5, 8),
-    "squeezenet1_1": ("all", 26),
+    "squeezenet1_1": ("all", 9),
 }
 
 
@@ -328,7 +327,7 @@ def test_a_torchvision_net_trains_and_exports(name):
     shape = net(x).shape
     names = list(net.state_dict())
     convert(net, layers=layers)
-    assert list(net.state_dict()) == names
+    assert [name for name in net.state_dict() if not name.endswith("_extra_state")] == names
     assert len(push_pull_names(net)) == count
     assert net(x).shape == shape
 

@@ -183,7 +183,8 @@ def test_refuses_even_kernels_at_construction():
         ({"scale": -2}, "scale must be"),
         ({"scale": float("inf")}, "scale must be"),
         ({"groups": 2}, "groups=2"),
-        ({"padding": "same"}, "padding"),
+        ({"padding": "same", "stride": 2}, "padding"),
+        ({"padding": "reflect"}, "padding"),
         ({"dual_output": True, "train_alpha": True}, "nothing to train"),
     ],
 )

@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pushpull.geometry import Geometry, Sides, output_layout, output_size
-from pushpull.triton_kernels import (
+from benchmarks.triton_kernels import (
     PULL,
     PUSH,
     channel_sums_kernel,

@@ -102,6 +102,7 @@ def _correlate(
     Channels first: so a thread has one pixel with all its sums. The pointer to the weights moves as a scalar, so that
     every thread loads them itself, four at once: pointers kept as a block are loaded once and shared through memory.
     """
+    WIDTH: tl.constexpr = SIZE[1]
     step = tl.cdiv(out_channels, CHANNELS) * CHANNELS
     total = tl.zeros((CHANNELS, PIXELS), tl.float32)
     for _ in range(shape[1]):
@@ -109,7 +110,7 @@ def _correlate(
             y = i * STRIDE[0] - PADDING[0] + u * DILATION[0]
             row = image + y * strides[2]
             in_row = there & (y >= 0) & (y < shape[2])
-            for v in tl.static_range(SIZE[1]):
+            for v in tl.static_range(WIDTH):
                 x = j * STRIDE[1] - PADDING[1] + v * DILATION[1]
                 value = tl.load(row + x * strides[3], mask=in_row & (x >= 0) & (x < shape[3]), other=0.0)
                 total += tl.load(kernel + o).to(tl.float32)[:, None] * value.to(tl.float32)[None, :]
@@ -185,6 +186,7 @@ def _gather(
 
     `gradient` and `bits` (PIXELS,) point at the first output value of each pixel's image.
     """
+    WIDTH: tl.constexpr = SIZE[1]
     step = tl.cdiv(in_channels, CHANNELS) * CHANNELS
     total = tl.zeros((CHANNELS, PIXELS), tl.float32)
     for _ in range(shape[1]):
@@ -192,7 +194,7 @@ def _gather(
             down = y + PADDING[0] - u * DILATION[0]
             i = down // STRIDE[0]
             in_row = there & (down >= 0) & (i < shape[2]) & (i * STRIDE[0] == down)
-            for v in tl.static_range(SIZE[1]):
+            for v in tl.static_range(WIDTH):
                 right = x + PADDING[1] - v * DILATION[1]
                 j = right // STRIDE[1]
                 mask = in_row & (right >= 0) & (j < shape[3]) & (j * STRIDE[1] == right)

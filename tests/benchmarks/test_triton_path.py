@@ -39,7 +39,7 @@ pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is n
 def run(what: str, **environment: str) -> str:
     """Output of this file as a script."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.pushpull.test_triton_path", what],
+        [sys.executable, "-m", "tests.benchmarks.test_triton_path", what],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         capture_output=True,
@@ -63,7 +63,7 @@ def test_compiles_for_an_h100(tmp_path):
 
 def interpret() -> None:
     """Random calls, a word for each that was right; then the calls that random shapes would not give."""
-    from pushpull import triton_path
+    from benchmarks import triton_path
 
     rng = np.random.default_rng(0)
     for number in range(len(SHAPES)):
@@ -206,7 +206,7 @@ def compile_kernels() -> None:
     import triton
     from triton.backends.compiler import GPUTarget
 
-    from pushpull import triton_path
+    from benchmarks import triton_path
 
     class Driver:
         """As much of a driver as compiling asks for."""

@@ -1,0 +1,70 @@
+"""Linear upsampling of kernels, the corners aligned, as a product with a constant matrix.
+
+`F.interpolate` does the same. A product is one operation forward and one backward, has a deterministic gradient on
+every device, and is the faster way for the few values of a kernel.
+"""
+
+import contextlib
+import functools
+import math
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from pushpull.execution import ordinary
+from pushpull.geometry import Sides
+
+
+def upsample(kernels: Tensor, size: Sides) -> Tensor:
+    """Kernels (O, C, *sides) upsampled to (O, C, *size), linear in each of their one to three sides; differentiable.
+
+    The product is exact to the rounding of its dtype under autocast and TF32 too.
+    """
+    sides = tuple(kernels.shape[2:])
+    if sides == size:
+        return kernels
+    device, dtype = kernels.device, kernels.dtype
+    if device.type == "cuda" and dtype == torch.float32:
+        dtype = torch.float64  # TF32 does not reach it, whatever is set while the gradient is computed
+    make = _kept_matrix if ordinary(kernels) else _matrix
+    with _without_autocast(device.type):
+        flat = kernels.flatten(2).to(dtype) @ make(sides, size, dtype, device)
+    upsampled: Tensor = flat.to(kernels.dtype).unflatten(2, size)
+    return upsampled
+
+
+def hats(side: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Weight (side, size) of each of `side` knots in each of `size` values between the first and the last knot."""
+    numerators, denominator = _numerators(side, size, device)
+    return numerators.to(dtype) / denominator
+
+
+def _matrix(sides: Sides, size: Sides, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Weight (values of a kernel, values of the upsampled kernel) of the one in the other."""
+    numerators, denominators = zip(
+        *(_numerators(old, new, device) for old, new in zip(sides, size, strict=True)), strict=True
+    )
+    matrix: Tensor = functools.reduce(torch.kron, numerators).to(dtype) / math.prod(denominators)
+    return matrix
+
+
+@functools.lru_cache(maxsize=64)
+def _kept_matrix(sides: Sides, size: Sides, dtype: torch.dtype, device: torch.device) -> Tensor:
+    # A tensor made in inference mode could not be used in a graph later, one made in another mode nowhere else.
+    with _disable_current_modes(), torch.inference_mode(False), torch.no_grad():
+        return _matrix(sides, size, dtype, device)
+
+
+def _numerators(side: int, size: int, device: torch.device) -> tuple[Tensor, int]:
+    """The hat functions as whole numbers over one denominator: rounded once, in their last division."""
+    denominator = max(size - 1, 1)
+    knots = torch.arange(side, device=device)[:, None] * denominator
+    values = torch.arange(size, device=device) * (side - 1)
+    return (denominator - (values - knots).abs()).clamp(min=0), denominator
+
+
+def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return contextlib.nullcontext()
