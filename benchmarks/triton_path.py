@@ -23,7 +23,6 @@ import triton  # type: ignore[import-untyped]
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pushpull.geometry import Geometry, Sides, output_layout, output_size
 from benchmarks.triton_kernels import (
     PULL,
     PUSH,
@@ -32,6 +31,7 @@ from benchmarks.triton_kernels import (
     input_gradient_kernel,
     kernel_gradient_kernel,
 )
+from pushpull.geometry import Geometry, Sides, output_layout, output_size
 
 # A thread of the four warps has one pixel of a program's block and its sums of all channels in registers. With two
 # pixels it loads neighbours, and they change threads through shared memory at every tap.

@@ -28,10 +28,11 @@ _STATE_HOOKS = (
 COMPILED = "it is compiled and would go on computing what it did; compile the net afterwards"
 
 # What a subclass may have of its own, as it decides nothing once the module is made.
-_HARMLESS = set(
-    "__init__ __repr__ extra_repr reset_parameters __doc__ __module__ __dict__ __weakref__ __constants__ "
-    "__annotations__ __annotate__ __static_attributes__ __firstlineno__".split()
-)
+_HARMLESS = {
+    "__init__", "reset_parameters", "extra_repr", "__repr__", "__constants__", "__doc__", "__module__", "__dict__",
+    "__weakref__", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__",
+    "__static_attributes__", "__firstlineno__",
+}  # fmt: skip
 
 
 def what_is_lost(module: nn.Module, kind: type[nn.Module]) -> str | None:

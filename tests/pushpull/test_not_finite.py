@@ -1,4 +1,4 @@
-"""What is not finite comes out of every path as it does of convolutions, rectifications and a subtraction written out."""
+"""What is not finite comes out of every path as it does of two convolutions, rectified and subtracted."""
 
 import pytest
 import torch
