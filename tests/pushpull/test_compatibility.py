@@ -38,7 +38,7 @@ def layer_and_batch(**options) -> tuple[PushPull2d, torch.Tensor]:
 def plain(layer: PushPull2d, batch: torch.Tensor) -> torch.Tensor:
     pull = -nn.functional.interpolate(layer.weight, size=(7, 7), mode="bilinear", align_corners=True)
     push = torch.conv2d(batch, layer.weight, layer.bias, padding=1).relu()
-    alpha = layer.alpha.relu().view(-1, 1, 1)
+    alpha = layer.alpha.relu().view(-1, 1, 1) if isinstance(layer.alpha, torch.Tensor) else layer.alpha
     return push - alpha * torch.conv2d(batch, pull, -layer.bias, padding=3).relu()
 
 
@@ -61,10 +61,13 @@ def test_compile_without_a_break_in_the_graph(training):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast(dtype):
-    layer, batch = layer_and_batch()
+@pytest.mark.parametrize("alpha", ["trained", "one per kernel", "a number"])
+def test_autocast(dtype, alpha):
+    strength = torch.ones(8) if alpha == "one per kernel" else 1.0
+    layer, batch = layer_and_batch(train_alpha=alpha == "trained", alpha=strength)
     with torch.autocast("cpu", dtype=dtype):
         output = layer(batch)
+    assert output.dtype == dtype  # the responses', whatever alpha is
     tolerance = 0.05 if dtype == torch.bfloat16 else 0.01
     torch.testing.assert_close(output.float(), plain(layer, batch), rtol=tolerance, atol=tolerance)
     output.float().sum().backward()
@@ -165,11 +168,51 @@ def test_copies_and_files(twin):
         assert torch.equal(twin(layer).eval()(batch), expected)
 
 
+class TestStateSaysAlphaAndScale:
+    @pytest.mark.parametrize("options", [{"alpha": 0.5}, {"scale": 3}, {"train_alpha": True}])
+    @pytest.mark.parametrize("strict", [True, False])
+    def test_another_layers_is_an_error(self, options, strict):
+        state = PushPull2d(3, 8, 3).state_dict()
+        with pytest.raises(
+            ValueError, match=r"of a push-pull layer with alpha=1, scale=2, this one has alpha="
+        ):
+            PushPull2d(3, 8, 3, **options).load_state_dict(state, strict=strict)
+
+    def test_a_convolution_does_not_take_a_push_pull_layers(self):
+        with pytest.raises(RuntimeError, match="_extra_state"):
+            nn.Conv2d(3, 8, 3).load_state_dict(PushPull2d(3, 8, 3).state_dict())
+
+    def test_weights_without_it_are_taken(self):
+        convolution, layer = nn.Conv2d(3, 8, 3), PushPull2d(3, 8, 3, alpha=0.3)
+        assert not layer.load_state_dict(convolution.state_dict()).missing_keys
+        assert torch.equal(layer.weight, convolution.weight)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+    def test_stored_in_less_precision_it_is_the_same(self, dtype):
+        layer = PushPull2d(3, 8, 3, alpha=0.3, scale=1.7)
+        layer.load_state_dict({name: value.to(dtype) for name, value in layer.state_dict().items()})
+
+    def test_it_is_a_tensor_as_all_else(self):
+        layer = nn.Sequential(PushPull2d(3, 8, 3, alpha=0.25, scale=3))
+        assert layer.state_dict()["0._extra_state"].tolist() == [0.25, 3]
+
+
 def test_meta_device():
     layer, batch = layer_and_batch(device="meta")
     assert layer(batch.to("meta")).shape == (32, 8, 32, 32)
     layer.to_empty(device="cpu").reset_parameters()
     assert layer.weight.std() > 0
+
+
+@pytest.mark.parametrize("train_alpha", [False, True])
+def test_made_without_memory_it_starts_at_the_alpha_given(train_alpha):
+    """What FSDP does: memory that holds anything, then `reset_parameters` of every module."""
+    alpha = torch.linspace(0.1, 0.8, 8)
+    layer = PushPull2d(3, 8, 3, alpha=alpha, train_alpha=train_alpha, device="meta").to_empty(device="cpu")
+    with torch.no_grad():
+        layer.alpha.fill_(float("nan"))
+    layer.reset_parameters()
+    torch.testing.assert_close(layer.alpha.detach(), alpha)
 
 
 def test_parametrizations():

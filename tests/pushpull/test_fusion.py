@@ -54,6 +54,33 @@ def test_a_trained_alpha_that_forward_rectifies_to_zero():
     torch.testing.assert_close(fuse(layer)(x), expected)
 
 
+@pytest.mark.parametrize("values", [[0.0, float("nan"), -1.0, 0.0], [0.0, -0.5, 0.0, 0.0]])
+@pytest.mark.parametrize("train_alpha", [False, True])
+def test_an_alpha_that_forward_does_not_take_for_zero_stays(values, train_alpha):
+    layer = PushPull2d(3, 4, 3, train_alpha=train_alpha, alpha=torch.ones(4))
+    layer.alpha.data = torch.tensor(values)
+    if train_alpha and min(values) == -0.5:  # rectified to zero
+        assert isinstance(fuse(layer)[0], nn.Conv2d)
+    else:
+        with pytest.raises(ValueError, match="no push-pull layer with an alpha of 0"):
+            fuse(layer)
+
+
+def test_without_memory():
+    assert isinstance(fuse(PushPull2d(3, 4, 3, alpha=0, device="meta"))[0], nn.Conv2d)
+    with pytest.raises(ValueError, match="its alpha is on the meta device, not known"):
+        fuse(PushPull2d(3, 4, 3, alpha=0, train_alpha=True, device="meta"))
+
+
+def test_a_subclass_would_lose_what_it_adds():
+    class Scaled(PushPull2d):
+        def forward(self, input):
+            return 2 * super().forward(input)
+
+    with pytest.raises(ValueError, match="forward of its own"):
+        fuse(Scaled(3, 4, 3, alpha=0))
+
+
 def test_layers_with_inhibition_stay():
     net = nn.Sequential(
         PushPull2d(3, 4, 3), PushPull2d(4, 4, 3, alpha=0), PushPull2d(4, 4, 3, dual_output=True, alpha=0)

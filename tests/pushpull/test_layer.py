@@ -218,3 +218,73 @@ def test_every_combination_keeps_the_shape_of_the_convolution():
     ):
         layer = PushPull2d(2, 2, kernel, stride, padding, dilation, scale=scale)
         assert layer(x).shape == torch.conv2d(x, layer.weight, None, stride, padding, dilation).shape
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_padding_by_name(padding):
+    torch.manual_seed(0)
+    x, weight = torch.randn(1, 2, 9, 12), torch.randn(3, 2, 3, 5)
+    convolution = torch.nn.Conv2d(2, 3, (3, 5), padding=padding, dilation=(1, 2), bias=False)
+    layer = PushPull2d(2, 3, (3, 5), padding=padding, dilation=(1, 2), bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+    assert layer(x).shape == convolution(x).shape
+    by_function = push_pull_conv2d(x, weight, padding=padding, dilation=(1, 2))
+    assert torch.equal(layer(x), by_function)
+
+
+def test_integers_of_numpy():
+    one, sides = np.int64(1), np.array([3, 5])
+    layer = PushPull2d(
+        np.int64(2), np.int64(3), sides, one, np.int32(1), (one, one), one, alpha=np.float32(0.5)
+    )
+    x = torch.randn(1, 2, 9, 8)
+    assert layer.kernel_size == (3, 5) and type(layer.kernel_size[0]) is int
+    expected = push_pull_conv2d(x, layer.weight, layer.bias, 1, 1, alpha=0.5)
+    assert torch.equal(layer(x), expected)
+    assert torch.equal(push_pull_conv2d(x, layer.weight, layer.bias, one, one, one, alpha=0.5), expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"alpha": [1.0] * 4}, TypeError, r"alpha must be a number or a tensor of shape \(4,\), got \[1.0"),
+        ({"alpha": None}, TypeError, "alpha must be a number or a tensor"),
+        ({"alpha": torch.tensor([1, 1, 1, float("inf")])}, ValueError, "alpha must be finite and >= 0"),
+        ({"alpha": torch.tensor(float("nan"))}, ValueError, "alpha must be finite and >= 0"),
+        ({"stride": 1.5}, TypeError, "stride must be an integer or 2 integers, got 1.5"),
+        ({"padding": (1, 1, 1)}, ValueError, "padding must be an integer or 2 integers"),
+        ({"padding": "full"}, ValueError, 'pixels, "same" or "valid", got \'full\''),
+        ({"kernel_size": "3"}, ValueError, "kernel_size must be an integer or 2 integers"),
+    ],
+)
+def test_one_clear_line(arguments, error, message):
+    with pytest.raises(error, match=message):
+        PushPull2d(**({"in_channels": 2, "out_channels": 4, "kernel_size": 3} | arguments))
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (3,), (1, 1, 3, 3, 3, 3)])
+def test_a_pull_kernel_needs_sides(shape):
+    with pytest.raises(ValueError, match="one to three sides"):
+        pull_kernel(torch.ones(shape))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_upsampling_is_float32_in_autocast(dtype):
+    weight = torch.randn(4, 2, 3, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(pull_kernel(weight), pull_kernel(weight))
+        inside = pull_kernel(weight.to(dtype))
+    assert torch.equal(inside, pull_kernel(weight.to(dtype)))
+
+
+@pytest.mark.parametrize("sides", [(3, 3), (1, 5), (7, 3)])
+@pytest.mark.parametrize("scale", [0.5, 1.5, 2.0, 3.4])
+def test_upsampling_is_that_of_interpolate(sides, scale):
+    weight = torch.randn(4, 2, *sides, requires_grad=True)
+    kernel = pull_kernel(weight, scale)
+    expected = -torch.nn.functional.interpolate(weight, kernel.shape[2:], mode="bilinear", align_corners=True)
+    torch.testing.assert_close(kernel, expected, rtol=1e-5, atol=1e-6)
+    gradient = torch.randn_like(kernel)
+    (got,), (wanted,) = (torch.autograd.grad(k, weight, gradient) for k in (kernel, expected))
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
