@@ -11,11 +11,12 @@ from nets import load_official
 from robustness.names import SEVERITIES
 from stages import models
 from stages.cells import AUTHORS
-from stages.datasets import CIFAR_MEAN, CIFAR_STD, DATASETS, load_split
+from stages.datasets import DATASETS, load_split
 from stages.evaluation import answer_corruptions, answer_perturbations
 from stages.params import load_params
 from stages.predictions import PREDICTIONS, Logits, save_frames, save_logits
 from stages.tables import write_csv
+from training.normalisation import CIFAR_MEAN, CIFAR_STD
 
 
 @click.command()

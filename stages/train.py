@@ -21,19 +21,22 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from stages import models, parallel, serving, tracking
-from stages.batches import TrainingSet
-from stages.datasets import DATASETS, MIRRORED, Split, load_split, normalisation
-from stages.engine import DivergedError, train_epochs
+from stages import models, serving, tracking
+from stages.datasets import DATASETS, Split, load_split
 from stages.params import Params, load_params
 from stages.recording import recording
 from stages.tables import write_csv
+from training import parallel
+from training.batches import TrainingSet
+from training.device import describe, make_deterministic
+from training.engine import DivergedError, train_epochs
+from training.normalisation import MIRRORED, normalisation
 
 # Code that decides the weights: a checkpoint of other code is not taken up.
 ROOT = Path(__file__).parents[1]
 CODE = (
     "pushpull", "nets", "robustness/evaluation.py", "robustness/staging.py",
-    "stages/batches.py", "stages/engine.py", "stages/parallel.py", "stages/train.py",
+    "training", "stages/train.py",
 )  # fmt: skip
 
 
@@ -69,11 +72,7 @@ def prepare(device: torch.device, precision: str) -> None:
         raise click.ClickException(
             f"train.precision: tf32 is a mode of CUDA GPUs and this is a {device}; set it to fp32 or bf16"
         )
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = False  # its choice, and so the weights, would vary by run
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # costs a pass over every new tensor
+    make_deterministic(device)
 
 
 def untrained(params: Params, net: str, train: Split, test: Split) -> models.Trained:
@@ -118,12 +117,6 @@ def train_and_write(
         models.save(models.MODELS / f"{net}.pt", trained)
         write_curves(Path("metrics") / params.data.name, net, pd.concat(curves))
         shutil.rmtree(work)
-
-
-def describe(device: torch.device) -> str:
-    """What a training runs on, as far as it decides how sums are rounded."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu x {torch.get_num_threads()}"
-    return name if parallel.ranks() == 1 else f"{parallel.ranks()} processes, {name}"
 
 
 def work_folder(params: Params, net: str) -> Path:

@@ -13,10 +13,10 @@ import torch
 from click.testing import CliRunner
 
 from stages import models, serving, train
-from stages.batches import TrainingSet
 from stages.datasets import load_split
 from stages.params import load_params
 from tests.stages.conftest import read_params, write_params
+from training.batches import TrainingSet
 
 CPU = torch.device("cpu")
 

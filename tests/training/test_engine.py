@@ -8,8 +8,8 @@ from torchvision.transforms import functional as pil
 
 from benchmarks import textbook
 from nets import create_net
-from stages.batches import PADDING, TrainingSet, crop, draw_epoch
-from stages.engine import DivergedError, learning_rate, train_epochs
+from training.batches import PADDING, TrainingSet, crop, draw_epoch
+from training.engine import DivergedError, learning_rate, train_epochs
 
 CPU = torch.device("cpu")
 MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
@@ -120,7 +120,7 @@ def test_images_left_on_disk_train_to_the_same_bits(images, labels, tmp_path):
 def test_images_stay_on_disk_where_they_take_more_than_half_of_the_memory(
     images, labels, monkeypatch, free, resident
 ):
-    monkeypatch.setattr("stages.batches.free_memory", lambda device: free * images.nbytes)
+    monkeypatch.setattr("training.batches.free_memory", lambda device: free * images.nbytes)
     data = TrainingSet.place(images, labels, MEAN, STD, CPU)
     assert isinstance(data.images, torch.Tensor) == resident
 

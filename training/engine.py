@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustness.evaluation import affine, float32_as, normalise, predict
-from stages import parallel
-from stages.batches import Draws, TrainingSet, draw_epoch, epoch_seed
+from training import parallel
+from training.batches import Draws, TrainingSet, draw_epoch, epoch_seed
 
 Precision = Literal["fp32", "tf32", "bf16"]
 
@@ -49,7 +49,7 @@ def train_epochs(
     """Train `net` in place; after each epoch yield its row of the training curve and the state to resume from.
 
     Seed and epoch decide every draw, and the epoch the learning rate; so net, optimizer and epoch are the whole state.
-    In several processes (`stages.parallel`) each computes its part of every batch, and all yield the same.
+    In several processes (`training.parallel`) each computes its part of every batch, and all yield the same.
 
     Args:
         net: on the device of `data`.
