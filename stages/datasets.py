@@ -16,12 +16,20 @@ DATASETS = Path("datasets")
 
 SPLITS = ("train", "test")
 
+# Sets of lossy copies, by the set they were copied from: figures of the two must not be compared.
+LOSSY = {"cifar10-jpeg": "CIFAR-10"}
+
 
 class Split(NamedTuple):
     """Images (N, H, W, C) uint8, memory-mapped, and labels (N,) uint8."""
 
     images: np.ndarray
     labels: np.ndarray
+
+
+def full_name(name: str) -> str:
+    """The name of a set as it stands beside numbers: a lossy copy is called one."""
+    return f"{name} (a lossy JPEG copy of {LOSSY[name]})" if name in LOSSY else name
 
 
 def save_clean(folder: Path, splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
