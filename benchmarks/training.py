@@ -20,9 +20,10 @@ from torch import nn
 from benchmarks import textbook
 from benchmarks.report import machine, write_json
 from nets import create_net
+from robustness.evaluation import memory_format
 from stages.models import choose_device
 from training.batches import TrainingSet, draw_epoch
-from training.engine import Precision, train_epoch
+from training.epoch import Precision, train_epoch
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
 NETS = {"resnet20": None, "resnet20-pp": "first"}
@@ -62,7 +63,7 @@ def fast_epoch(
     device: torch.device,
 ) -> Callable[[], object]:
     """A call that trains one epoch with the engine."""
-    net = new_net(name, device).to(memory_format=torch.channels_last)
+    net = new_net(name, device).to(memory_format=memory_format(device, precision))
     optimizer = torch.optim.SGD(net.parameters(), nesterov=True, fused=True, **RECIPE)
     data = TrainingSet.place(images, labels, MEAN, STD, device)
 

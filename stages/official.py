@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from nets import load_official
+from robustness.evaluation import memory_format
 from robustness.names import SEVERITIES
 from stages import models
 from stages.cells import AUTHORS
@@ -42,7 +42,7 @@ def main() -> None:
     with tqdm(total=total, unit="set", desc="official") as bar:
         for name, path in found.items():
             try:
-                net = load_official(path).to(device, memory_format=torch.channels_last)
+                net = load_official(path).to(device, memory_format=memory_format(device))
                 errors, logits = answer_corruptions(net, DATASETS / data.name, names, bar, **options)
                 changes, frames = answer_perturbations(
                     net, DATASETS / data.name, flips, data.perturbed_images, bar, **options

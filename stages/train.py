@@ -7,6 +7,7 @@ spreads every batch over processes, of which the first writes.
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -38,6 +39,11 @@ CODE = (
     "pushpull", "nets", "robustness/evaluation.py", "robustness/staging.py",
     "training", "stages/train.py",
 )  # fmt: skip
+
+
+SECONDS_BETWEEN = (
+    15  # checkpoints, each with the curve so far in MLflow: an epoch can take less than to write them
+)
 
 
 @click.command()
@@ -173,7 +179,7 @@ def train_seed(
     saved: dict | None,
     log: Callable[[list[dict]], object],
 ) -> list[dict[str, float]]:
-    """Train one seed to the end, keeping every epoch in the file `checkpoint`; the rows of its training curve.
+    """Train one seed to the end, keeping the newest epochs in the file `checkpoint`; the rows of its training curve.
 
     Training goes on from `saved`, the file's content so far; in several processes the first one gives it to all.
     """
@@ -184,6 +190,7 @@ def train_seed(
         click.echo(f"{net} seed {seed}: going on after epoch {len(rows)}, on {saved['device']}")
     settings = params.training(net)
     steps = -(-len(data) // settings.batch_size)
+    kept, at = len(rows), -math.inf  # the last epoch in the file, and when it was written
     stop = StopRequest()
     with tqdm(
         total=settings.epochs * steps, initial=len(rows) * steps, desc=f"{net} seed {seed}", unit="batch",
@@ -192,15 +199,19 @@ def train_seed(
         try:
             for content in checkpoints(module, data, test, params, net, seed, saved, bar.update):
                 rows = content["rows"]
-                if first:
+                last = len(rows) == settings.epochs
+                if first and (last or time.monotonic() - at > SECONDS_BETWEEN):
                     save_checkpoint(checkpoint, content)
                     log(rows)
+                    kept, at = len(rows), time.monotonic()
                 bar.set_postfix(error=f"{rows[-1]['test_error']:.2f} %", refresh=False)
                 if parallel.in_any(stop.received, data.device):
+                    if first and kept < len(rows):
+                        save_checkpoint(checkpoint, content)
                     raise SystemExit(f"stopped after epoch {len(rows)}; `dvc repro` goes on from there")
         except DivergedError as error:
             raise click.ClickException(
-                f"{net} seed {seed}: {error}. The last good epoch is kept in {checkpoint}; "
+                f"{net} seed {seed}: {error}. Epoch {kept} is kept in {checkpoint}; "
                 f"lower nets.{net}.train.lr or train.lr"
             ) from None
     log(rows)

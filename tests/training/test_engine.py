@@ -200,3 +200,43 @@ def test_same_seed_same_weights_other_seed_others(images, labels):
 def test_divergence_names_epoch_and_learning_rate(images, labels):
     with pytest.raises(DivergedError, match=r"epoch \d at learning rate 1e\+30"):
         run(small_net(), images, labels, epochs=3, lr=1e30, milestones=[])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_steps_that_a_gpu_records_give_the_bits_of_the_plain_ones(images, labels, precision):
+    """Run one by one: draws, place, learning rate and sums on the device, for a net with dropout as well."""
+    for make in (small_net, net_with_dropout):
+        (*_, (row, state)), (*_, (other, recorded)) = (
+            run(make(), images, labels, epochs=3, precision=precision, graph=graph) for graph in (False, True)
+        )
+        assert row == other
+        for name, value in state["net"].items():
+            assert torch.equal(value, recorded["net"][name]), name
+        momenta = [
+            [s["momentum_buffer"] for s in one["optimizer"]["state"].values()] for one in (state, recorded)
+        ]
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(*momenta, strict=True))
+
+
+def net_with_dropout() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.Dropout(0.5), torch.nn.Flatten(), torch.nn.Linear(784, 10)
+    )
+
+
+def test_batches_are_counted(images, labels):
+    """By normalisations with a momentum all at once; by one without, which averages by its count, one by one."""
+    net = torch.nn.Sequential(
+        torch.nn.BatchNorm2d(3),
+        torch.nn.BatchNorm2d(3, momentum=None),
+        torch.nn.Flatten(),
+        torch.nn.Linear(768, 10),
+    )
+    data = TrainingSet.place(images, labels, MEAN, STD, CPU)
+    seen = []
+    watch = lambda: seen.append([part.num_batches_tracked for part in net[:2]])  # noqa: E731
+    list(train_epochs(net, data, images, labels, epochs=2, batch_size=16, on_batch=watch, **RECIPE))
+    assert [part.num_batches_tracked.item() for part in net[:2]] == [8, 8]
+    assert seen[0][0] is None
+    assert net[0].running_mean.abs().sum() > 0
