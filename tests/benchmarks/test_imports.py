@@ -52,6 +52,12 @@ def test_what_measures_and_trains_imports_without_the_pipeline(module):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
+def test_the_tests_of_a_gpu_are_collected_without_the_pipeline():
+    done = run_without(ABSENT, "import pytest; sys.exit(pytest.main(['-q', '--collect-only', 'tests/cuda']))")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "tests/cuda/test_training.py::test_an_epoch_never_waits_for_the_gpu" in done.stdout
+
+
 def test_the_finder_refuses():
     done = run_without(ABSENT, "import stages.tracking")
     assert "No module named 'pydantic'" in done.stderr or "No module named 'mlflow'" in done.stderr

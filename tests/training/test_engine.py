@@ -140,23 +140,6 @@ def test_tf32_is_refused_without_a_gpu(images, labels):
         run(small_net(), images, labels, precision="tf32")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
-@pytest.mark.parametrize("resident", [True, False])
-def test_an_epoch_never_waits_for_the_gpu(images, labels, resident):
-    cuda = torch.device("cuda")
-    data = TrainingSet.place(images, labels, MEAN, STD, cuda, resident)
-    net = small_net().to(cuda, memory_format=torch.channels_last)
-    done = 0
-
-    def watch():  # between the first and the last batch of the second epoch, any wait is an error
-        nonlocal done
-        done += 1
-        torch.cuda.set_sync_debug_mode("error" if 5 <= done < 8 else "default")
-
-    list(train_epochs(net, data, images, labels, epochs=2, batch_size=16, on_batch=watch, **RECIPE))
-    assert done == 8
-
-
 def test_middle_crop_is_the_image(images, labels):
     data = TrainingSet.place(images, labels, MEAN, STD, CPU)
     chosen = torch.tensor([4, 0, 4])
