@@ -18,10 +18,10 @@ from tqdm import tqdm
 from benchmarks import textbook
 from benchmarks.report import machine, write_json
 from nets import create_net
-from stages.batches import TrainingSet
-from stages.datasets import normalisation
-from stages.engine import train_epochs
 from stages.formats import Splits, read_cifar_batches
+from training.batches import TrainingSet
+from training.engine import train_epochs
+from training.normalisation import normalisation
 
 RESULTS = Path(__file__).parent / "results" / "equivalence.json"
 BATCH_SIZE = 128
@@ -94,7 +94,7 @@ def summary(rows: list[dict]) -> dict[str, dict]:
     type=click.Path(dir_okay=False, path_type=Path),
 )
 def main(folder: Path, epochs: int, seeds: int, output: Path) -> None:
-    splits = read_cifar_batches(folder, strict=False)
+    splits = read_cifar_batches(folder)
     sizes = {split: len(images) for split, (images, _) in splits.items()}
     setting = {"net": "resnet20", "images": sizes, "batch_size": BATCH_SIZE, **schedule(epochs)}
     rows = []

@@ -30,7 +30,7 @@ STD = [63.0 / 255, 62.1 / 255, 66.7 / 255]
 
 def read_test_images(shared: Path) -> tuple[np.ndarray, np.ndarray]:
     """The first images of the CIFAR-10 test set, uint8 (N, 32, 32, 3), and their labels."""
-    return read_cifar_batches(shared / "data" / "cifar10-subset", strict=False)["test"]
+    return read_cifar_batches(shared / "data" / "cifar10-subset")["test"]
 
 
 def read_published(shared: Path, nets: Sequence[str] = NETS) -> pd.DataFrame:

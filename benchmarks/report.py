@@ -6,8 +6,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from stages.provenance import processor
 from stages.tables import write_text
+from training.device import processor
 
 
 def machine(**more: Any) -> dict[str, Any]:

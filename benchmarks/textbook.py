@@ -4,13 +4,13 @@ A `DataLoader` hands out one PIL image at a time through torchvision's transform
 channels first; SGD is torch's default; the loss is read after every batch.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
 
 PADDING = 4  # pixels of reflected border from which the crops are taken
 
@@ -18,7 +18,9 @@ PADDING = 4  # pixels of reflected border from which the crops are taken
 class Pictures(Dataset):
     """Images (N, H, W, C) uint8 and labels (N,), each image transformed when it is asked for."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, transform: transforms.Compose) -> None:
+    def __init__(
+        self, images: np.ndarray, labels: np.ndarray, transform: Callable[[np.ndarray], torch.Tensor]
+    ) -> None:
         self.images, self.labels, self.transform = images, labels, transform
 
     def __len__(self) -> int:
@@ -28,8 +30,10 @@ class Pictures(Dataset):
         return self.transform(self.images[index]), int(self.labels[index])
 
 
-def augmentation(height: int, width: int, flip: bool) -> list[nn.Module]:
+def augmentation(height: int, width: int, flip: bool) -> list[Any]:
     """Reflected border, random crop and, with `flip`, random mirroring of a PIL image."""
+    from torchvision import transforms  # here and below alone: a machine that lacks it measures the rest
+
     steps = [transforms.Pad(PADDING, padding_mode="reflect"), transforms.RandomCrop((height, width))]
     return [*steps, transforms.RandomHorizontalFlip()] if flip else steps
 
@@ -41,11 +45,13 @@ def loader(
     mean: Sequence[float],
     std: Sequence[float],
     batch_size: int,
-    augment: Sequence[nn.Module] = (),
+    augment: Sequence[Any] = (),
     shuffle: bool = False,
     workers: int = 0,
 ) -> DataLoader:
     """Batches of (n, C, H, W) float32 and (n,) int64, normalised by mean and deviation of the values 0..1."""
+    from torchvision import transforms
+
     steps = [transforms.ToPILImage(), *augment, transforms.ToTensor(), transforms.Normalize(mean, std)]
     return DataLoader(
         Pictures(images, labels, transforms.Compose(steps)),

@@ -20,10 +20,10 @@ import torch
 from benchmarks.report import machine, write_json
 from nets import create_net
 from stages import datasets, models, serving, tracking
-from stages.batches import TrainingSet
-from stages.engine import train_epochs
 from stages.params import load_params
 from stages.recording import recording
+from training.batches import TrainingSet
+from training.engine import train_epochs
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "tracking.json"

@@ -1,7 +1,7 @@
 """Training speed of ResNet-20 with and without push-pull, against the textbook loop.
 
-Both train on the same images with the same recipe, one epoch of each in turn. The embedded digits stand in for any
-32 x 32 colour images: what they show does not matter for speed.
+Both train on the same images with the same recipe, one epoch of each in turn. Noise stands in for any 32 x 32 colour
+images: what they show does not matter for speed.
 
     python -m benchmarks.training
 """
@@ -20,10 +20,10 @@ from torch import nn
 from benchmarks import textbook
 from benchmarks.report import machine, write_json
 from nets import create_net
-from stages.batches import TrainingSet, draw_epoch
-from stages.engine import Precision, train_epoch
+from robustness.evaluation import memory_format
 from stages.models import choose_device
-from stages.sources import digits
+from training.batches import TrainingSet, draw_epoch
+from training.epoch import Precision, train_epoch
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
 NETS = {"resnet20": None, "resnet20-pp": "first"}
@@ -34,8 +34,8 @@ FULL = 200 * 50_000  # images of the paper's training
 
 def pictures(count: int) -> tuple[np.ndarray, np.ndarray]:
     """`count` images uint8 (count, 32, 32, 3) and labels."""
-    images, labels = digits(0)["train"]
-    return np.resize(images, (count, *images.shape[1:])), np.resize(labels, count)
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, 32, 32, 3), np.uint8), rng.integers(0, 10, count)
 
 
 def new_net(name: str, device: torch.device) -> nn.Module:
@@ -63,7 +63,7 @@ def fast_epoch(
     device: torch.device,
 ) -> Callable[[], object]:
     """A call that trains one epoch with the engine."""
-    net = new_net(name, device).to(memory_format=torch.channels_last)
+    net = new_net(name, device).to(memory_format=memory_format(device, precision))
     optimizer = torch.optim.SGD(net.parameters(), nesterov=True, fused=True, **RECIPE)
     data = TrainingSet.place(images, labels, MEAN, STD, device)
 

@@ -23,10 +23,10 @@ from pushpull import convert
 from robustness import CORRUPTIONS, corrupt
 from robustness.evaluation import predict
 from robustness.metrics import classification_error
-from stages.archives import ArchiveError
-from stages.datasets import normalisation
-from stages.engine import DivergedError, TrainingSet, train_epochs
-from stages.formats import read_cifar_batches
+from stages.formats import ArchiveError, read_cifar_batches
+from training.batches import TrainingSet
+from training.engine import DivergedError, train_epochs
+from training.normalisation import normalisation
 
 Corrupted = dict[tuple[str, int], np.ndarray]
 
@@ -59,7 +59,7 @@ def main(
     seed: int,
 ) -> None:
     try:
-        splits = read_cifar_batches(folder, strict=False)
+        splits = read_cifar_batches(folder)
     except ArchiveError as error:
         raise click.ClickException(str(error)) from None
     (images, labels), test = splits["train"], splits["test"]

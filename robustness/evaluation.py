@@ -27,6 +27,15 @@ def affine(
     return scale, shift
 
 
+def memory_format(device: torch.device | str, precision: str = "fp32") -> torch.memory_format:
+    """The layout in which nets and their images are computed: the one place that decides it.
+
+    Channels last is what oneDNN's convolutions read, and those of tensor cores, which IEEE float32 does not use.
+    """
+    on_gpu = torch.device(device).type == "cuda"
+    return torch.contiguous_format if on_gpu and precision == "fp32" else torch.channels_last
+
+
 def normalise(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """(N, H, W, C) uint8 to (N, C, H, W) float32 `images * scale + shift`; channels stay last in memory."""
     return torch.addcmul(shift, images.float(), scale).permute(0, 3, 1, 2)
@@ -49,8 +58,6 @@ def float32_as(precision: Literal["ieee", "tf32"]) -> Iterator[None]:
             kind.fp32_precision = value
 
 
-@torch.inference_mode()
-@float32_as("ieee")
 def predict(
     net: Net,
     images: np.ndarray,
@@ -77,12 +84,11 @@ def predict(
     Raises:
         ValueError: images of another type or shape.
     """
-    outputs = _outputs(net, images, mean=mean, std=std, batch_size=batch_size, device=device)
-    return torch.cat(list(outputs)).cpu().numpy()
+    options = {"mean": mean, "std": std, "batch_size": batch_size, "device": device}
+    return torch.cat(list(outputs(net, images, **options))).cpu().numpy()
 
 
 @torch.inference_mode()
-@float32_as("ieee")
 def predict_ranks(net: Net, images: np.ndarray, **options: Any) -> np.ndarray:
     """Ordinal ranks of the classes for every image: `robustness.metrics.ordinal_ranks` of the logits of `predict`.
 
@@ -98,7 +104,7 @@ def predict_ranks(net: Net, images: np.ndarray, **options: Any) -> np.ndarray:
         ValueError: images of another type or shape; a logit that is NaN.
     """
     ranks, undefined = [], []
-    for logits in _outputs(net, images, **options):
+    for logits in outputs(net, images, **options):
         undefined.append(logits.isnan().any())
         ranks.append(_ordinal_ranks(logits))
     if torch.stack(undefined).any():
@@ -116,23 +122,38 @@ def _ordinal_ranks(logits: Tensor) -> Tensor:
     return ranks.to(torch.uint8 if classes < 256 else torch.int32)
 
 
-def _outputs(
+def outputs(
     net: Net,
-    images: np.ndarray,
+    images: np.ndarray | Tensor,
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     batch_size: int | None = None,
     device: torch.device | str | None = None,
 ) -> Iterator[Tensor]:
-    """Logits (n, K) float32 of every batch, on the device."""
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise ValueError(f"images must be uint8 of shape (N, H, W, C), got {images.dtype} {images.shape}")
+    """Logits (n, K) float32 of every batch, on the device.
+
+    Args:
+        images: (N, H, W, C) uint8; a tensor has to lie on the device already.
+        net, mean, std, batch_size, device: as for `predict`.
+
+    Raises:
+        ValueError: images of another type or shape.
+    """
+    if images.dtype not in (np.uint8, torch.uint8) or images.ndim != 4:
+        raise ValueError(
+            f"images must be uint8 of shape (N, H, W, C), got {images.dtype} {tuple(images.shape)}"
+        )
     if device is None:
         parameter = next(net.parameters(), None) if isinstance(net, nn.Module) else None
         device = "cpu" if parameter is None else parameter.device
     if batch_size is None:
         batch_size = BATCH_SIZE.get(torch.device(device).type, LARGE_BATCH)
     scale, shift = affine(mean, std, device)
-    for batch in staged(images, slices(len(images), batch_size), device):
-        yield net(normalise(batch, scale, shift)).float()
+    layout = memory_format(device)
+    parts = slices(len(images), batch_size)
+    batches = staged(images, parts, device) if isinstance(images, np.ndarray) else (images[p] for p in parts)
+    for batch in batches:
+        with torch.inference_mode(), float32_as("ieee"):
+            logits = net(normalise(batch, scale, shift).contiguous(memory_format=layout)).float()
+        yield logits

@@ -10,6 +10,7 @@ import pandas as pd
 from stages import paper
 from stages.caption import describe_run
 from stages.cells import AUTHORS, Lineup
+from stages.datasets import full_name
 from stages.mirror import mirror
 from stages.paper_tables import table2, table3
 from stages.params import Params, load_params
@@ -68,8 +69,9 @@ def main() -> None:
     for net in params.nets:
         if net in answers.confusion:
             write_csv(folder / "tables" / "confusion" / f"{net}.csv", answers.confusion[net])
-    write_text(folder / "tables.md", page(params.data.name, run, tables))
-    click.echo(f"{markdown(tables[0].display, level=2)}\n\nAll tables: {folder / 'tables.md'}")
+    write_text(folder / "tables.md", page(full_name(params.data.name), run, tables))
+    shown = markdown(tables[0].display, level=2)
+    click.echo(f"{full_name(params.data.name)}\n\n{shown}\n\nAll tables: {folder / 'tables.md'}")
     own = summary[summary.net.isin(params.nets)]
     mirror(params, folder, corruption.rows, perturbation.rows, history.rows, own)
 

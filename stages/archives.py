@@ -11,19 +11,16 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import click
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stages.formats import ArchiveError
 
 ARCHIVES = Path("data/archives.yaml")
 
 _BLOCK = 128 << 10
 
 Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
-
-
-class ArchiveError(click.ClickException):
-    """A file that cannot be had or cannot be trusted: the message names it, its source and the remedy."""
 
 
 class Entry(BaseModel):

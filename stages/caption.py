@@ -2,6 +2,7 @@
 
 from robustness.benchmark import Baseline, undefined_relative
 from robustness.names import MAIN_CORRUPTIONS
+from stages.datasets import LOSSY
 from stages.params import Params
 from stages.published import origin
 
@@ -17,10 +18,10 @@ def describe_run(params: Params, normaliser: str, baseline: Baseline | None, ima
     """
     data = params.data
     sentences = [f"Data set: {data.name}" + (f", {images} test images." if images else ".")]
-    if data.name == "cifar10-jpeg":
+    if data.name in LOSSY:
         sentences += [
-            "Its images are lossy JPEG copies (quality 75) of CIFAR-10's: another, harder data set, whose figures must "
-            "not be compared with those of CIFAR-10."
+            f"Its images are lossy JPEG copies (quality 75) of {LOSSY[data.name]}'s: another, harder data set, whose "
+            f"figures must not be compared with those of {LOSSY[data.name]}."
         ]
     trainings = {net: params.training(net) for net in params.nets}
     seeds = sorted({seed for training in trainings.values() for seed in training.seeds})

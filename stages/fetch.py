@@ -8,8 +8,10 @@ import numpy as np
 
 from stages import tracking
 from stages.archives import archives_of, read_archives
-from stages.datasets import DATASETS, SPLITS, load_split, save_clean
-from stages.params import load_params
+from stages.datasets import DATASETS, LOSSY, SPLITS, full_name, load_split, save_clean
+from stages.formats import Splits
+from stages.jpeg_set import read_jpeg_set
+from stages.params import Data, load_params
 from stages.published import bring
 from stages.sources import digits, from_folder
 
@@ -22,7 +24,9 @@ def main() -> None:
     folder = DATASETS / data.name / "clean"
     archives = read_archives()
     try:
-        if data.path is not None:
+        if data.name in LOSSY:
+            save_clean(folder, lossy(data))
+        elif data.path is not None:
             save_clean(folder, from_folder(tracking.root() / Path(data.path).expanduser()))
         elif data.name == "digits":
             save_clean(folder, digits(data.seed))
@@ -41,8 +45,22 @@ def main() -> None:
     for split in SPLITS:
         images, labels = load_split(data.name, split)
         click.echo(
-            f"{data.name} {split}: {len(images)} images {images.shape[1:]}, {len(np.unique(labels))} classes"
+            f"{full_name(data.name)} {split}: {len(images)} images {images.shape[1:]}, {len(np.unique(labels))} classes"
         )
+
+
+def lossy(data: Data) -> Splits:
+    """The images of a set of lossy copies, from its file or from a folder in one of the other forms.
+
+    Raises:
+        click.ClickException: no data.path, nothing there, or not in such a form.
+    """
+    if data.path is None:
+        raise click.ClickException(
+            f"data.name: {data.name} is published nowhere; set data.path to {data.name}.npz"
+        )
+    path = tracking.root() / Path(data.path).expanduser()
+    return from_folder(path) if path.is_dir() else read_jpeg_set(path)
 
 
 if __name__ == "__main__":

@@ -5,57 +5,70 @@ answered by stand-ins that hold bytes and accept integer arrays only, every othe
 """
 
 import gzip
-import logging
 import math
 import pickle
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
+import click
 import numpy as np
 
-from stages.archives import ARCHIVES, Archive, ArchiveError, file_digest, read_archives
-
-log = logging.getLogger(__name__)
-
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]
+
+# The folder of each set in the official "python version" layout, and its files.
+CIFAR_FILES = {
+    "cifar-10-batches-py": (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"),
+    "cifar-100-python": ("train", "test"),
+}
+MNIST_FILES = tuple(
+    f"{split}-{kind}-ubyte.gz" for split in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
+)
 
 _INTEGERS = {"u1", "i1", "i2", "i4", "i8"}
 _MOST_IDX_BYTES = 1 << 30
 
 
-def read_cifar_batches(folder: Path, strict: bool, archives: Path = ARCHIVES) -> Splits:
-    """CIFAR-10 or CIFAR-100 in the official "python version" layout, as published or a subset of it.
+class ArchiveError(click.ClickException):
+    """A file that cannot be had or cannot be trusted: the message names it, its source and the remedy."""
 
-    `folder` holds the batches (`data_batch_1` ... `test_batch`, or `train` and `test`) or the folder they come in.
-    `strict` accepts the published files alone, by the md5 of each in `archives`; otherwise files with another md5
-    are read as well, and the log names them.
 
-    Returns for "train" and "test" the images (N x 32 x 32 x 3) and the labels (N), both uint8.
-    Raises ArchiveError when a file is missing, is not the published one (`strict`), or is not a batch.
-    """
-    layouts = [archive for archive in read_archives(archives).values() if archive.layout == "cifar-batches"]
-    for archive in layouts:
-        for place in (folder, folder / str(archive.folder)):
-            if all((place / name).is_file() for name in archive.members):
-                _compare_with_published(place, {m.name: m.md5 for m in archive.members.values()}, strict)
-                return load_batches(place, archive, any_size=not strict)
-    expected = " or ".join(", ".join(archive.members) for archive in layouts)
+def cifar_files(folder: Path) -> list[Path]:
+    """The batches of CIFAR-10 or CIFAR-100 in a folder, or in the folder that they come in. Raises ArchiveError."""
+    for own, names in CIFAR_FILES.items():
+        for place in (folder, folder / own):
+            if all((place / name).is_file() for name in names):
+                return [place / name for name in names]
+    expected = " or ".join(", ".join(names) for names in CIFAR_FILES.values())
     raise ArchiveError(
         f"{folder} holds no CIFAR set in the official python layout: it needs the files {expected}."
     )
 
 
-def read_mnist(folder: Path, strict: bool, archives: Path = ARCHIVES) -> Splits:
-    """MNIST from its four gzipped IDX files; images are N x 28 x 28 x 1.
+def read_cifar_batches(folder: Path) -> Splits:
+    """CIFAR-10 or CIFAR-100 in the official "python version" layout, as published or a subset of it.
 
-    `strict`, result and errors are those of `read_cifar_batches`.
+    `folder` holds the batches (`data_batch_1` ... `test_batch`, or `train` and `test`) or the folder they come in.
+
+    Returns for "train" and "test" the images (N x 32 x 32 x 3) and the labels (N), both uint8.
+    Raises ArchiveError when a file is missing or is not a batch.
     """
-    files = {name: archive for name, archive in read_archives(archives).items() if archive.layout == "idx"}
-    if missing := [name for name in files if not (folder / name).is_file()]:
-        raise ArchiveError(f"{folder} lacks {', '.join(missing)}: MNIST needs all of {', '.join(files)}.")
-    _compare_with_published(folder, {name: archive.md5 for name, archive in files.items()}, strict)
-    arrays = {idx_array_name(name): read_idx(folder / name) for name in files}
+    files = cifar_files(folder)
+    return load_batches(files[0].parent, {file.name: None for file in files})
+
+
+def mnist_files(folder: Path) -> list[Path]:
+    """MNIST's four gzipped IDX files in a folder. Raises ArchiveError."""
+    if missing := [name for name in MNIST_FILES if not (folder / name).is_file()]:
+        raise ArchiveError(
+            f"{folder} lacks {', '.join(missing)}: MNIST needs all of {', '.join(MNIST_FILES)}."
+        )
+    return [folder / name for name in MNIST_FILES]
+
+
+def read_mnist(folder: Path) -> Splits:
+    """MNIST from its four gzipped IDX files; images are N x 28 x 28 x 1. All else is as in `read_cifar_batches`."""
+    arrays = {idx_array_name(file.name): read_idx(file) for file in mnist_files(folder)}
     splits = {split: (arrays[f"{split}_images"], arrays[f"{split}_labels"]) for split in ("train", "test")}
     for split, (images, labels) in splits.items():
         if len(images) != len(labels):
@@ -63,16 +76,14 @@ def read_mnist(folder: Path, strict: bool, archives: Path = ARCHIVES) -> Splits:
     return splits
 
 
-def load_batches(folder: Path, archive: Archive, any_size: bool) -> Splits:
-    """The result of `read_cifar_batches` from the files that `archive` names, whose checksums are settled."""
+def load_batches(folder: Path, sizes: Mapping[str, int | None]) -> Splits:
+    """The result of `read_cifar_batches` from the files named, with as many images in each as it says, if it does."""
     batches: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"train": [], "test": []}
-    for member in archive.members.values():
-        images, labels = _read_batch(folder / member.name)
-        if not any_size and len(images) != member.shape[0]:
-            raise ArchiveError(
-                f"{folder / member.name} holds {len(images)} images instead of {member.shape[0]}."
-            )
-        batches["test" if member.name.startswith("test") else "train"].append((images, labels))
+    for name, size in sizes.items():
+        images, labels = _read_batch(folder / name)
+        if size is not None and len(images) != size:
+            raise ArchiveError(f"{folder / name} holds {len(images)} images instead of {size}.")
+        batches["test" if name.startswith("test") else "train"].append((images, labels))
     return {
         split: (
             np.concatenate([images for images, _ in found]),
@@ -106,19 +117,6 @@ def idx_array_name(file_name: str) -> str:
     """`test_images` for `t10k-images-idx3-ubyte.gz`."""
     split, kind = file_name.split("-")[:2]
     return f"{'test' if split == 't10k' else split}_{kind}"
-
-
-def _compare_with_published(folder: Path, published: Mapping[str, str | None], strict: bool) -> None:
-    others = [name for name, md5 in published.items() if file_digest(folder / name, "md5") != md5]
-    if others and strict:
-        raise ArchiveError(
-            f"{folder}: {', '.join(others)} do not have the published md5, so they are damaged or another set. "
-            f"Fetch them again, or set data.name: folder and data.path to this folder to use them as they are."
-        )
-    if others:
-        log.warning(
-            "%s: %s are not the published files (other md5): read as they are", folder, ", ".join(others)
-        )
 
 
 def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:

@@ -17,21 +17,21 @@ import torch
 from tqdm import tqdm
 
 from stages import models, tracking
-from stages.batches import TrainingSet
 from stages.datasets import Split, load_split
 from stages.params import Params, load_params
 from stages.tables import write_bytes
 from stages.train import (
     ROOT,
     checkpoints,
-    describe,
     load_checkpoint,
     prepare,
     untrained,
     work_folder,
 )
+from training.batches import TrainingSet
+from training.device import describe
 
-PACKAGES = ("pushpull", "nets", "robustness", "stages")
+PACKAGES = ("pushpull", "nets", "robustness", "stages", "training")
 MAILED = 30  # seconds between the checkpoints that a task sends
 
 Job = tuple[str, int]  # net and seed

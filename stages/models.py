@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nets import create_net
+from robustness.evaluation import memory_format
 from stages.tables import write_bytes
 
 MODELS = Path("models")
@@ -28,13 +29,13 @@ class Trained:
     def new(self, seed: int, device: torch.device | str = "cpu") -> nn.Module:
         """The net with the weights that a seed starts from, ready to train."""
         torch.manual_seed(seed)
-        return create_net(self.arch, **self.options).to(device, memory_format=torch.channels_last)
+        return create_net(self.arch, **self.options).to(device)
 
     def net(self, seed: int, device: torch.device | str = "cpu") -> nn.Module:
         """The net of one seed, ready to evaluate."""
         net = create_net(self.arch, **self.options)
         net.load_state_dict(self.weights[seed])
-        return net.to(device, memory_format=torch.channels_last).eval()
+        return net.to(device, memory_format=memory_format(device)).eval()
 
 
 def save(path: Path, trained: Trained) -> None:

@@ -4,18 +4,19 @@ from pathlib import Path
 
 import click
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from nets import load_official
+from robustness.evaluation import memory_format
 from robustness.names import SEVERITIES
 from stages import models
 from stages.cells import AUTHORS
-from stages.datasets import CIFAR_MEAN, CIFAR_STD, DATASETS, load_split
+from stages.datasets import DATASETS, load_split
 from stages.evaluation import answer_corruptions, answer_perturbations
 from stages.params import load_params
 from stages.predictions import PREDICTIONS, Logits, save_frames, save_logits
 from stages.tables import write_csv
+from training.normalisation import CIFAR_MEAN, CIFAR_STD
 
 
 @click.command()
@@ -41,7 +42,7 @@ def main() -> None:
     with tqdm(total=total, unit="set", desc="official") as bar:
         for name, path in found.items():
             try:
-                net = load_official(path).to(device, memory_format=torch.channels_last)
+                net = load_official(path).to(device, memory_format=memory_format(device))
                 errors, logits = answer_corruptions(net, DATASETS / data.name, names, bar, **options)
                 changes, frames = answer_perturbations(
                     net, DATASETS / data.name, flips, data.perturbed_images, bar, **options

@@ -14,6 +14,7 @@ import torch
 
 from stages import tracking
 from stages.params import Params
+from training.device import processor
 
 PACKAGES = (
     "torch",
@@ -41,15 +42,6 @@ def code() -> str:
 def versions() -> dict[str, str]:
     """Python and the packages whose versions can decide a result."""
     return {"Python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
-
-
-def processor() -> str:
-    """Name of the processor; its architecture where the system does not say more."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    named = (line.partition(":") for line in lines)
-    other = platform.processor() or platform.machine()
-    return next((value.strip() for key, _, value in named if key.strip() == "model name"), other)
 
 
 def machine() -> str:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from robustness.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
 from stages import figures, paper, provenance, sections
 from stages.caption import describe_run
-from stages.datasets import load_split
+from stages.datasets import full_name, load_split
 from stages.params import Params, load_params
 from stages.published import origin
 from stages.results import check
@@ -59,7 +59,7 @@ def main() -> None:
     differences = sections.read_differences(folder / "tables" / "difference.csv")
     ran = provenance.trainings(params, len(train.labels))
     page = render(
-        name=params.data.name,
+        name=full_name(params.data.name),
         measured=[name for name in CORRUPTIONS if name in set(study.corruption.corruption)],
         about=describe_run(params, normaliser, baseline, len(test.labels)),
         warnings=measured.warnings + history.warnings,
@@ -179,7 +179,7 @@ def how_it_was_run(
         made += f", seed {data.seed}"
     sequences = count if data.perturbed_images is None else min(data.perturbed_images, count)
     return {
-        "Data": f"{data.name}: {train_images:,} training and {count:,} test images, "
+        "Data": f"{full_name(data.name)}: {train_images:,} training and {count:,} test images, "
         f"{height} × {width} pixels, {channels} channels",
         "Corrupted and perturbed sets": made,
         "Corruptions": f"{len(measured)} at 5 severities, {len(main)} of them of the benchmark's main set",

@@ -1,12 +1,17 @@
 """Where clean images come from: the embedded digits, or a folder of the user's."""
 
+import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
 import cv2
 import numpy as np
 
-from stages.formats import Splits, read_cifar_batches, read_mnist
+from stages.archives import ARCHIVES, file_digest, read_archives
+from stages.formats import Splits, cifar_files, mnist_files, read_cifar_batches, read_mnist
+
+log = logging.getLogger(__name__)
 
 
 def digits(seed: int) -> Splits:
@@ -37,17 +42,32 @@ def from_folder(path: Path) -> Splits:
         if (base / "train_images.npy").exists():
             return npy_files(base)
     if (path / "train-images-idx3-ubyte.gz").exists():
-        return read_mnist(path, strict=False)
+        name_others(mnist_files(path))
+        return read_mnist(path)
     if any(
         (base / name).exists()
         for base in (path, *path.glob("cifar-10*-py*"))
         for name in ("test_batch", "test")
     ):
-        return read_cifar_batches(path, strict=False)
+        name_others(cifar_files(path))
+        return read_cifar_batches(path)
     raise click.ClickException(
         f"data.path: {path} holds none of: {{train,test}}_{{images,labels}}.npy (uint8 NHWC, integers), CIFAR's python "
         "batches (data_batch_1 ... test_batch, or train and test), MNIST's four IDX files (.gz)"
     )
+
+
+def name_others(files: Iterable[Path], archives: Path = ARCHIVES) -> None:
+    """Log which of the files have the md5 of no published one: a subset, or a set of one's own."""
+    entries = read_archives(archives).values()
+    published = {member.md5 for entry in entries for member in entry.members.values()}
+    published |= {entry.md5 for entry in entries}
+    others = [file for file in files if file_digest(file, "md5") not in published]
+    if others:
+        names = ", ".join(file.name for file in others)
+        log.warning(
+            "%s: %s are not the published files (other md5): read as they are", others[0].parent, names
+        )
 
 
 def npy_files(folder: Path) -> Splits:

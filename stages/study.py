@@ -13,7 +13,7 @@ import click
 import pandas as pd
 
 from robustness.sweeps import FIGURE4_VARIANCES, FIGURE5_CONTRASTS
-from stages import tracking
+from stages import datasets, tracking
 from stages.experiments import read, run
 from stages.mirror import net_run
 from stages.studies import STUDIES, Experiment, Study, experiments
@@ -94,7 +94,7 @@ def write(study: Study, measured: pd.DataFrame, data_name: str) -> None:
         ):
             accuracy_bars(
                 folder / "figures" / f"{name}.png", values, sweep, levels,
-                title=f"{data_name}, {title} (paper, figure {name[-1]})", axis=axis,
+                title=f"{datasets.full_name(data_name)}, {title} (paper, figure {name[-1]})", axis=axis,
             )  # fmt: skip
 
 

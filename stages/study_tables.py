@@ -8,6 +8,7 @@ import pandas as pd
 from robustness.names import CORRUPTIONS
 from robustness.sweeps import FIGURE4_VARIANCES, FIGURE5_CONTRASTS, TABLE4_VARIANCES
 from stages.cells import number
+from stages.datasets import full_name
 from stages.tables import Table
 
 PUBLISHED = Path("data") / "published"
@@ -56,8 +57,8 @@ def table4(measured: pd.DataFrame, data_name: str, folder: Path = PUBLISHED) -> 
         return pd.DataFrame(rows)
 
     note = (
-        f"ResNet-14 on {data_name}, error in percent, {PROTOCOL}; Gaussian noise of variance σ² on values 0 to 1. "
-        "The first row has no push-pull layer. The lowest error of a column is in bold. "
+        f"ResNet-14 on {full_name(data_name)}, error in percent, {PROTOCOL}; Gaussian noise of variance σ² on values "
+        "0 to 1. The first row has no push-pull layer. The lowest error of a column is in bold. "
     )
     parts = {f"measured on {data_name}": grid("error"), "published, on CIFAR-10": grid("published")}
     if data_name == "cifar10":
@@ -107,8 +108,8 @@ def table5(measured: pd.DataFrame, data_name: str, folder: Path = PUBLISHED) -> 
         rows.append(row)
     count = len(set(measured.corruption) & set(CORRUPTIONS))
     note = (
-        f"On {data_name}, errors in percent, {PROTOCOL}; E is the mean over {count} corruptions and 5 severities. A "
-        "learned α is one number a channel of the push-pull layer, trained from 1."
+        f"On {full_name(data_name)}, errors in percent, {PROTOCOL}; E is the mean over {count} corruptions and 5 "
+        "severities. A learned α is one number a channel of the push-pull layer, trained from 1."
     )
     if same:
         tidy["difference"] = tidy.error - tidy.published
@@ -156,9 +157,10 @@ def table1(measured: pd.DataFrame, data_name: str, folder: Path = PUBLISHED) -> 
     else:
         tidy = tidy.rename(columns={"published": "published_on_mnist"})
     note = (
-        f"Accuracy on {data_name} in percent, {PROTOCOL}. (c) a convolution, (pp) a push-pull layer; Gaussian noise of "
-        "variance σ² on values 0 to 1; Poisson noise, white being 255 photons, after the contrast was changed by the "
-        "factor C. The paper prints numbers for clean images and for σ² 0.2 alone. It names no augmentation; here "
+        f"Accuracy on {full_name(data_name)} in percent, {PROTOCOL}. (c) a convolution, (pp) a push-pull layer; "
+        "Gaussian noise of variance σ² on values 0 to 1; Poisson noise, white being 255 photons, after the contrast "
+        "was changed by the factor C. The paper prints numbers for clean images and for σ² 0.2 alone. It names no "
+        "augmentation; here "
         "training crops are shifted at random by up to 4 pixels."
     )
     parts = {

@@ -23,6 +23,7 @@ from typing import Any
 import click
 from filelock import FileLock
 
+from stages.datasets import full_name
 from stages.params import PARAMS, Params
 
 MOST_METRICS = 1000  # that a request to MLflow may hold
@@ -103,7 +104,10 @@ def experiment_id(client, data_name: str) -> str:
         place = None
         if store_uri() == own_store():
             place = (root() / "mlartifacts" / data_name).as_uri()
-        tags = {"mlflow.experimentKind": "custom_model_development"}
+        tags = {
+            "mlflow.experimentKind": "custom_model_development",
+            "mlflow.note.content": full_name(data_name),
+        }
         return client.create_experiment(data_name, artifact_location=place, tags=tags)
 
 

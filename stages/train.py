@@ -7,6 +7,7 @@ spreads every batch over processes, of which the first writes.
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -21,20 +22,28 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from stages import models, parallel, serving, tracking
-from stages.batches import TrainingSet
-from stages.datasets import DATASETS, MIRRORED, Split, load_split, normalisation
-from stages.engine import DivergedError, train_epochs
+from stages import models, serving, tracking
+from stages.datasets import DATASETS, Split, load_split
 from stages.params import Params, load_params
 from stages.recording import recording
 from stages.tables import write_csv
+from training import parallel
+from training.batches import TrainingSet
+from training.device import describe, make_deterministic
+from training.engine import DivergedError, train_epochs
+from training.normalisation import MIRRORED, normalisation
 
 # Code that decides the weights: a checkpoint of other code is not taken up.
 ROOT = Path(__file__).parents[1]
 CODE = (
     "pushpull", "nets", "robustness/evaluation.py", "robustness/staging.py",
-    "stages/batches.py", "stages/engine.py", "stages/parallel.py", "stages/train.py",
+    "training", "stages/train.py",
 )  # fmt: skip
+
+
+SECONDS_BETWEEN = (
+    15  # checkpoints, each with the curve so far in MLflow: an epoch can take less than to write them
+)
 
 
 @click.command()
@@ -69,11 +78,7 @@ def prepare(device: torch.device, precision: str) -> None:
         raise click.ClickException(
             f"train.precision: tf32 is a mode of CUDA GPUs and this is a {device}; set it to fp32 or bf16"
         )
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = False  # its choice, and so the weights, would vary by run
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # costs a pass over every new tensor
+    make_deterministic(device)
 
 
 def untrained(params: Params, net: str, train: Split, test: Split) -> models.Trained:
@@ -118,12 +123,6 @@ def train_and_write(
         models.save(models.MODELS / f"{net}.pt", trained)
         write_curves(Path("metrics") / params.data.name, net, pd.concat(curves))
         shutil.rmtree(work)
-
-
-def describe(device: torch.device) -> str:
-    """What a training runs on, as far as it decides how sums are rounded."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu x {torch.get_num_threads()}"
-    return name if parallel.ranks() == 1 else f"{parallel.ranks()} processes, {name}"
 
 
 def work_folder(params: Params, net: str) -> Path:
@@ -180,7 +179,7 @@ def train_seed(
     saved: dict | None,
     log: Callable[[list[dict]], object],
 ) -> list[dict[str, float]]:
-    """Train one seed to the end, keeping every epoch in the file `checkpoint`; the rows of its training curve.
+    """Train one seed to the end, keeping the newest epochs in the file `checkpoint`; the rows of its training curve.
 
     Training goes on from `saved`, the file's content so far; in several processes the first one gives it to all.
     """
@@ -191,6 +190,7 @@ def train_seed(
         click.echo(f"{net} seed {seed}: going on after epoch {len(rows)}, on {saved['device']}")
     settings = params.training(net)
     steps = -(-len(data) // settings.batch_size)
+    kept, at = len(rows), -math.inf  # the last epoch in the file, and when it was written
     stop = StopRequest()
     with tqdm(
         total=settings.epochs * steps, initial=len(rows) * steps, desc=f"{net} seed {seed}", unit="batch",
@@ -199,15 +199,19 @@ def train_seed(
         try:
             for content in checkpoints(module, data, test, params, net, seed, saved, bar.update):
                 rows = content["rows"]
-                if first:
+                last = len(rows) == settings.epochs
+                if first and (last or time.monotonic() - at > SECONDS_BETWEEN):
                     save_checkpoint(checkpoint, content)
                     log(rows)
+                    kept, at = len(rows), time.monotonic()
                 bar.set_postfix(error=f"{rows[-1]['test_error']:.2f} %", refresh=False)
                 if parallel.in_any(stop.received, data.device):
+                    if first and kept < len(rows):
+                        save_checkpoint(checkpoint, content)
                     raise SystemExit(f"stopped after epoch {len(rows)}; `dvc repro` goes on from there")
         except DivergedError as error:
             raise click.ClickException(
-                f"{net} seed {seed}: {error}. The last good epoch is kept in {checkpoint}; "
+                f"{net} seed {seed}: {error}. Epoch {kept} is kept in {checkpoint}; "
                 f"lower nets.{net}.train.lr or train.lr"
             ) from None
     log(rows)

@@ -140,7 +140,7 @@ def _unpack_batches(archive: Archive, path: Path, folder: Path) -> None:
     batches.mkdir()
     _copy_members(archive, path, list(archive.members.values()), batches, "r:gz")
     try:
-        splits = load_batches(batches, archive, any_size=False)
+        splits = load_batches(batches, {m.name: m.shape[0] for m in archive.members.values()})
     except ArchiveError as error:
         raise ArchiveError(
             f"{path}: {error.message} That is not the published {archive.name}: delete it and fetch "

@@ -56,7 +56,7 @@ def test_from_a_checkpoint(folder, tmp_path, one_thread):
     )
     assert run.exit_code == 0, run.output
     before = rows(run.output)["convolution, as trained"][0]
-    images, labels = finetune.read_cifar_batches(folder, strict=False)["test"]
+    images, labels = finetune.read_cifar_batches(folder)["test"]
     mean, std = finetune.normalisation("cifar10", images)
     logits = finetune.predict(net.eval(), images, mean=mean, std=std)
     assert before == pytest.approx(100 * (logits.argmax(1) != labels).mean(), abs=0.01)

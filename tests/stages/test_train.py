@@ -13,10 +13,11 @@ import torch
 from click.testing import CliRunner
 
 from stages import models, serving, train
-from stages.batches import TrainingSet
 from stages.datasets import load_split
 from stages.params import load_params
 from tests.stages.conftest import read_params, write_params
+from training import engine
+from training.batches import TrainingSet
 
 CPU = torch.device("cpu")
 
@@ -78,6 +79,39 @@ def test_sigterm_keeps_the_epoch_and_stops(workspace):
     list(train.checkpoints(*whole, None))
     list(train.checkpoints(resumed[0], *whole[1:], saved))
     assert torch.equal(weights_of(resumed[0]), weights_of(whole[0]))
+
+
+def test_checkpoints_are_written_by_time_and_at_a_stop(workspace, monkeypatch):
+    """Not at every epoch; the first one soon, the last one always, and one at a stop."""
+    written = []
+    keep = train.save_checkpoint
+    monkeypatch.setattr(train, "save_checkpoint", lambda path, content: written.append(len(content["rows"])))
+    params = read_params()
+    params["train"]["epochs"] = 5
+    write_params(params)
+    train.train_seed(*prepared(), workspace / "0.pt", None, lambda rows: None)
+    assert written == [1, 5]
+
+    def write(path, content):
+        written.append(len(content["rows"]))
+        keep(path, content)
+
+    written.clear()
+    monkeypatch.setattr(train, "save_checkpoint", write)
+    evaluate = engine.count_errors
+    calls = []
+
+    def count(*arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(engine, "count_errors", count)
+    with pytest.raises(SystemExit, match="stopped after epoch 3"):
+        train.train_seed(*prepared(), workspace / "0.pt", None, lambda rows: None)
+    assert written == [1, 3]
+    assert train.load_checkpoint(workspace / "0.pt", train.describe(CPU), epochs=5)["state"]["epoch"] == 3
 
 
 def test_an_unfinished_checkpoint_of_other_hardware_is_not_taken_up(workspace):

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from stages import unpack as module
-from stages.archives import Archive, ArchiveError, Member
-from stages.formats import read_cifar_batches, read_idx, read_mnist
+from stages.archives import Archive, ArchiveError, Member, read_archives
+from stages.formats import CIFAR_FILES, MNIST_FILES, read_cifar_batches, read_idx, read_mnist
+from stages.sources import from_folder
 from stages.unpack import unpack
 from tests.stages.miniatures import batch, cifar, corruptions, describe, npy_bytes, python2_batch, tar_bytes
 
@@ -317,7 +318,7 @@ def test_a_hostile_pickle_runs_nothing(tmp_path, kind):
     marker = tmp_path / "marker"
     folder = place_batches(tmp_path / "set", evil_batches(marker)[kind])
     with pytest.raises(ArchiveError, match=rf"data_batch_1[\s\S]*{REASONS.get(kind, '')}"):
-        read_cifar_batches(folder, strict=False, archives=ARCHIVES)
+        read_cifar_batches(folder)
     assert not marker.exists()
 
 
@@ -339,30 +340,36 @@ def test_batches_that_python_3_wrote(tmp_path, protocol, text_keys):
     one = plain_batch(labels=np.array(labels, np.int64) if protocol == 4 else labels)
     one = {key.decode(): value for key, value in one.items()} if text_keys else one
     folder = place_batches(tmp_path / "set", pickle.dumps(one, protocol))
-    splits = read_cifar_batches(folder, strict=False, archives=ARCHIVES)
+    splits = read_cifar_batches(folder)
     np.testing.assert_array_equal(splits["test"][0], images)
     np.testing.assert_array_equal(splits["train"][0], np.concatenate([images] * 5))
     np.testing.assert_array_equal(splits["test"][1], labels)
 
 
-def test_another_md5_is_accepted_on_demand_only(tmp_path, caplog):
+def test_another_md5_is_named(tmp_path, caplog, monkeypatch):
+    monkeypatch.chdir(ROOT)
     folder = place_batches(tmp_path / "set", python2_batch(*batch(3, 10, 0)))
-    with pytest.raises(ArchiveError, match=r"data_batch_1.* do not have the published md5.*data\.path"):
-        read_cifar_batches(folder, strict=True, archives=ARCHIVES)
     with caplog.at_level(logging.WARNING):
-        splits = read_cifar_batches(folder, strict=False, archives=ARCHIVES)
+        splits = from_folder(folder)
     assert len(splits["train"][0]) == 15
     assert "not the published files" in caplog.text and "test_batch" in caplog.text
 
 
+def test_the_file_names_are_those_of_the_archives():
+    archives = read_archives(ARCHIVES)
+    batches = {a.folder: tuple(a.members) for a in archives.values() if a.layout == "cifar-batches"}
+    assert batches == CIFAR_FILES
+    assert {name for name, archive in archives.items() if archive.layout == "idx"} == set(MNIST_FILES)
+
+
 def test_a_folder_without_batches(tmp_path):
     with pytest.raises(ArchiveError, match=r"needs the files data_batch_1.* or train, test"):
-        read_cifar_batches(tmp_path, strict=False, archives=ARCHIVES)
+        read_cifar_batches(tmp_path)
 
 
 def test_real_images_in_the_official_layout(shared):
     folder = shared / "data/cifar10-subset"
-    splits = read_cifar_batches(folder, strict=False, archives=ARCHIVES)
+    splits = read_cifar_batches(folder)
     assert splits["train"][0].shape == (5 * 1017, 32, 32, 3) and splits["test"][0].shape == (509, 32, 32, 3)
     trusted = pickle.loads((folder / "cifar-10-batches-py/test_batch").read_bytes(), encoding="bytes")
     for image, label, pixels, expected in zip(
@@ -371,8 +378,6 @@ def test_real_images_in_the_official_layout(shared):
         red, green, blue = pixels[:1024], pixels[1024:2048], pixels[2048:]
         assert image[5, 7].tolist() == [red[5 * 32 + 7], green[5 * 32 + 7], blue[5 * 32 + 7]]
         assert label == expected
-    with pytest.raises(ArchiveError, match="published md5"):
-        read_cifar_batches(folder, strict=True, archives=ARCHIVES)
 
 
 # MNIST's IDX files ----------------------------------------------------------------------------------------------
@@ -430,14 +435,13 @@ def test_what_is_no_idx_file(tmp_path, content):
         read_idx(tmp_path / "x.gz")
 
 
-def test_real_digits(shared, tmp_path, caplog):
+def test_real_digits(shared, tmp_path, caplog, monkeypatch):
+    monkeypatch.chdir(ROOT)
     folder = shared / "data/mnist-subset"
-    splits = read_mnist(folder, strict=False, archives=ARCHIVES)
+    splits = from_folder(folder)
     assert splits["train"][0].shape == (14262, 28, 28, 1) and splits["test"][0].shape == (10000, 28, 28, 1)
     assert set(splits["test"][1].tolist()) == set(range(10))
     # The test files are the published ones, the training files are not.
     assert "train-images" in caplog.text and "t10k" not in caplog.text
-    with pytest.raises(ArchiveError, match="train-images"):
-        read_mnist(folder, strict=True, archives=ARCHIVES)
     with pytest.raises(ArchiveError, match="lacks"):
-        read_mnist(tmp_path, strict=False, archives=ARCHIVES)
+        read_mnist(tmp_path)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
@@ -137,4 +136,6 @@ def free_memory(device: torch.device) -> int:
     """Bytes that are free on the device; for the CPU, what the system can give without swapping."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
+    import psutil  # here alone: a machine that trains on its GPU does without
+
     return psutil.virtual_memory().available

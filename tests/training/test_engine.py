@@ -8,8 +8,8 @@ from torchvision.transforms import functional as pil
 
 from benchmarks import textbook
 from nets import create_net
-from stages.batches import PADDING, TrainingSet, crop, draw_epoch
-from stages.engine import DivergedError, learning_rate, train_epochs
+from training.batches import PADDING, TrainingSet, crop, draw_epoch
+from training.engine import DivergedError, learning_rate, train_epochs
 
 CPU = torch.device("cpu")
 MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
@@ -120,7 +120,7 @@ def test_images_left_on_disk_train_to_the_same_bits(images, labels, tmp_path):
 def test_images_stay_on_disk_where_they_take_more_than_half_of_the_memory(
     images, labels, monkeypatch, free, resident
 ):
-    monkeypatch.setattr("stages.batches.free_memory", lambda device: free * images.nbytes)
+    monkeypatch.setattr("training.batches.free_memory", lambda device: free * images.nbytes)
     data = TrainingSet.place(images, labels, MEAN, STD, CPU)
     assert isinstance(data.images, torch.Tensor) == resident
 
@@ -138,23 +138,6 @@ def test_bf16_stays_near_fp32_and_keeps_float32_weights(images, labels):
 def test_tf32_is_refused_without_a_gpu(images, labels):
     with pytest.raises(ValueError, match="tf32 is a mode of CUDA devices, the device is cpu"):
         run(small_net(), images, labels, precision="tf32")
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no CUDA device")
-@pytest.mark.parametrize("resident", [True, False])
-def test_an_epoch_never_waits_for_the_gpu(images, labels, resident):
-    cuda = torch.device("cuda")
-    data = TrainingSet.place(images, labels, MEAN, STD, cuda, resident)
-    net = small_net().to(cuda, memory_format=torch.channels_last)
-    done = 0
-
-    def watch():  # between the first and the last batch of the second epoch, any wait is an error
-        nonlocal done
-        done += 1
-        torch.cuda.set_sync_debug_mode("error" if 5 <= done < 8 else "default")
-
-    list(train_epochs(net, data, images, labels, epochs=2, batch_size=16, on_batch=watch, **RECIPE))
-    assert done == 8
 
 
 def test_middle_crop_is_the_image(images, labels):
@@ -200,3 +183,43 @@ def test_same_seed_same_weights_other_seed_others(images, labels):
 def test_divergence_names_epoch_and_learning_rate(images, labels):
     with pytest.raises(DivergedError, match=r"epoch \d at learning rate 1e\+30"):
         run(small_net(), images, labels, epochs=3, lr=1e30, milestones=[])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_steps_that_a_gpu_records_give_the_bits_of_the_plain_ones(images, labels, precision):
+    """Run one by one: draws, place, learning rate and sums on the device, for a net with dropout as well."""
+    for make in (small_net, net_with_dropout):
+        (*_, (row, state)), (*_, (other, recorded)) = (
+            run(make(), images, labels, epochs=3, precision=precision, graph=graph) for graph in (False, True)
+        )
+        assert row == other
+        for name, value in state["net"].items():
+            assert torch.equal(value, recorded["net"][name]), name
+        momenta = [
+            [s["momentum_buffer"] for s in one["optimizer"]["state"].values()] for one in (state, recorded)
+        ]
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(*momenta, strict=True))
+
+
+def net_with_dropout() -> torch.nn.Module:
+    torch.manual_seed(0)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.Dropout(0.5), torch.nn.Flatten(), torch.nn.Linear(784, 10)
+    )
+
+
+def test_batches_are_counted(images, labels):
+    """By normalisations with a momentum all at once; by one without, which averages by its count, one by one."""
+    net = torch.nn.Sequential(
+        torch.nn.BatchNorm2d(3),
+        torch.nn.BatchNorm2d(3, momentum=None),
+        torch.nn.Flatten(),
+        torch.nn.Linear(768, 10),
+    )
+    data = TrainingSet.place(images, labels, MEAN, STD, CPU)
+    seen = []
+    watch = lambda: seen.append([part.num_batches_tracked for part in net[:2]])  # noqa: E731
+    list(train_epochs(net, data, images, labels, epochs=2, batch_size=16, on_batch=watch, **RECIPE))
+    assert [part.num_batches_tracked.item() for part in net[:2]] == [8, 8]
+    assert seen[0][0] is None
+    assert net[0].running_mean.abs().sum() > 0

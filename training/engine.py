@@ -5,18 +5,16 @@ several processes under torchrun, each on its part of every batch.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustness.evaluation import affine, float32_as, normalise, predict
-from stages import parallel
-from stages.batches import Draws, TrainingSet, draw_epoch, epoch_seed
-
-Precision = Literal["fp32", "tf32", "bf16"]
+from robustness.evaluation import memory_format, outputs
+from training import parallel
+from training.batches import TrainingSet, draw_epoch, epoch_seed
+from training.epoch import Precision, train_epoch
+from training.graph import RecordedEpochs
 
 
 class DivergedError(RuntimeError):
@@ -43,13 +41,15 @@ def train_epochs(
     flip: bool,
     seed: int,
     precision: Precision = "fp32",
+    layout: torch.memory_format | None = None,
+    graph: bool | None = None,
     state: dict | None = None,
     on_batch: Callable[[], object] = lambda: None,
 ) -> Iterator[tuple[dict[str, float], dict]]:
     """Train `net` in place; after each epoch yield its row of the training curve and the state to resume from.
 
     Seed and epoch decide every draw, and the epoch the learning rate; so net, optimizer and epoch are the whole state.
-    In several processes (`stages.parallel`) each computes its part of every batch, and all yield the same.
+    In several processes (`training.parallel`) each computes its part of every batch, and all yield the same.
 
     Args:
         net: on the device of `data`.
@@ -59,6 +59,9 @@ def train_epochs(
         seed: decides every draw, with the epoch.
         precision: of the training; weights, optimizer and the test error stay float32. `fp32` computes as it says;
             `tf32` rounds the factors of products to 10 bits (CUDA alone); `bf16` is autocast to bfloat16.
+        layout: in which net and images are computed; by default `robustness.evaluation.memory_format`.
+        graph: take the steps of `training.graph.RecordedEpochs`, which a GPU replays from a recording; by default
+            where the images lie on a GPU and one process trains. The bits are the same.
         state: what an earlier call yielded last; training goes on after that epoch.
         on_batch: called after every batch, for a progress bar.
 
@@ -72,6 +75,8 @@ def train_epochs(
     device = data.device
     if precision == "tf32" and device.type != "cuda":
         raise ValueError(f"tf32 is a mode of CUDA devices, the device is {device}; train in fp32 or bf16")
+    layout = layout or memory_format(device, precision)
+    net.to(memory_format=layout)
     optimizer = torch.optim.SGD(
         net.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=True, fused=True
     )
@@ -80,24 +85,38 @@ def train_epochs(
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["epoch"] + 1
+    rate = torch.tensor(lr, device=device)  # a recorded step reads it where it lies
+    for group in optimizer.param_groups:
+        group["lr"] = rate
     trained = parallel.distributed(net)
-    own_test = slice(parallel.rank(), None, parallel.ranks())
+    test = TrainingSet.place(
+        test_images[parallel.rank() :: parallel.ranks()],
+        test_labels[parallel.rank() :: parallel.ranks()],
+        data.mean,
+        data.std,
+        device,
+    )
+    if graph is None:
+        graph = device.type == "cuda" and isinstance(data.images, Tensor) and parallel.ranks() == 1
+    epoch_of = RecordedEpochs(trained, optimizer, data, batch_size, precision, layout) if graph else None
     for epoch in range(first, epochs + 1):
-        rate = learning_rate(epoch, lr, milestones)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        rate.fill_(learning_rate(epoch, lr, milestones))
         torch.manual_seed(epoch_seed(seed, epoch) + parallel.rank())  # of dropout
         draws = draw_epoch(len(data), seed, epoch, flip, device)
-        loss_sum, wrong = train_epoch(trained, optimizer, data, draws, batch_size, precision, on_batch)
+        if epoch_of is None:
+            loss_sum, wrong = train_epoch(
+                trained, optimizer, data, draws, batch_size, precision, on_batch, layout
+            )
+        else:
+            loss_sum, wrong = epoch_of(draws, on_batch)
         mean_loss = parallel.summed(loss_sum).item() / len(data)
         if not np.isfinite(mean_loss):
-            raise DivergedError(f"the loss is {mean_loss} in epoch {epoch} at learning rate {rate:g}")
+            raise DivergedError(f"the loss is {mean_loss} in epoch {epoch} at learning rate {rate.item():g}")
         net.eval()
-        logits = predict(net, test_images[own_test], mean=data.mean, std=data.std)
-        wrong_test = torch.tensor((logits.argmax(1) != test_labels[own_test]).sum(), device=device)
+        wrong_test = count_errors(net, test)
         row = {
             "epoch": epoch,
-            "lr": rate,
+            "lr": learning_rate(epoch, lr, milestones),
             "train_loss": mean_loss,
             "train_error": 100 * parallel.summed(wrong).item() / len(data),
             "test_error": 100 * parallel.summed(wrong_test).item() / len(test_labels),
@@ -105,35 +124,9 @@ def train_epochs(
         yield row, {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
 
 
-def train_epoch(
-    net: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    data: TrainingSet,
-    draws: Draws,
-    batch_size: int,
-    precision: Precision,
-    on_batch: Callable[[], object],
-) -> tuple[Tensor, Tensor]:
-    """One pass over this process's part of every batch; sum of the losses and number of errors, on the device."""
-    device, ranks = data.device, parallel.ranks()
-    scale, shift = affine(data.mean, data.std, device)
-    # Sums stay on the device: reading one each step would stop the queue of launches.
-    loss_sum = torch.zeros((), device=device)
-    wrong = torch.zeros((), device=device, dtype=torch.int64)
-    net.train()
-    with float32_as("tf32" if precision == "tf32" else "ieee"):
-        batches = data.batches(draws, batch_size, parallel.rank(), ranks)
-        for start, (images, labels) in zip(range(0, len(data), batch_size), batches, strict=True):
-            with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-                logits = net(normalise(images, scale, shift))
-            if precision == "bf16":
-                logits = logits.float()
-            loss = F.cross_entropy(logits, labels, reduction="sum")
-            optimizer.zero_grad(set_to_none=True)
-            # The gradient of the mean over the whole batch, once it is averaged over the processes.
-            (loss * (ranks / min(batch_size, len(data) - start))).backward()
-            optimizer.step()
-            loss_sum += loss.detach()
-            wrong += (logits.detach().argmax(1) != labels).sum()
-            on_batch()
-    return loss_sum, wrong
+def count_errors(net: nn.Module, data: TrainingSet) -> Tensor:
+    """Number of images that `net`, in eval mode, gives another class than their label; on the device."""
+    batches = list(outputs(net, data.images, mean=data.mean, std=data.std, device=data.device))
+    if not batches:
+        return torch.zeros((), dtype=torch.int64, device=data.device)
+    return (torch.cat(batches).argmax(1) != data.labels).sum()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages.datasets import normalisation
+from training.normalisation import normalisation
 
 
 @pytest.mark.parametrize("channels", [1, 3])

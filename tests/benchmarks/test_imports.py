@@ -1,0 +1,63 @@
+"""What a GPU machine runs imports on one that has neither the pipeline's packages nor its rooms' dependencies."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+ABSENT = ["mlflow", "dvc", "pydantic", "ray", "vl_convert", "moto", "playwright"]
+MORE = [
+    "torchvision",
+    "sklearn",
+    "yaml",
+    "psutil",
+    "filelock",
+    "requests",
+    "jinja2",
+    "matplotlib",
+    "tabulate",
+]
+MODULES = [
+    "benchmarks.equivalence",
+    "benchmarks.evaluation",
+    "benchmarks.layer",
+    "benchmarks.report",
+    "benchmarks.training",
+    "examples.finetune",
+    "training.engine",
+]
+REFUSING = """
+import importlib, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {absent}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def run_without(absent: list[str], code: str) -> subprocess.CompletedProcess:
+    """The code in a process of its own, where importing one of the packages fails as if it were not installed."""
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
+    command = [sys.executable, "-c", REFUSING.format(absent=set(absent)) + code]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_what_measures_and_trains_imports_without_the_pipeline(module):
+    done = run_without(ABSENT + MORE, f"importlib.import_module({module!r})")
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_tests_of_a_gpu_are_collected_without_the_pipeline():
+    done = run_without(ABSENT, "import pytest; sys.exit(pytest.main(['-q', '--collect-only', 'tests/cuda']))")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "tests/cuda/test_training.py::test_an_epoch_never_waits_for_the_gpu" in done.stdout
+
+
+def test_the_finder_refuses():
+    done = run_without(ABSENT, "import stages.tracking")
+    assert "No module named 'pydantic'" in done.stderr or "No module named 'mlflow'" in done.stderr

@@ -1,0 +1,36 @@
+"""The device that trains: how it is described, and how it is held to the same algorithms in every run."""
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from training import parallel
+
+
+def make_deterministic(device: torch.device) -> None:
+    """Make torch choose the same algorithms in every run; an operation that has none warns.
+
+    To be called before anything is computed on the device: cuBLAS reads its variable once.
+    """
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = False  # its choice, and so the weights, would vary by run
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # costs a pass over every new tensor
+
+
+def describe(device: torch.device) -> str:
+    """What a training runs on, as far as it decides how sums are rounded."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu x {torch.get_num_threads()}"
+    return name if parallel.ranks() == 1 else f"{parallel.ranks()} processes, {name}"
+
+
+def processor() -> str:
+    """Name of the processor; its architecture where the system does not say more."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    named = (line.partition(":") for line in lines)
+    other = platform.processor() or platform.machine()
+    return next((value.strip() for key, _, value in named if key.strip() == "model name"), other)

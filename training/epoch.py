@@ -1,0 +1,100 @@
+"""One epoch of training: batch after batch through net, loss and optimizer, and nothing read from the device."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustness.evaluation import affine, float32_as, memory_format, normalise
+from training import parallel
+from training.batches import Draws, TrainingSet
+
+Precision = Literal["fp32", "tf32", "bf16"]
+
+# Normalisations over several processes are of other classes and count for themselves.
+COUNTING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def train_epoch(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: TrainingSet,
+    draws: Draws,
+    batch_size: int,
+    precision: Precision,
+    on_batch: Callable[[], object],
+    layout: torch.memory_format | None = None,
+) -> tuple[Tensor, Tensor]:
+    """One pass over this process's part of every batch; sum of the losses and number of errors, on the device."""
+    device, ranks = data.device, parallel.ranks()
+    # Sums stay on the device: reading one each step would stop the queue of launches.
+    loss_sum = torch.zeros((), device=device)
+    wrong = torch.zeros((), device=device, dtype=torch.int64)
+    step = training_step(net, optimizer, data, precision, layout)
+    starts = range(0, len(data), batch_size)
+    net.train()
+    with float32_as("tf32" if precision == "tf32" else "ieee"), counted_together(net, len(starts)):
+        batches = data.batches(draws, batch_size, parallel.rank(), ranks)
+        for start, (images, labels) in zip(starts, batches, strict=True):
+            # The gradient of the mean over the whole batch, once it is averaged over the processes.
+            loss, errors = step(images, labels, ranks / min(batch_size, len(data) - start))
+            loss_sum += loss
+            wrong += errors
+            on_batch()
+    return loss_sum, wrong
+
+
+def training_step(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: TrainingSet,
+    precision: Precision,
+    layout: torch.memory_format | None = None,
+) -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]:
+    """A function that trains on one batch and gives the sum of its losses and its number of errors, on the device.
+
+    It takes images (n, H, W, C) uint8, labels (n,), and the factor of the sum of losses that is minimised.
+
+    Args:
+        net, optimizer: which are trained.
+        data: says how images are normalised, and the device.
+        precision: as for `training.engine.train_epochs`.
+        layout: of the images; by default that of `robustness.evaluation.memory_format`.
+    """
+    device = data.device
+    scale, shift = affine(data.mean, data.std, device)
+    layout = layout or memory_format(device, precision)
+
+    def step(images: Tensor, labels: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+        # Weights are cast once a step anyway; a cast that is kept could not be part of a recording.
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
+            logits = net(normalise(images, scale, shift).contiguous(memory_format=layout))
+        if precision == "bf16":
+            logits = logits.float()
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        optimizer.zero_grad(set_to_none=True)
+        (loss * factor).backward()
+        optimizer.step()
+        return loss.detach(), (logits.detach().argmax(1) != labels).sum()
+
+    return step
+
+
+@contextlib.contextmanager
+def counted_together(net: nn.Module, steps: int) -> Iterator[None]:
+    """Count the batches of `steps` steps at their end: each batch normalisation would launch a kernel a step for it.
+
+    One without momentum averages by its count, so it goes on counting for itself.
+    """
+    norms = [part for part in net.modules() if isinstance(part, COUNTING) and part.momentum is not None]
+    counters = {norm: norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None}
+    for norm in counters:
+        norm.num_batches_tracked = None
+    try:
+        yield
+    finally:
+        for norm, counter in counters.items():
+            norm.num_batches_tracked = counter.add_(steps)

@@ -1,0 +1,160 @@
+"""Epochs that a GPU replays from a recording of one step, so that it never waits for the next launch of a kernel.
+
+A step of a small net is hundreds of kernels that take less time than the host needs to launch them. A CUDA graph
+launches all at once. For that, whatever changes from step to step lies on the device: draws, place in the epoch,
+learning rate and sums. Without CUDA the same steps run one by one.
+"""
+
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from robustness.evaluation import float32_as
+from training.batches import Draws, TrainingSet, crop
+from training.epoch import Precision, counted_together, training_step
+
+log = logging.getLogger(__name__)
+
+WARM_UP = 3  # steps before a recording, in which libraries choose algorithms and take memory
+
+
+class RecordedEpochs:
+    """A callable that trains an epoch, with the bits of `training.epoch.train_epoch`.
+
+    On CUDA it records a step of each of the two batch sizes as it is made; net and optimizer are then as before. A net
+    whose step reads something back from the device cannot be recorded: the log says why, and its steps run one by one.
+
+    Args:
+        net, optimizer: which are trained; the learning rate of the optimizer is a tensor on the device.
+        data: its images lie on the device.
+        batch_size, precision, layout: as for `train_epoch`.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        data: TrainingSet,
+        batch_size: int,
+        precision: Precision,
+        layout: torch.memory_format | None = None,
+    ) -> None:
+        if not isinstance(data.images, Tensor):
+            raise ValueError("a recorded step reads its images on the device; place them there")
+        self.net, self.optimizer, self.data = net, optimizer, data
+        self.precision = precision
+        count, device = len(data), data.device
+        self.sizes = [min(batch_size, count - start) for start in range(0, count, batch_size)]
+        self.draws = Draws(
+            torch.arange(count, device=device),
+            torch.zeros(count, 2, dtype=torch.int64, device=device),
+            torch.zeros(count, dtype=torch.bool, device=device),
+        )
+        self.first = torch.zeros((), dtype=torch.int64, device=device)  # place of the next batch in the order
+        self.places = torch.arange(batch_size, device=device)
+        self.loss_sum = torch.zeros((), device=device)
+        self.wrong = torch.zeros((), dtype=torch.int64, device=device)
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                # Made now, a buffer is no special case of the first step, which a recording would repeat.
+                state = optimizer.state[parameter]
+                if state.get("momentum_buffer") is None:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+        self._step = training_step(net, optimizer, data, precision, layout)
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        if device.type == "cuda":
+            self._record()
+
+    def __call__(self, draws: Draws, on_batch: Callable[[], object] = lambda: None) -> tuple[Tensor, Tensor]:
+        """Sum of the losses and number of errors of an epoch, on the device; the next epoch overwrites them."""
+        for own, new in zip(vars(self.draws).values(), vars(draws).values(), strict=True):
+            own.copy_(new)
+        for start in (self.first, self.loss_sum, self.wrong):
+            start.zero_()
+        self.net.train()
+        with float32_as(self._float32()), counted_together(self.net, len(self.sizes)):
+            for size in self.sizes:
+                if size in self._graphs:
+                    self._graphs[size].replay()
+                else:
+                    self._work(size)
+                on_batch()
+        return self.loss_sum, self.wrong
+
+    @property
+    def recorded(self) -> bool:
+        """Whether the steps are replayed."""
+        return bool(self._graphs)
+
+    def _float32(self) -> str:
+        return "tf32" if self.precision == "tf32" else "ieee"
+
+    def _work(self, size: int) -> None:
+        """One step on the `size` images from the current place on."""
+        part = self.draws.order[self.first + self.places[:size]]
+        images = crop(self.data.images, part, self.draws.corners[part], self.draws.mirrored[part])
+        loss, errors = self._step(images, self.data.labels[part], 1 / size)
+        self.loss_sum += loss
+        self.wrong += errors
+        self.first += size
+
+    def _record(self) -> None:
+        kept = [*self.net.parameters(), *self.net.buffers(), *self._momentum()]
+        before = [value.detach().clone() for value in kept]
+        self.net.train()
+        with float32_as(self._float32()), counted_together(self.net, 0):
+            reason = self._warm_up()
+            if reason is None:
+                for size in set(self.sizes):
+                    graph = torch.cuda.CUDAGraph()
+                    self.first.zero_()
+                    # Other threads, as one that watches the GPU, go on meanwhile.
+                    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                        self._work(size)
+                    self._graphs[size] = graph
+            else:
+                log.warning("this net's step is not recorded but launched kernel by kernel: %s", reason)
+        with torch.no_grad():
+            for value, old in zip(kept, before, strict=True):
+                value.copy_(old)
+        self.optimizer.zero_grad(set_to_none=True)  # gradients are inside the recordings
+
+    def _warm_up(self) -> str | None:
+        """Run steps of each size on a stream of their own, as a recording needs; why there can be none, if so.
+
+        What reads something back is found here, where that is an error like any other. In a recording it would leave
+        the device in a state that nothing can be done with.
+        """
+        device = self.data.device
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        mode = torch.cuda.get_sync_debug_mode()
+        reason = None
+        with torch.cuda.stream(side):
+            for size in set(self.sizes):
+                for _ in range(WARM_UP):
+                    self.first.zero_()
+                    self._work(size)
+            torch.cuda.synchronize(device)
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                for size in set(self.sizes):
+                    self.first.zero_()
+                    self._work(size)
+            except RuntimeError as error:
+                if "synchronizing" not in str(error):
+                    raise
+                reason = str(error).splitlines()[0]
+            finally:
+                torch.cuda.set_sync_debug_mode(mode)
+        torch.cuda.current_stream(device).wait_stream(side)
+        return reason
+
+    def _momentum(self) -> list[Tensor]:
+        return [
+            self.optimizer.state[parameter]["momentum_buffer"]
+            for group in self.optimizer.param_groups
+            for parameter in group["params"]
+        ]
