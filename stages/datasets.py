@@ -13,6 +13,8 @@ from typing import NamedTuple
 import click
 import numpy as np
 
+from robustness.npy import load_array, load_labels
+
 DATASETS = Path("datasets")
 
 # Statistics of the CIFAR-10 training images that the paper's nets were trained with (mean and standard deviation of
@@ -104,14 +106,16 @@ def load_split(name: str, split: str) -> Split:
     """The clean images and labels of one split.
 
     Raises:
-        click.ClickException: the files are not there.
+        click.ClickException: the files are not there, or damaged.
     """
     folder = DATASETS / name / "clean"
     try:
-        images = np.load(folder / f"{split}_images.npy", mmap_mode="r")
-        labels = np.load(folder / f"{split}_labels.npy")
+        images = load_array(folder / f"{split}_images.npy")
+        labels = load_labels(folder / f"{split}_labels.npy")
     except FileNotFoundError as error:
         raise click.ClickException(f"no {error.filename}; `dvc repro fetch` makes it") from None
+    except ValueError as error:
+        raise click.ClickException(f"{error} with `dvc repro fetch`") from None
     return Split(images, labels)
 
 

@@ -92,7 +92,6 @@ def train_epochs(
         mean_loss = parallel.summed(loss_sum).item() / len(data)
         if not np.isfinite(mean_loss):
             raise DivergedError(f"the loss is {mean_loss} in epoch {epoch} at learning rate {rate:g}")
-        net.eval()
         logits = predict(net, test_images[own_test], mean=data.mean, std=data.std)
         wrong_test = torch.tensor((logits.argmax(1) != test_labels[own_test]).sum(), device=device)
         row = {
@@ -116,7 +115,7 @@ def train_epoch(
 ) -> tuple[Tensor, Tensor]:
     """One pass over this process's part of every batch; sum of the losses and number of errors, on the device."""
     device, ranks = data.device, parallel.ranks()
-    scale, shift = affine(data.mean, data.std, device)
+    scale, shift = affine(data.mean, data.std, data.images.shape[3], device)
     # Sums stay on the device: reading one each step would stop the queue of launches.
     loss_sum = torch.zeros((), device=device)
     wrong = torch.zeros((), device=device, dtype=torch.int64)
