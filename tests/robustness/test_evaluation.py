@@ -94,7 +94,7 @@ def small_net(classes=7):
 @pytest.mark.parametrize("run", [predict, predict_ranks])
 def test_all_of_a_module_is_in_eval_mode_meanwhile(mapped, run):
     net = small_net().train()
-    net[1].eval()  # frozen
+    net[0].eval()
     modes = [part.training for part in net.modules()]
     expected = run(copy.deepcopy(net).eval(), mapped, batch_size=5)
     before = copy.deepcopy(net.state_dict())
