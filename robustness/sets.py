@@ -61,46 +61,50 @@ def open_perturbations(
 ) -> dict[str, np.ndarray]:
     """Of each perturbation the sequences (N, T, H, W, C) uint8 in `p/`, memory-mapped.
 
+    A `labels.npy` beside them, where there is one, says how many images the sequences are of: all of the test set, or
+    the first ones.
+
     Args:
         folder: with `p/`.
         names: the perturbations.
         count: the first so many sequences; by default all.
-        clean: compare the sequences with these images, too. There are as many, or else a `labels.npy` beside the
-            sequences that holds the labels of the first images, of which alone the sequences then are.
+        clean: compare the sequences with these images, too; without a `labels.npy` there are as many.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a damaged file; one that holds no sequences of 2 frames or more, or fewer than `count`; files of
-            different numbers or shapes of images; and, with `clean`, images of another shape or number, or other
-            labels.
+        ValueError: a damaged file; one that holds no sequences of 2 frames or more, or, without a `labels.npy`, fewer
+            than `count`; files of different numbers or shapes of images, or of another number than `labels.npy`; and,
+            with `clean`, images of another shape or number, or other labels.
     """
     sequences: dict[str, np.ndarray] = {}
     for name in names:
         path = folder / "p" / f"{name}.npy"
-        array = load_array(path)
+        array = sequences[name] = load_array(path)
         if array.dtype != np.uint8 or array.ndim != 5 or 0 in array.shape or array.shape[1] < 2:
             raise ValueError(
                 f"{path} must hold sequences of 2 frames or more, uint8 (N, T, H, W, C), not {array.dtype} "
                 f"{array.shape}"
             )
-        if count is not None and len(array) < count:
-            raise ValueError(f"{path} holds {len(array)} sequences, not the {count} asked for")
-        sequences[name] = array[:count]
-    expected = None
-    if clean is not None and sequences:
-        labels = folder / "p" / "labels.npy"
-        number = len(load_labels(labels)) if labels.exists() else len(clean.images)
-        _compare_labels(labels, clean.labels[:number])
-        expected = (number, *clean.images.shape[1:])
+    if not sequences:
+        return sequences
+    labels = folder / "p" / "labels.npy"
+    first = next(iter(sequences.values()))
+    number, shape = len(first), first.shape[2:]
+    if clean is not None:
+        number, shape = clean.images.shape[0], clean.images.shape[1:]
+    if labels.exists():
+        number = len(load_labels(labels))
     for name, array in sequences.items():
-        images = (len(array), *array.shape[2:])
-        expected = expected or images
-        if images != expected:
+        if (len(array), *array.shape[2:]) != (number, *shape):
             raise ValueError(
-                f"{folder / 'p' / name}.npy holds sequences of images (N, H, W, C) = {images}, not {expected} as "
-                f"{'the clean images' if clean else 'the files beside it'}"
+                f"{folder / 'p' / name}.npy holds sequences of {len(array)} images {array.shape[2:]}, where the test "
+                f"images, labels.npy or the other files have {number} {shape}"
             )
-    return sequences
+    if clean is not None:
+        _compare_labels(labels, clean.labels[:number])
+    if count is not None and number < count and not labels.exists():
+        raise ValueError(f"{folder / 'p'} holds {number} sequences a file, not the {count} asked for")
+    return {name: array[:count] for name, array in sequences.items()}
 
 
 def other_files(folder: Path) -> list[Path]:
