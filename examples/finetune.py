@@ -145,7 +145,6 @@ def errors(
     std: list[float],
 ) -> tuple[float, float]:
     """Error in percent on the clean images, and its mean over the corrupted ones."""
-    net.eval()
 
     def error(images: np.ndarray) -> float:
         return classification_error(predict(net, images, mean=mean, std=std), test[1])

@@ -1,5 +1,7 @@
 """`python -m nets`: the table of nets, their size, cost, and the places where push-pull layers go."""
 
+import copy
+
 import click
 import torch
 from torch import nn
@@ -21,9 +23,9 @@ def count_multiply_adds(net: nn.Module, image_shape: tuple[int, int, int]) -> in
     A push-pull layer costs its two convolutions, and upsampling its kernels. The net may lie on the meta device.
     """
     image = torch.empty(1, *image_shape, device=next(net.parameters()).device)
-    net.eval()
+    evaluated = copy.deepcopy(net).eval()  # leaves the modes of the net's modules alone
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        net(image)
+        evaluated(image)
     return counter.get_total_flops() // 2
 
 

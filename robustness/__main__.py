@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
-import numpy as np
 
 from robustness.generate import generate_corruptions, generate_perturbations
 from robustness.names import (
@@ -17,6 +16,7 @@ from robustness.names import (
     NOISE_VARIANTS,
     PERTURBATIONS,
 )
+from robustness.npy import load_array
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -109,18 +109,13 @@ def _write(
     generate: Callable[..., list[str]], images: Path, folder: Path, count: int, labels: Path | None, **options
 ) -> None:
     try:
-        written = generate(_load(images), None if labels is None else _load(labels), folder, **options)
+        written = generate(
+            load_array(images), None if labels is None else load_array(labels), folder, **options
+        )
     except (TypeError, ValueError, OSError, RuntimeError) as error:
         raise click.ClickException(str(error)) from None
     kept = count - len(written)
     click.echo(f"{len(written)} files written to {folder}" + (f", {kept} kept" if kept else ""))
-
-
-def _load(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError:
-        raise ValueError(f"{path} is not an .npy file of numbers") from None
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The benchmark on a data set on disk, for any callable net: errors by corruption, flips by perturbation."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from robustness.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
@@ -23,6 +23,7 @@ from robustness.metrics import (
     zipf_distance,
 )
 from robustness.names import CORRUPTIONS, MAIN_CORRUPTIONS, NOISE_PERTURBATIONS, PERTURBATIONS, SEVERITIES
+from robustness.sets import open_clean, open_corruptions, open_perturbations, other_files
 
 PROTOCOLS = ("hendrycks", "official")
 
@@ -53,22 +54,28 @@ def benchmark(
     """Measure a net on every corruption and perturbation found in a folder.
 
     Args:
-        net: takes (n, C, H, W) float32 and returns logits (n, K). A Module is put in eval mode and back.
+        net, mean, std, batch_size, device: as for `robustness.evaluation.predict`.
         folder: a data set in the form of CIFAR-10-C: `clean/test_{images,labels}.npy`, `c/<corruption>.npy`,
-            `p/<perturbation>.npy`; without `c` or without `p` that half is left out.
-        mean, std: normalisation per channel of values 0..1; without them the net gets values 0..1.
+            `p/<perturbation>.npy`; without `c` or without `p` that half is left out. Where `c` or `p` holds a
+            `labels.npy` it must repeat the labels of the test images; sequences of the first images alone need one.
         baseline: normalises mCE and rCE; for a folder named cifar10 the paper's AlexNet, elsewhere none, and then
             there is no mCE and no rCE.
-        batch_size, device: as for `robustness.evaluation.predict`.
         progress: show a bar.
 
     Returns:
         (table, summary): a pandas DataFrame with one row a measurement (kind, name, severity, protocol, metric,
-        value; errors in percent, flip probabilities as fractions), and a dict as `summarise` makes it.
+        value; errors in percent, flip probabilities as fractions), and a dict as `summarise` makes it, with
+        `corruptions` and `perturbations`, the numbers of those found, before.
+
+    Warns:
+        UserWarning: of all that keeps a figure from being the benchmark's own: corruptions or perturbations that are
+            missing, files of other names, sequences of a part of the images, corruptions without rCE.
 
     Raises:
         FileNotFoundError: no clean test images, or neither corruptions nor perturbations.
-        ValueError: files of another number of images than the test set, or not uint8 images.
+        ValueError: a file that is damaged or does not fit the clean test images, or a baseline that lacks a corruption,
+            before anything is measured; and as `predict` and the metrics.
+        TypeError: as `predict`.
     """
     import pandas as pd  # here alone, so that the corruptions and metrics do without pandas
 
@@ -79,28 +86,59 @@ def benchmark(
     perturbations = [name for name in PERTURBATIONS if (folder / "p" / f"{name}.npy").exists()]
     if not corruptions and not perturbations:
         raise FileNotFoundError(f"no c/<corruption>.npy and no p/<perturbation>.npy in {folder}")
+    # Hours may pass before a file or a baseline is used, so both are tried now.
+    clean = open_clean(folder)
+    open_corruptions(folder, corruptions, clean)
+    sequences = open_perturbations(folder, perturbations, clean=clean)
+    summarise([(name, 0, 0.0) for name in ("clean", *corruptions)], [], baseline)
+    perturbed = min(map(len, sequences.values()), default=len(clean.images))
+    for limit in _limits(folder, corruptions, perturbations, perturbed, len(clean.images), baseline):
+        warnings.warn(f"{folder}: {limit}", stacklevel=2)
     options = {"mean": mean, "std": std, "batch_size": batch_size, "device": device}
-    training = isinstance(net, nn.Module) and net.training
-    if training:
-        net.eval()
-    try:
-        total = len(corruptions) * len(SEVERITIES) + len(perturbations)
-        with tqdm(total=total, unit="set", desc=folder.name, disable=not progress) as bar:
-            errors = []
-            for row in measure_corruptions(net, folder, corruptions, **options):
-                errors.append(row)
-                bar.update(row[0] != "clean")
-            flips = []
-            for rows in measure_perturbations(net, folder, perturbations, **options):
-                flips += rows
-                bar.update()
-    finally:
-        if training:
-            net.train()
+    total = len(corruptions) * len(SEVERITIES) + len(perturbations)
+    with tqdm(total=total, unit="set", desc=folder.name, disable=not progress) as bar:
+        errors = []
+        for row in measure_corruptions(net, folder, corruptions, **options):
+            errors.append(row)
+            bar.update(row[0] != "clean")
+        flips = []
+        for rows in measure_perturbations(net, folder, perturbations, **options):
+            flips += rows
+            bar.update()
     rows = [("corruption", name, severity, None, "error", value) for name, severity, value in errors]
     rows += [("perturbation", name, None, protocol, metric, value) for name, protocol, metric, value in flips]
     table = pd.DataFrame(rows, columns=["kind", "name", "severity", "protocol", "metric", "value"])
-    return table.astype({"severity": "Int64"}), summarise(errors, flips, baseline)
+    found = {"corruptions": len(corruptions), "perturbations": len(perturbations)}
+    return table.astype({"severity": "Int64"}), found | summarise(errors, flips, baseline)
+
+
+def _limits(
+    folder: Path,
+    corruptions: Sequence[str],
+    perturbations: Sequence[str],
+    perturbed: int,
+    images: int,
+    baseline: Baseline | None,
+) -> Iterator[str]:
+    """What keeps figures measured in the folder from being the benchmark's own, a sentence each."""
+    if others := other_files(folder):
+        names = ", ".join(str(path.relative_to(folder)) for path in others)
+        yield f"{len(others)} files that are named like no corruption or perturbation are left out: {names}"
+    if corruptions and (missing := [name for name in CORRUPTIONS if name not in corruptions]):
+        main = "" if {*MAIN_CORRUPTIONS} <= {*corruptions} else ", and there is no mCE_15 and no rCE_15"
+        yield (
+            f"E_corr, mCE and rCE are over {len(corruptions)} of the {len(CORRUPTIONS)} corruptions{main}; missing: "
+            f"{', '.join(missing)}"
+        )
+    if baseline is not None and (undefined := undefined_relative(baseline, corruptions)):
+        yield f"rCE leaves out {', '.join(undefined)}, which do not raise the error of {baseline.source}"
+    if perturbations and (missing := [name for name in PERTURBATIONS if name not in perturbations]):
+        yield (
+            f"mFP is over {len(perturbations)} of the {len(PERTURBATIONS)} perturbations; missing: "
+            f"{', '.join(missing)}"
+        )
+    if perturbed < images:
+        yield f"the sequences are of the first {perturbed} of the {images} test images"
 
 
 def measure_corruptions(
@@ -110,7 +148,7 @@ def measure_corruptions(
 
     Args and errors as for `predict_corruptions`.
     """
-    labels = np.load(folder / "clean" / "test_labels.npy")
+    labels = open_clean(folder).labels
     for name, severity, logits in predict_corruptions(net, folder, corruptions, **options):
         yield name, severity, classification_error(logits, labels)
 
@@ -126,15 +164,12 @@ def predict_corruptions(
         corruptions: which files of `c/` to read, each once.
 
     Raises:
-        FileNotFoundError: a file is missing. ValueError: it does not hold five times the test images.
+        FileNotFoundError, ValueError: as `robustness.sets.open_corruptions`, before anything is measured.
     """
-    images = np.load(folder / "clean" / "test_images.npy", mmap_mode="r")
-    yield "clean", 0, predict(net, images, **options)
-    for name in corruptions:
-        path = folder / "c" / f"{name}.npy"
-        stacked = np.load(path, mmap_mode="r")
-        if len(stacked) != len(SEVERITIES) * len(images):
-            raise ValueError(f"{path} holds {len(stacked)} images, not {len(SEVERITIES)} x {len(images)}")
+    clean = open_clean(folder)
+    stacks = open_corruptions(folder, corruptions, clean)
+    yield "clean", 0, predict(net, clean.images, **options)
+    for name, stacked in stacks.items():
         for severity, part in zip(SEVERITIES, np.split(stacked, len(SEVERITIES)), strict=True):
             yield name, severity, predict(net, part, **options)
 
@@ -162,13 +197,9 @@ def rank_perturbations(
         count: sequences to use, the first ones; by default all.
 
     Raises:
-        FileNotFoundError: a file is missing. ValueError: it does not hold sequences.
+        FileNotFoundError, ValueError: as `robustness.sets.open_perturbations`, before anything is measured.
     """
-    for name in perturbations:
-        path = folder / "p" / f"{name}.npy"
-        sequences = np.load(path, mmap_mode="r")[:count]
-        if sequences.ndim != 5:
-            raise ValueError(f"{path} must hold sequences (N, T, H, W, C), got {sequences.shape}")
+    for name, sequences in open_perturbations(folder, perturbations, count).items():
         ranks = predict_ranks(net, sequences.reshape(-1, *sequences.shape[2:]), **options)
         yield name, ranks.reshape(*sequences.shape[:2], -1)
 
@@ -206,9 +237,12 @@ def summarise(
         baseline: normalises CE and rCE; without one those are left out.
 
     Returns:
-        E_clean; E_corr, mCE, rCE over the corruptions measured, mCE_15 and rCE_15 over those of the main 15; mFP and
-        mFP_official over the perturbations measured, without the stronger variants of the noises. rCE leaves out the
-        corruptions of `undefined_relative`. What cannot be had is not there.
+        E_clean; E_corr, mCE, rCE over the corruptions measured, mCE_15 and rCE_15 over the main 15, if all of them are;
+        mFP and mFP_official over the perturbations measured, without the stronger variants of the noises. rCE leaves
+        out the corruptions of `undefined_relative`. What cannot be had is not there.
+
+    Raises:
+        ValueError: the baseline lacks a corruption, or an error is not one in percent.
     """
     flips = list(flips)  # read once for each protocol
     by_name: dict[str, list[float]] = {}
@@ -221,7 +255,7 @@ def summarise(
         summary["E_corr"] = float(np.mean(list(means.values())))
     for suffix, wanted in (("", CORRUPTIONS), ("_15", MAIN_CORRUPTIONS)):
         names = [name for name in wanted if name in means]
-        if baseline is None or not names:
+        if baseline is None or not names or (suffix and len(names) < len(wanted)):
             continue
         summary[f"mCE{suffix}"] = mean_corruption_error(means, baseline.errors, names)
         undefined = undefined_relative(baseline, names)

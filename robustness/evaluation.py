@@ -1,6 +1,8 @@
 """Running any callable net over uint8 images, in large batches on its device."""
 
 import contextlib
+import operator
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -17,11 +19,26 @@ Net = Callable[[Tensor], Tensor]
 
 
 def affine(
-    mean: Sequence[float] | None, std: Sequence[float] | None, device: torch.device | str
+    mean: Sequence[float] | None, std: Sequence[float] | None, channels: int, device: torch.device | str
 ) -> tuple[Tensor, Tensor]:
-    """Scale and shift per channel that take values 0..255 to (value / 255 - mean) / std, or to 0..1 without both."""
+    """Scale and shift per channel that take values 0..255 to (value / 255 - mean) / std, or to 0..1 without both.
+
+    Raises:
+        ValueError: one without the other, or not for each channel a mean from 0 to 1 and a std above 0 and up to 1.
+    """
+    if (mean is None) != (std is None):
+        raise ValueError("mean and std belong together: give both, or neither for values 0..1")
     if mean is None or std is None:
-        mean, std = [0.0], [1.0]
+        mean, std = [0.0] * channels, [1.0] * channels
+    for name, values in (("mean", np.asarray(mean)), ("std", np.asarray(std))):
+        if values.shape != (channels,):
+            raise ValueError(
+                f"{name} must hold a number for each of the {channels} channels of the images, not {values}"
+            )
+        if not np.all((values >= 0) & (values <= 1)) or (name == "std" and not values.all()):  # NaN fails all
+            raise ValueError(
+                f"{name} is that of values 0..1, not {values}; divide one of values 0..255 by 255"
+            )
     scale = torch.tensor([1 / (255 * s) for s in std], device=device)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
     return scale, shift
@@ -58,6 +75,27 @@ def float32_as(precision: Literal["ieee", "tf32"]) -> Iterator[None]:
             kind.fp32_precision = value
 
 
+@contextlib.contextmanager
+def evaluating(net: Net) -> Iterator[None]:
+    """Every module of `net` in eval mode, and afterwards each in the mode it was in; other callables are left alone.
+
+    An exported program keeps the mode it was exported in, and a warning says so.
+    """
+    modules = net.modules() if isinstance(net, nn.Module) else ()
+    # A frozen script has no mode.
+    modes = [(module, module.training) for module in modules if hasattr(module, "training")]
+    try:
+        if any(training for _, training in modes):
+            try:
+                net.eval()
+            except NotImplementedError:
+                warnings.warn("an exported program is evaluated in the mode it was exported in", stacklevel=4)
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 def predict(
     net: Net,
     images: np.ndarray,
@@ -67,14 +105,15 @@ def predict(
     batch_size: int | None = None,
     device: torch.device | str | None = None,
 ) -> np.ndarray:
-    """Logits of `net` for every image, computed in float32.
+    """Logits of `net` for every image, computed in float32, or in the type of the parameters of `net`.
 
     A thread reads the next batches while the device computes; nothing comes back from the device before the end.
 
     Args:
-        net: takes (n, C, H, W) float32 and returns (n, K); a Module is used in the mode it is in, so call `eval()`.
+        net: takes (n, C, H, W) in the type of its parameters, else float32, and returns logits (n, K), K >= 2, as a
+            tensor or an array. All of a Module is in eval mode meanwhile; in any other callable call `eval()` yourself.
         images: (N, H, W, C) uint8; a memory map is read batch by batch.
-        mean, std: normalisation per channel of values 0..1; without them the net gets values 0..1.
+        mean, std: normalisation per channel of values 0..1, both or neither; without them the net gets values 0..1.
         batch_size: images at a time; by default 64 on the CPU and 1000 elsewhere.
         device: where to compute; by default where the parameters of `net` are, or the CPU.
 
@@ -82,10 +121,14 @@ def predict(
         (N, K) float32.
 
     Raises:
-        ValueError: images of another type or shape.
+        TypeError: images that are no array, a batch size that is no integer, or a net that returns something else, such
+            as a tuple or a dict.
+        ValueError: no images, or of another type or shape; a mean and std that are not those of values 0..1 of every
+            channel; a batch size below 1; a net that returns another shape.
     """
     options = {"mean": mean, "std": std, "batch_size": batch_size, "device": device}
-    return torch.cat(list(outputs(net, images, **options))).cpu().numpy()
+    with evaluating(net):
+        return torch.cat(list(outputs(net, images, **options))).cpu().numpy()
 
 
 @torch.inference_mode()
@@ -101,12 +144,13 @@ def predict_ranks(net: Net, images: np.ndarray, **options: Any) -> np.ndarray:
         (N, K) of the smallest unsigned integer type that holds K, 1 for the predicted class.
 
     Raises:
-        ValueError: images of another type or shape; a logit that is NaN.
+        TypeError, ValueError: as `predict`; a logit that is NaN.
     """
     ranks, undefined = [], []
-    for logits in outputs(net, images, **options):
-        undefined.append(logits.isnan().any())
-        ranks.append(_ordinal_ranks(logits))
+    with evaluating(net):
+        for logits in outputs(net, images, **options):
+            undefined.append(logits.isnan().any())
+            ranks.append(_ordinal_ranks(logits))
     if torch.stack(undefined).any():
         raise ValueError("logits contain NaN")
     classes = ranks[0].shape[1]
@@ -131,29 +175,53 @@ def outputs(
     batch_size: int | None = None,
     device: torch.device | str | None = None,
 ) -> Iterator[Tensor]:
-    """Logits (n, K) float32 of every batch, on the device.
+    """Logits (n, K) float32 of every batch, on the device; the mode of the net is left as it is.
 
     Args:
         images: (N, H, W, C) uint8; a tensor has to lie on the device already.
         net, mean, std, batch_size, device: as for `predict`.
 
     Raises:
-        ValueError: images of another type or shape.
+        TypeError, ValueError: as `predict`.
     """
-    if images.dtype not in (np.uint8, torch.uint8) or images.ndim != 4:
+    if not isinstance(images, np.ndarray | Tensor):
+        raise TypeError(f"images must be an array or a tensor, not {type(images).__name__}")
+    if images.dtype not in (np.uint8, torch.uint8) or images.ndim != 4 or 0 in images.shape:
         raise ValueError(
-            f"images must be uint8 of shape (N, H, W, C), got {images.dtype} {tuple(images.shape)}"
+            f"images must be uint8 of shape (N, H, W, C), none of them 0, got {images.dtype} {tuple(images.shape)}"
         )
+    parameters = list(net.parameters()) if isinstance(net, nn.Module) else []
+    dtype = next((one.dtype for one in parameters if one.is_floating_point()), torch.float32)
     if device is None:
-        parameter = next(net.parameters(), None) if isinstance(net, nn.Module) else None
-        device = "cpu" if parameter is None else parameter.device
+        device = parameters[0].device if parameters else "cpu"
     if batch_size is None:
         batch_size = BATCH_SIZE.get(torch.device(device).type, LARGE_BATCH)
-    scale, shift = affine(mean, std, device)
+    if operator.index(batch_size) < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    scale, shift = affine(mean, std, images.shape[3], device)
     layout = memory_format(device)
     parts = slices(len(images), batch_size)
     batches = staged(images, parts, device) if isinstance(images, np.ndarray) else (images[p] for p in parts)
     for batch in batches:
         with torch.inference_mode(), float32_as("ieee"):
-            logits = net(normalise(batch, scale, shift).contiguous(memory_format=layout)).float()
+            inputs = normalise(batch, scale, shift).to(dtype).contiguous(memory_format=layout)
+            logits = _logits(net(inputs), len(batch), device)
         yield logits
+
+
+def _logits(output: object, count: int, device: torch.device | str) -> Tensor:
+    """What a net returned for `count` images, if it is logits (count, K), as float32 on the device."""
+    if isinstance(output, np.ndarray):
+        output = torch.tensor(output, device=device)
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"the net returned a {type(output).__name__} and not logits (n, K); give a function that picks them, such "
+            f"as lambda x: net(x)[0], of a net in eval mode"
+        )
+    numeric = output.dtype != torch.bool and not output.is_complex()
+    if output.ndim != 2 or len(output) != count or output.shape[1] < 2 or not numeric:
+        raise ValueError(
+            f"the net returned {output.dtype} of shape {tuple(output.shape)} for {count} images; expected logits "
+            f"({count}, K) of K >= 2 classes"
+        )
+    return output.float()

@@ -1,8 +1,11 @@
 """Batch normalisation folded into the convolutions before it, which saves a net that is only evaluated a pass each."""
 
+from collections import Counter
+
 from torch import fx, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 
 class _Tracer(fx.Tracer):
@@ -14,6 +17,10 @@ class _Tracer(fx.Tracer):
         )
 
 
+def _has_hooks(part: nn.Module) -> bool:
+    return bool(part._forward_hooks or part._forward_pre_hooks)
+
+
 def _has_norms(net: nn.Module) -> bool:
     return any(isinstance(part, _BatchNorm) for part in net.modules())
 
@@ -21,19 +28,25 @@ def _has_norms(net: nn.Module) -> bool:
 def fold_norms(net: nn.Module) -> nn.Module:
     """A copy of `net` in which every batch normalisation right behind a convolution is part of the convolution.
 
-    The result computes the same up to rounding. A batch normalisation behind anything else stays; a net without any is
-    returned as it is.
+    The result computes the same up to rounding. A batch normalisation behind anything else stays, as does one behind a
+    convolution that is called more than once, or where either has hooks; a net without any is returned as it is.
 
     Args:
         net: in eval mode, with a forward pass that torch.fx can trace: its path must not depend on values.
 
     Raises:
-        ValueError: the net is in training mode, in which the statistics are those of the batch.
+        ValueError: some of the net is in training mode, in which the statistics are those of the batch.
     """
-    if net.training:
-        raise ValueError("the net is in training mode; call eval() first")
+    if training := [name or "the net" for name, part in net.named_modules() if part.training]:
+        raise ValueError(f"{training[0]} is in training mode; call eval() first")
     if not _has_norms(net):
         return net
     tracer = _Tracer()
     graph = tracer.trace(net)
-    return fuse(fx.GraphModule(tracer.root, graph), no_trace=True)
+    traced = fx.GraphModule(tracer.root, graph)
+    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    for name in calls:
+        part = traced.get_submodule(name)
+        if (isinstance(part, _ConvNd) and calls[name] > 1) or _has_hooks(part):
+            traced.set_submodule(name, nn.Sequential(part))  # fuse looks for the plain types alone
+    return fuse(traced, no_trace=True)

@@ -26,6 +26,7 @@ import numpy as np
 
 from robustness.checks import check_images, check_name, check_seed
 from robustness.names import CORRUPTIONS, FRAMES, PERTURBATIONS, SEVERITIES
+from robustness.npy import load_array
 from robustness.writing import SetFile, available_cores, write_files
 
 RECIPES_VERSION = 2
@@ -219,8 +220,8 @@ def _is_kept(
 def _agrees(file: SetFile, path: Path, images: np.ndarray) -> bool:
     """Whether a file has the right shape and three of its images, made again, are the same."""
     try:
-        present = np.load(path, mmap_mode="r")
-    except (ValueError, EOFError):
+        present = load_array(path)
+    except ValueError:
         return False
     if present.shape != file.shape or present.dtype != np.uint8:
         return False
@@ -251,7 +252,7 @@ def _check_space(folder: Path, need: int) -> None:
 
 def _write_labels(labels: np.ndarray, folder: Path, partial: Path) -> None:
     path = folder / "labels.npy"
-    if path.exists() and not (folder / RECORD).exists() and not np.array_equal(np.load(path), labels):
+    if path.exists() and not (folder / RECORD).exists() and not np.array_equal(load_array(path), labels):
         raise FileExistsError(f"{path} holds other labels; move it or write elsewhere")
     np.save(partial / path.name, labels)
     os.replace(partial / path.name, path)

@@ -41,9 +41,9 @@ def classification_error(predictions: ArrayLike, labels: ArrayLike) -> float:
     class index among equals). labels: class indices (N,).
     Raises ValueError for other shapes, no images, NaN, values that are no class index.
     """
-    labels = _class_indices(labels, "labels", 1)
-    logits = _array(predictions)
-    predicted = _class_indices(logits, "predictions", 1)
+    labels = class_indices(labels, "labels", 1)
+    logits = as_array(predictions)
+    predicted = class_indices(logits, "predictions", 1)
     if len(predicted) != len(labels):
         raise ValueError(f"{len(predicted)} predictions for {len(labels)} labels")
     if logits.ndim == 2 and labels.max() >= logits.shape[1]:
@@ -82,20 +82,26 @@ def relative_corruption_error(
     errors: Errors,
     clean_error: float,
     baseline: Errors = ALEXNET_ERRORS,
-    baseline_clean: float = ALEXNET_CLEAN_ERROR,
+    baseline_clean: float | None = None,
     corruptions: Iterable[str] | None = None,
 ) -> float:
     """rCE in percent (eq. 2): the mean over corruptions of 100 (E_c - E_clean) / (B_c - B_clean).
 
     errors, baseline, corruptions: as for `corruption_error`; clean_error, baseline_clean: the errors on
-    the clean test set, in percent. The ratios are averaged, not the errors.
-    Raises ValueError as `corruption_error` does, and where a corruption does not raise the baseline's error:
-    the ratio is then undefined, and that corruption has to be left out by `corruptions`.
+    the clean test set, in percent; baseline_clean has a default for the default baseline alone. The ratios are
+    averaged, not the errors.
+    Raises ValueError as `corruption_error` does, for another baseline without its clean error, and where a
+    corruption does not raise the baseline's error: the ratio is then undefined, and that corruption has to be
+    left out by `corruptions`.
     """
+    if baseline_clean is None:
+        if baseline is not ALEXNET_ERRORS:
+            raise ValueError("this baseline's own error on clean images is needed: baseline_clean")
+        baseline_clean = ALEXNET_CLEAN_ERROR
     names = _selection(errors, corruptions)
     own, reference = _mean_errors(errors, names, "error"), _mean_errors(baseline, names, "baseline error")
-    clean = _percent(clean_error, "clean_error")
-    reference_clean = _percent(baseline_clean, "baseline_clean")
+    clean = _percent(float(clean_error), "clean_error")
+    reference_clean = _percent(float(baseline_clean), "baseline_clean")
     rise = reference - reference_clean
     _require_positive(names, rise, "the baseline is no worse than on clean images", LEAST_RISE)
     return float(np.mean(100.0 * (own - clean) / rise))
@@ -115,7 +121,7 @@ def flip_probability(
     protocol: "official" takes the previous frame for noises too, as the released figures of
     Strisciuglio et al. do.
     """
-    reference, frame = _frame_pairs(_class_indices(predictions, "predictions", 2), noise, protocol)
+    reference, frame = _frame_pairs(class_indices(predictions, "predictions", 2), noise, protocol)
     return float(np.mean(reference != frame))
 
 
@@ -125,7 +131,7 @@ def ordinal_ranks(logits: ArrayLike) -> np.ndarray:
     logits: (..., K), floating point or signed integers. Returns the same shape in the smallest unsigned
     integer type that holds K. Raises ValueError for NaN.
     """
-    logits = _array(logits)
+    logits = as_array(logits)
     if logits.ndim == 0 or 0 in logits.shape:
         raise ValueError(f"logits have shape {logits.shape}; expected (..., K)")
     if logits.dtype.kind not in "fi":
@@ -230,7 +236,7 @@ def _rank_by_sorting(rows: np.ndarray) -> np.ndarray:
 
 def _rank_pair_counts(logits: ArrayLike, noise: bool, protocol: Protocol, ranked: bool) -> np.ndarray:
     """Count (K, K), over all frames, how often a class of rank i in the reference has rank s in the frame."""
-    sequences = _array(logits)
+    sequences = as_array(logits)
     if sequences.ndim != 3 or sequences.shape[2] < 2 or sequences.size == 0:
         raise ValueError(f"logits have shape {sequences.shape}; expected (N, T, K), N >= 1, K >= 2")
     if sequences.dtype.kind == "u" and not ranked:
@@ -263,7 +269,7 @@ def _blocks(rows: int, row_size: int, size: int = _BLOCK) -> Iterator[slice]:
 # Checks
 
 
-def _array(values: ArrayLike) -> np.ndarray:
+def as_array(values: ArrayLike) -> np.ndarray:
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         # numpy has no bfloat16; float32 holds its values exactly
@@ -271,14 +277,18 @@ def _array(values: ArrayLike) -> np.ndarray:
     return np.asarray(values)
 
 
-def _class_indices(values: ArrayLike, what: str, ndim: int) -> np.ndarray:
+def class_indices(values: ArrayLike, what: str, ndim: int) -> np.ndarray:
     """Class indices with `ndim` axes, from themselves or (for predictions) from logits with one axis more."""
-    array = _array(values)
+    array = as_array(values)
     expected = "(N,)" if ndim == 1 else "(N, T)"
     if array.size == 0:
         raise ValueError(f"{what} are empty: shape {array.shape}")
     if array.ndim == ndim + 1 and what == "predictions":
-        if array.dtype.kind == "f" and np.isnan(array).any():
+        if array.dtype.kind not in "fi":
+            raise ValueError(f"logits have type {array.dtype}; expected floating point or signed integers")
+        if array.shape[-1] < 2:
+            raise ValueError(f"logits have shape {array.shape}; expected at least 2 classes on the last axis")
+        if np.isnan(array).any():
             raise ValueError("logits contain NaN")
         return array.argmax(axis=-1)
     if array.ndim != ndim:
@@ -293,12 +303,16 @@ def _checked_ranks(ranks: np.ndarray) -> np.ndarray:
     if ranks.dtype.kind not in "iu":
         raise ValueError(f"ranks have type {ranks.dtype}; expected integers, as from ordinal_ranks")
     in_range = ranks.min() >= 1 and ranks.max() <= classes
-    if not in_range or np.any(ranks.sum(axis=-1, dtype=np.int64) != classes * (classes + 1) // 2):
+    # Sums of random 64-bit keys tell other ranks from these, and are found much faster than the ranks are sorted.
+    keys = np.random.default_rng(0).integers(1 << 63, size=classes + 1)
+    if not in_range or np.any(keys[ranks].sum(axis=-1) != keys[1:].sum()):
         raise ValueError(f"not ordinal ranks: every frame needs each of 1..{classes} once")
     return ranks
 
 
 def _selection(values: Mapping[str, object], names: Iterable[str] | None) -> list[str]:
+    if isinstance(names, str):
+        raise TypeError(f"give several names, such as [{names!r}], not one string")
     selected = list(values.keys() if names is None else names)
     if not selected:
         raise ValueError("nothing to average: no names given")
@@ -318,7 +332,7 @@ def _mean_errors(errors: Errors, names: list[str], what: str) -> np.ndarray:
     _require(errors, names, what)
     means = []
     for name in names:
-        values = _array(errors[name])
+        values = as_array(errors[name])
         if values.shape not in ((), (len(SEVERITIES),)):
             raise ValueError(
                 f"{what} of {name} has shape {values.shape}; expected its mean or {len(SEVERITIES)} severities"

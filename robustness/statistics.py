@@ -1,11 +1,14 @@
 """Statistics of a comparison: intervals of paired differences, and how far confidence is from accuracy."""
 
+import operator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from scipy.special import ndtri, stdtrit
+
+from robustness.metrics import as_array, class_indices
 
 _BLOCK = 1 << 22  # elements of the bootstrap's weights held at a time
 
@@ -44,13 +47,18 @@ def paired_bootstrap(
         seed: of the resampling; equal input gives equal intervals.
 
     Raises:
-        ValueError: another shape, nothing in it, or a value that is not finite.
+        TypeError: a number of resamples that is no integer.
+        ValueError: another shape, nothing in it, a value that is not finite, no resamples, or a level that is no share.
     """
     values = np.asarray(differences, dtype=np.float64)
     if values.ndim != 3 or 0 in values.shape:
         raise ValueError(f"differences have shape {values.shape}; expected (M, S, N), none of them 0")
     if not np.isfinite(values).all():
         raise ValueError("differences hold a value that is not finite")
+    if operator.index(resamples) < 1:
+        raise ValueError(f"resamples must be at least 1, not {resamples}")
+    if not 0 < level < 1:
+        raise ValueError(f"level is a share between 0 and 1, not {level}")
     conditions, seeds, images = values.shape
     random = np.random.default_rng(seed)
     if seeds > 1:
@@ -98,16 +106,22 @@ def expected_calibration_error(logits: ArrayLike, labels: ArrayLike, *, bins: in
         One value for each condition, shape (...).
 
     Raises:
-        ValueError: other shapes, or logits that are not finite.
+        TypeError: a number of bins that is no integer.
+        ValueError: other shapes, fewer than 2 classes, logits that are not finite, labels that are none of the classes,
+            or no bins.
     """
-    logits = torch.as_tensor(np.asarray(logits, dtype=np.float32))
-    labels = torch.as_tensor(np.asarray(labels, dtype=np.int64))
-    if logits.ndim < 2 or 0 in logits.shape or labels.shape != logits.shape[-2:-1]:
+    logits = torch.as_tensor(as_array(logits).astype(np.float32))
+    labels = torch.as_tensor(class_indices(labels, "labels", 1).astype(np.int64))
+    if logits.ndim < 2 or 0 in logits.shape or labels.shape != logits.shape[-2:-1] or logits.shape[-1] < 2:
         raise ValueError(
-            f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)}; expected (..., N, K), (N,)"
+            f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)}; expected (..., N, K), (N,), K >= 2"
         )
     if not torch.isfinite(logits).all():
         raise ValueError("logits hold a value that is not finite")
+    if labels.max() >= logits.shape[-1]:
+        raise ValueError(f"label {labels.max()} for logits of {logits.shape[-1]} classes")
+    if operator.index(bins) < 1:
+        raise ValueError(f"bins must be at least 1, not {bins}")
     *conditions, images, classes = logits.shape
     confidence, predicted = logits.reshape(-1, images, classes).softmax(2, dtype=torch.float64).max(2)
     gap = (predicted == labels).double() - confidence

@@ -1,7 +1,7 @@
 """What every table says of the run behind it."""
 
 from robustness.benchmark import Baseline, undefined_relative
-from robustness.names import MAIN_CORRUPTIONS
+from robustness.names import MAIN_CORRUPTIONS, PERTURBATIONS
 from stages.datasets import LOSSY
 from stages.params import Params
 from stages.published import origin
@@ -39,9 +39,12 @@ def describe_run(params: Params, normaliser: str, baseline: Baseline | None, ima
         sentences += [f"Measured after the last epoch: {each}."]
     names = data.corruption_names()
     main = sum(name in MAIN_CORRUPTIONS for name in names)
+    flips = sum(name in PERTURBATIONS for name in data.perturbation_names())  # no variants of the noises
+    part = f" of the first {data.perturbed_images} images" if data.perturbed_images else ""
     sentences += [
         f"Corrupted and perturbed sets: {origin(data)}; {len(names)} corruptions at 5 severities, "
-        f"{main} of them of the benchmark's main set."
+        f"{main} of them of the benchmark's main set"
+        + (f"; mFP over {flips} {'perturbations' if flips > 1 else 'perturbation'}{part}." if flips else ".")
     ]
     sentences += [normaliser]
     undefined = undefined_relative(baseline, names) if baseline else []

@@ -14,6 +14,7 @@ from PIL import Image
 
 from robustness.generate import generate_corruptions, generate_perturbations
 from robustness.names import CORRUPTIONS, FRAMES, SEVERITIES
+from robustness.npy import load_array
 from robustness.pictures import animation, corruption_sheet, film_strip
 from stages import tracking
 from stages.archives import Archive, ArchiveError
@@ -78,7 +79,9 @@ def take(data: Data, part: str, archives: Sequence[Archive], test: Split, out: P
         raise mismatch  # before 3 or 18 GB are fetched
     if not out.exists():
         bring(archives, out, data.archives, names, ranges=choice != "all")
-    if part == "c" and not np.array_equal(np.load(out / "labels.npy"), np.tile(test.labels, len(SEVERITIES))):
+    if part == "c" and not np.array_equal(
+        load_array(out / "labels.npy"), np.tile(test.labels, len(SEVERITIES))
+    ):
         raise mismatch
 
 
@@ -118,7 +121,7 @@ def arrays(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray
     """Those of the named arrays that are in the folder, memory-mapped."""
     for name in names:
         if (folder / f"{name}.npy").exists():
-            yield name, np.load(folder / f"{name}.npy", mmap_mode="r")
+            yield name, load_array(folder / f"{name}.npy")
 
 
 def png(picture: Image.Image) -> bytes:

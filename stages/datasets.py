@@ -12,6 +12,8 @@ from typing import NamedTuple
 import click
 import numpy as np
 
+from robustness.npy import load_array, load_labels
+
 DATASETS = Path("datasets")
 
 SPLITS = ("train", "test")
@@ -103,12 +105,14 @@ def load_split(name: str, split: str) -> Split:
     """The clean images and labels of one split.
 
     Raises:
-        click.ClickException: the files are not there.
+        click.ClickException: the files are not there, or damaged.
     """
     folder = DATASETS / name / "clean"
     try:
-        images = np.load(folder / f"{split}_images.npy", mmap_mode="r")
-        labels = np.load(folder / f"{split}_labels.npy")
+        images = load_array(folder / f"{split}_images.npy")
+        labels = load_labels(folder / f"{split}_labels.npy")
     except FileNotFoundError as error:
         raise click.ClickException(f"no {error.filename}; `dvc repro fetch` makes it") from None
+    except ValueError as error:
+        raise click.ClickException(f"{error} with `dvc repro fetch`") from None
     return Split(images, labels)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from robustness.benchmark import perturbation_metrics, predict_corruptions, rank_perturbations
 from robustness.folding import fold_norms
 from robustness.metrics import classification_error
+from robustness.sets import open_clean
 from stages import models
 from stages.params import Params
 
@@ -36,7 +37,7 @@ def answer_corruptions(
 
     Args and errors as for `robustness.benchmark.predict_corruptions`; the bar moves by one for each set.
     """
-    labels = np.load(folder / "clean" / "test_labels.npy")
+    labels = open_clean(folder).labels
     rows, logits = [], []
     for name, severity, answers in predict_corruptions(net, folder, names, **options):
         rows.append((name, severity, classification_error(answers, labels)))

@@ -8,6 +8,7 @@ import click
 import cv2
 import numpy as np
 
+from robustness.npy import load_array
 from stages.archives import ARCHIVES, file_digest, read_archives
 from stages.formats import Splits, cifar_files, mnist_files, read_cifar_batches, read_mnist
 
@@ -82,10 +83,10 @@ def npy_files(folder: Path) -> Splits:
         for part in ("images", "labels"):
             file = folder / f"{split}_{part}.npy"
             try:
-                arrays.append(np.load(file, mmap_mode="r"))
+                arrays.append(load_array(file))
             except FileNotFoundError:
                 raise click.ClickException(f"no {file}, beside the other files of the set") from None
-            except (ValueError, EOFError) as error:
-                raise click.ClickException(f"{file} is not an array: {error}") from None
+            except ValueError as error:
+                raise click.ClickException(f"data.path: {error}") from None
         splits[split] = tuple(arrays)
     return splits

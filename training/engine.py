@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustness.evaluation import memory_format, outputs
+from robustness.evaluation import evaluating, memory_format, outputs
 from training import parallel
 from training.batches import TrainingSet, draw_epoch, epoch_seed
 from training.epoch import Precision, train_epoch
@@ -112,8 +112,8 @@ def train_epochs(
         mean_loss = parallel.summed(loss_sum).item() / len(data)
         if not np.isfinite(mean_loss):
             raise DivergedError(f"the loss is {mean_loss} in epoch {epoch} at learning rate {rate.item():g}")
-        net.eval()
-        wrong_test = count_errors(net, test)
+        with evaluating(net):
+            wrong_test = count_errors(net, test)
         row = {
             "epoch": epoch,
             "lr": learning_rate(epoch, lr, milestones),
@@ -125,8 +125,8 @@ def train_epochs(
 
 
 def count_errors(net: nn.Module, data: TrainingSet) -> Tensor:
-    """Number of images that `net`, in eval mode, gives another class than their label; on the device."""
-    batches = list(outputs(net, data.images, mean=data.mean, std=data.std, device=data.device))
-    if not batches:
+    """Number of images that `net` gives another class than their label; on the device."""
+    if not len(data):  # of fewer images than processes
         return torch.zeros((), dtype=torch.int64, device=data.device)
-    return (torch.cat(batches).argmax(1) != data.labels).sum()
+    logits = torch.cat(list(outputs(net, data.images, mean=data.mean, std=data.std, device=data.device)))
+    return (logits.argmax(1) != data.labels).sum()

@@ -65,7 +65,7 @@ def training_step(
         layout: of the images; by default that of `robustness.evaluation.memory_format`.
     """
     device = data.device
-    scale, shift = affine(data.mean, data.std, device)
+    scale, shift = affine(data.mean, data.std, data.images.shape[3], device)
     layout = layout or memory_format(device, precision)
 
     def step(images: Tensor, labels: Tensor, factor: float) -> tuple[Tensor, Tensor]:

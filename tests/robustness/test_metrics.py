@@ -111,6 +111,10 @@ def test_equal_logits_predict_the_lower_class():
         ([[[0.0]]], [0], r"predictions have shape"),
         ([[0.0, np.nan]], [0], "NaN"),
         ([[0.0, 1.0]], [2], "label 2 for logits of 2 classes"),
+        ([[0.3], [0.7]], [0, 1], "at least 2 classes"),  # of which the largest is always the first
+        (np.array([[1, 2], [2, 1]], np.uint8), [0, 1], "logits have type uint8"),  # ranks
+        ([[True, False]], [0], "logits have type bool"),
+        ([[1j, 0]], [0], "logits have type complex128"),
     ],
 )
 def test_classification_error_refuses(predictions, labels, message):
@@ -193,6 +197,24 @@ def test_relative_corruption_error_refuses():
         relative_corruption_error({"fog": 9.0}, 101.0)
     with pytest.raises(ValueError, match="baseline_clean is nan"):
         relative_corruption_error({"fog": 9.0}, 5.0, baseline_clean=float("nan"))
+    with pytest.raises(TypeError):
+        relative_corruption_error({"fog": 9.0}, [5.0, 7.0])
+
+
+def test_another_baseline_has_another_clean_error():
+    errors, baseline = {"fog": 20.0}, {"fog": 40.0}
+    with pytest.raises(ValueError, match="own error on clean images is needed"):
+        relative_corruption_error(errors, 10.0, baseline)
+    assert relative_corruption_error(errors, 10.0, baseline, 20.0) == pytest.approx(50.0)
+    assert relative_corruption_error(errors, 10.0) == pytest.approx(100 * 10 / (30.31 - 13.87))
+
+
+def test_one_string_is_no_list_of_names():
+    for metric in (mean_corruption_error, mean_flip_probability):
+        with pytest.raises(TypeError, match=r"such as \['fog'\], not one string"):
+            metric({"fog": 0.5}, corruptions="fog") if metric is mean_corruption_error else metric(
+                {"fog": 0.5}, "fog"
+            )
 
 
 # Flip probability and rank distances
@@ -322,6 +344,7 @@ WITH_NAN[1, 1, 1] = np.nan
         (LOGITS, {"ranked": True}, "ranks have type float64"),
         (ordinal_ranks(LOGITS) - 1, {"ranked": True}, "not ordinal ranks"),
         (np.ones_like(LOGITS, dtype=int), {"ranked": True}, "not ordinal ranks"),
+        (np.full((2, 3, 5), 3), {"ranked": True}, "not ordinal ranks"),  # with the right sum
     ],
 )
 def test_rank_distances_refuse(metric, logits, options, message):
@@ -343,6 +366,8 @@ def test_top5_distance_needs_five_classes():
         ([[0.5, 1.0]], "class indices"),
         ([[[0.0, np.nan], [0.0, 1.0]]], "NaN"),
         (np.zeros((0, 3), int), "empty"),
+        (np.zeros((2, 3, 1)), "at least 2 classes"),
+        (ordinal_ranks(LOGITS), "logits have type uint8"),
     ],
 )
 def test_flip_probability_refuses(predictions, message):

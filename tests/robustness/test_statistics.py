@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy import stats
 
 from robustness.statistics import expected_calibration_error, paired_bootstrap
@@ -106,3 +107,45 @@ def test_calibration_refuses_what_is_not_logits_of_the_images():
         expected_calibration_error(np.zeros((4, 2)), [0, 1, 0])
     with pytest.raises(ValueError, match="not finite"):
         expected_calibration_error(np.full((1, 2), np.inf), [0])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"resamples": 0}, ValueError, "resamples must be at least 1, not 0"),
+        ({"resamples": -3}, ValueError, "resamples must be at least 1, not -3"),
+        ({"resamples": 10.5}, TypeError, "float"),
+        ({"level": 95}, ValueError, "level is a share between 0 and 1, not 95"),
+        ({"level": 0}, ValueError, "level is a share"),
+        ({"level": 1}, ValueError, "level is a share"),
+        ({"level": float("nan")}, ValueError, "level is a share"),
+        ({"seed": -1}, ValueError, "non-negative"),
+    ],
+)
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_bootstrap_refuses(seeds, options, error, message):
+    with pytest.raises(error, match=message):
+        paired_bootstrap(np.ones((1, seeds, 4)), **options)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "options", "error", "message"),
+    [
+        (np.zeros((2, 2)), [0, 7], {}, ValueError, "label 7 for logits of 2 classes"),
+        (np.zeros((2, 2)), [0, -1], {}, ValueError, "labels of shape"),
+        (np.zeros((2, 2)), [0.2, 0.9], {}, ValueError, "labels of shape"),
+        (np.zeros((2, 1)), [0, 0], {}, ValueError, "K >= 2"),
+        (np.zeros((0, 2)), [], {}, ValueError, "empty"),
+        (np.zeros((2, 2)), [0, 1], {"bins": 0}, ValueError, "bins must be at least 1, not 0"),
+        (np.zeros((2, 2)), [0, 1], {"bins": 1.5}, TypeError, "float"),
+    ],
+)
+def test_calibration_refuses(logits, labels, options, error, message):
+    with pytest.raises(error, match=message):
+        expected_calibration_error(logits, labels, **options)
+
+
+def test_calibration_takes_tensors_as_they_come():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 3.0]], requires_grad=True)
+    expected = expected_calibration_error(logits.detach().numpy(), [0, 1])
+    assert expected_calibration_error(logits.bfloat16(), torch.tensor([0, 1])) == pytest.approx(expected)

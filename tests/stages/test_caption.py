@@ -35,7 +35,14 @@ def test_where_the_corrupted_sets_are_from(load, monkeypatch):
     assert "generated from the test images" in describe_run(load(), "", None, None)
     downloaded = load(data={"name": "cifar10", "corrupted": "download", "corruptions": ["fog", "saturate"]})
     text = describe_run(downloaded, "", None, None)
-    assert "published; 2 corruptions at 5 severities, 1 of them of the benchmark's main set" in text
+    assert "published; 2 corruptions at 5 severities, 1 of them of the benchmark's main set; mFP" in text
+
+
+def test_over_what_mfp_is(load):
+    few = load(data={"perturbations": ["tilt", "gaussian_noise_2"], "perturbed_images": 7})
+    assert "main set; mFP over 1 perturbation of the first 7 images." in describe_run(few, "", None, None)
+    every = load(data={"perturbations": "all", "perturbed_images": None})
+    assert "main set; mFP over 14 perturbations." in describe_run(every, "", None, None)
 
 
 def test_epochs_and_seeds_of_every_net(load):

@@ -1,12 +1,19 @@
 """Clean images from the embedded digits and from folders of three forms."""
 
+import io
+import re
+
 import click
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from sklearn.datasets import load_digits
 
+from stages import fetch
 from stages.datasets import load_split, save_clean
+from stages.params import load_params
 from stages.sources import digits, from_folder
+from tests.conftest import ROOT
 
 
 def test_digits_are_cifar_shaped_and_split_by_class():
@@ -98,3 +105,43 @@ def test_splits_of_different_shapes_are_refused(tmp_path):
     }
     with pytest.raises(click.ClickException, match="differ in shape"):
         save_clean(tmp_path / "clean", splits)
+
+
+def npz():
+    stream = io.BytesIO()
+    np.savez(stream, images=np.zeros((4, 8, 8, 3), np.uint8))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("content", [npz(), b"<!DOCTYPE html>", b"", b"\x93NUMPY\x01\x00v"])
+@pytest.mark.parametrize("file", ["train_images.npy", "test_labels.npy"])
+def test_what_is_no_array_is_one_line(tmp_path, monkeypatch, file, content):
+    own = tmp_path / "own"
+    own.mkdir()
+    for split in ("train", "test"):
+        np.save(own / f"{split}_images.npy", np.zeros((4, 8, 8, 3), np.uint8))
+        np.save(own / f"{split}_labels.npy", np.zeros(4, int))
+    (own / file).write_bytes(content)
+    params = load_params(ROOT / "params.yaml")
+    changed = params.model_copy(
+        update={"data": params.data.model_copy(update={"name": "own", "path": str(own)})}
+    )
+    monkeypatch.setattr(fetch, "load_params", lambda: changed)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    done = CliRunner().invoke(fetch.main)
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"Error: data.path: {own / file} is not an .npy file of numbers: ")
+    assert not (tmp_path / "datasets").exists()
+
+
+@pytest.mark.parametrize("file", ["train_images", "train_labels"])
+def test_a_clean_set_that_was_damaged_is_one_line(tmp_path, monkeypatch, file):
+    splits = {split: (np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, int)) for split in ("train", "test")}
+    monkeypatch.chdir(tmp_path)
+    save_clean(tmp_path / "datasets" / "mine" / "clean", splits)
+    path = tmp_path / "datasets" / "mine" / "clean" / f"{file}.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(click.ClickException, match=rf"{re.escape(file)}.*`dvc repro fetch`"):
+        load_split("mine", "train")
