@@ -159,7 +159,7 @@ def test_mean_and_std_may_be_arrays_or_tensors(mapped):
         (np.zeros((2, 6, 0, 3), np.uint8), ValueError, "images must be uint8"),
         (np.zeros((2, 6, 6), np.uint8), ValueError, "images must be uint8"),
         (np.zeros((2, 6, 6, 3), np.float32), ValueError, "images must be uint8"),
-        (torch.zeros(2, 6, 6, 3, dtype=torch.uint8), TypeError, "images must be a NumPy array, not Tensor"),
+        ([[[[0]]]], TypeError, "images must be an array or a tensor, not list"),
     ],
 )
 def test_images_that_are_none_are_refused(images, error, message):
