@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from stages import tracking
+from stages import repository
 from stages.archives import archives_of, read_archives
 from stages.datasets import DATASETS, SPLITS, load_split, save_clean
 from stages.params import load_params
@@ -23,7 +23,7 @@ def main() -> None:
     archives = read_archives()
     try:
         if data.path is not None:
-            save_clean(folder, from_folder(tracking.root() / Path(data.path).expanduser()))
+            save_clean(folder, from_folder(repository.root() / Path(data.path).expanduser()))
         elif data.name == "digits":
             save_clean(folder, digits(data.seed))
         elif data.name in (known := {archive.data: None for archive in archives.values()}):
