@@ -27,16 +27,20 @@ def begin(note: Path, params: Params, net: str, seed: int, device: str):
     """The client, and the id of the run of a training: of a new one, or the one that was interrupted.
 
     Args:
-        note: file in the work folder with the id of the run; one that was deleted since is not taken up.
+        note: file in the work folder with the id of the run; one that was deleted since, or belongs to another
+            experiment, is not taken up.
         params, net, seed: what is trained.
         device: what it runs on.
     """
     client = tracking.connect()
     experiment = tracking.experiment_id(client, params.data.name)
     parent = tracking.parent_run(client, experiment, params)
-    if note.exists() and (found := tracking.find_run(client, experiment, parent, note.read_text())):
-        client.update_run(found.info.run_id, status="RUNNING")
-        return client, found.info.run_id
+    if note.exists() and (found := tracking.find_run(client, experiment, note.read_text())):
+        if found.data.tags["mlflow.parentRunId"] == parent:
+            client.update_run(found.info.run_id, status="RUNNING")
+            return client, found.info.run_id
+        if found.info.status == "RUNNING":  # killed in another experiment, and nothing else ends it
+            client.set_terminated(found.info.run_id, status="KILLED")
     run = tracking.child_run(client, experiment, parent, params, net, seed, {"device": device})
     patiently(lambda: note.write_text(run))
     return client, run

@@ -118,9 +118,9 @@ def find_child(client, experiment: str, parent: str, net: str, seed: int):
     return _find(client, experiment, {"mlflow.parentRunId": parent, "net": net, "seed": str(seed)})
 
 
-def find_run(client, experiment: str, parent: str, run: str):
-    """A run under the parent by its id, or None where it, or the parent it had, was deleted."""
-    return _find(client, experiment, {"mlflow.parentRunId": parent}, f" and attributes.run_id = '{run}'")
+def find_run(client, experiment: str, run: str):
+    """The run of a net by its id, or None where it was deleted."""
+    return _find(client, experiment, {"role": "net"}, f" and attributes.run_id = '{run}'")
 
 
 def find_training(client, experiment: str, net: str, seed: int, weights: str):

@@ -1,4 +1,4 @@
-"""Where runs are kept, whatever MLFLOW_TRACKING_URI and the path of the clone are, and while the store cannot be used."""
+"""Where runs are kept, for every MLFLOW_TRACKING_URI and path of the clone, and while the store cannot be used."""
 
 import contextlib
 import importlib.util
@@ -145,7 +145,7 @@ def refused(tmp_path, monkeypatch):
 
 def test_what_git_says_is_passed_on_where_it_refuses(refused, monkeypatch):
     monkeypatch.delenv("DVC_EXP_BASELINE_REV", raising=False)
-    with pytest.raises(click.ClickException, match="dubious ownership.*safe.directory") as raised:
+    with pytest.raises(click.ClickException, match=r"dubious ownership.*safe\.directory") as raised:
         tracking.identity()
     assert "\n" not in raised.value.message
 
