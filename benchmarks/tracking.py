@@ -36,7 +36,7 @@ def main() -> None:
         repository(Path(folder))
         opening, nothing = [], []
         for _ in range(2 * ROUNDS):
-            opening.append(in_new_process("from stages import train; train.tracking.connect()"))
+            opening.append(in_new_process("from stages import tracking, train; tracking.connect()"))
             nothing.append(in_new_process("from stages import train"))
         plain, tracked, model = [], [], []
         for _ in range(ROUNDS):

@@ -19,6 +19,7 @@ from stages.predictions import PREDICTIONS
 from stages.results import Results, check, check_official, concatenate
 from stages.statistics import read_answers
 from stages.statistics_tables import calibration, difference
+from stages.store import spared
 from stages.summary import choose_baseline, leave_out_incomplete, pairs, summarise_nets
 from stages.tables import Table, markdown, write_csv, write_table, write_text
 
@@ -73,7 +74,7 @@ def main() -> None:
     shown = markdown(tables[0].display, level=2)
     click.echo(f"{full_name(params.data.name)}\n\n{shown}\n\nAll tables: {folder / 'tables.md'}")
     own = summary[summary.net.isin(params.nets)]
-    mirror(params, folder, corruption.rows, perturbation.rows, history.rows, own)
+    spared(mirror, params, folder, corruption.rows, perturbation.rows, history.rows, own)
 
 
 def with_official(own: Results, path: Path, params: Params) -> Results:

@@ -16,7 +16,7 @@ from robustness.generate import generate_corruptions, generate_perturbations
 from robustness.names import CORRUPTIONS, FRAMES, SEVERITIES
 from robustness.npy import load_array
 from robustness.pictures import animation, corruption_sheet, film_strip
-from stages import tracking
+from stages import repository
 from stages.archives import Archive, ArchiveError
 from stages.datasets import DATASETS, Split, load_split, put_in_place
 from stages.params import Data, load_params
@@ -37,8 +37,8 @@ def main() -> None:
     test = load_split(data.name, "test")
     sources = {part: published(data, part) for part in PARTS}
     # DVC empties the outputs of a stage before it runs, so files that are to survive a stop are made elsewhere.
-    work = tracking.scratch() / f"corrupt-{data.name}-{fingerprint(data, sources)}"
-    with tracking.lock(work.name):
+    work = repository.scratch() / f"corrupt-{data.name}-{fingerprint(data, sources)}"
+    with repository.lock(work.name):
         try:
             for part, archives in sources.items():
                 if archives:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from stages import tracking
+from stages import repository
 from stages.archives import archives_of, read_archives
 from stages.datasets import DATASETS, LOSSY, SPLITS, full_name, load_split, save_clean
 from stages.formats import Splits
@@ -27,7 +27,7 @@ def main() -> None:
         if data.name in LOSSY:
             save_clean(folder, lossy(data))
         elif data.path is not None:
-            save_clean(folder, from_folder(tracking.root() / Path(data.path).expanduser()))
+            save_clean(folder, from_folder(repository.root() / Path(data.path).expanduser()))
         elif data.name == "digits":
             save_clean(folder, digits(data.seed))
         elif data.name in (known := {archive.data: None for archive in archives.values()}):
@@ -59,7 +59,7 @@ def lossy(data: Data) -> Splits:
         raise click.ClickException(
             f"data.name: {data.name} is published nowhere; set data.path to {data.name}.npz"
         )
-    path = tracking.root() / Path(data.path).expanduser()
+    path = repository.root() / Path(data.path).expanduser()
     return from_folder(path) if path.is_dir() else read_jpeg_set(path)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from stages import models, tracking
+from stages import models, repository
 from stages.datasets import Split, load_split
 from stages.params import Params, load_params
 from stages.tables import write_bytes
@@ -65,7 +65,7 @@ def main(address: str, gpus: float, cpus: int) -> None:
     folders = {net: work_folder(params, net) for net in params.nets}
     with contextlib.ExitStack() as held:
         for folder in folders.values():  # no stage may train a net meanwhile
-            held.enter_context(tracking.lock(folder.name))
+            held.enter_context(repository.lock(folder.name))
             folder.mkdir(exist_ok=True)
         code = {"py_modules": [str(ROOT / package) for package in PACKAGES]}
         try:

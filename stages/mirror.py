@@ -57,8 +57,8 @@ def mirror(
     by_seed = summary.set_index(["net", "seed"])
     for net, seed in by_seed.index:
         weights = weights_digest(net)
-        run, new = net_run(client, experiment, parent, params, net, seed, history)
-        if new:
+        run, cached = net_run(client, experiment, parent, params, net, seed, history)
+        if cached:
             if (DATASETS / params.data.name / "clean").exists():  # a clone may hold the results alone
                 recording.log_dataset(client, run, params.data.name)
             trained = weights and tracking.find_training(client, experiment, net, seed, weights)
@@ -76,7 +76,7 @@ def mirror(
         tracking.log_metrics(client, run, values)
         if weights:
             client.set_tag(run, "weights", weights)
-        if new:  # a run of a training ended with it, so its duration is that of the training
+        if client.get_run(run).info.status == "RUNNING":  # otherwise it ended with its training
             client.set_terminated(run)
     values = {
         f"{key}/{net}": round(column.mean(), 4)
@@ -95,16 +95,19 @@ def mirror(
 def net_run(
     client, experiment: str, parent: str, params: Params, net: str, seed: int, history: pd.DataFrame
 ) -> tuple[str, bool]:
-    """The run of a net and seed, and whether it is new: where DVC took the net from its cache, no training logged one.
+    """The run of a net and seed, and whether no training began it, as where DVC took the net from its cache.
 
-    `history` holds the training curve, which a new run gets.
+    `history` holds the training curve, of which the run gets what it lacks.
     """
-    if found := tracking.find_child(client, experiment, parent, net, seed):
-        return found.info.run_id, False
-    run = tracking.child_run(client, experiment, parent, params, net, seed, {"dvc.cached": "true"})
+    found = tracking.find_child(client, experiment, parent, net, seed)
+    cached = found is None or found.data.tags.get("dvc.cached") == "true"
+    if found is None:
+        run = tracking.child_run(client, experiment, parent, params, net, seed, {"dvc.cached": "true"})
+    else:
+        run = found.info.run_id
     rows = history[(history.net == net) & (history.seed == seed)].drop(columns=["net", "seed"])
     tracking.log_curve(client, run, rows.to_dict("records"))
-    return run, True
+    return run, cached
 
 
 def weights_digest(net: str) -> str | None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from stages import tracking
+from stages import repository, tracking
 from stages.params import Params
+from stages.store import spared
 from training.device import processor
 
 PACKAGES = (
@@ -35,7 +36,7 @@ def code() -> str:
     commit = tracking.identity()["dvc.baseline"]
     if not commit:
         return "not in Git"
-    changed = tracking.git("status", "--porcelain", "--", ".", ":!metrics", ":!dvc.lock")
+    changed = repository.git("status", "--porcelain", "--", ".", ":!metrics", ":!dvc.lock")
     return commit[:10] + (", with changes that are not committed" if changed else "")
 
 
@@ -93,7 +94,11 @@ def trainings(params: Params, images: int) -> pd.DataFrame:
 
 
 def attach(params: Params, page: Path) -> None:
-    """Put the page beside the results of this state of the workspace in MLflow."""
+    """Put the page beside the results of this state of the workspace in MLflow, where that can be used."""
+    spared(_attach, params, page)
+
+
+def _attach(params: Params, page: Path) -> None:
     client = tracking.connect()
     experiment = tracking.experiment_id(client, params.data.name)
     parent = tracking.parent_run(client, experiment, params)

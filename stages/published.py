@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from stages import tracking
+from stages import repository
 from stages.archives import Archive, archives_of, read_archives, require_space
 from stages.download import download
 from stages.params import Data
@@ -65,9 +65,9 @@ def bring(
     """
     label = f"{found[0].data}-{found[0].part}"
     asked = members if ranges else None
-    with tracking.lock(f"archives-{label}"):  # else another experiment removes what this one unpacks
-        scratch = tracking.scratch() / "archives" / label
-        folder = tracking.root() / Path(placed).expanduser() if placed else scratch
+    with repository.lock(f"archives-{label}"):  # else another experiment removes what this one unpacks
+        scratch = repository.scratch() / "archives" / label
+        folder = repository.root() / Path(placed).expanduser() if placed else scratch
         arrays = sum(member.nbytes for archive in found for member in archive.choose(members))
         require_space(
             [(out, arrays)] + [(folder, _still_to_come(archive, folder, asked)) for archive in found],

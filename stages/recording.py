@@ -1,31 +1,75 @@
 """What the run of a training carries besides its numbers: data set, environment, use of the machine, duration.
 
-The layout of a run in MLflow is that of `stages.tracking`; a copy on a server follows the run while it trains.
+The layout of a run in MLflow is that of `stages.tracking`; a copy on a server follows the run while it trains. What
+MLflow cannot take while a net trains is logged later, or left out with a word: no training waits for it.
 """
 
 import contextlib
 import functools
 import hashlib
 import platform
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from importlib.metadata import distributions, version
 from pathlib import Path
 
 from stages import datasets, sync, tracking
+from stages.params import Params
+from stages.store import patiently, spared, store_uri
 
 SECONDS = "train/seconds"  # metric: duration of the training
 SECONDS_BETWEEN_SAMPLES = 5  # of CPU, memory and GPU; MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL changes it
 
+Log = Callable[[list[dict[str, float]]], object]  # takes the rows of a training curve so far
+
+
+def begin(note: Path, params: Params, net: str, seed: int, device: str):
+    """The client, and the id of the run of a training: of a new one, or the one that was interrupted.
+
+    Args:
+        note: file in the work folder with the id of the run; one that was deleted since, or belongs to another
+            experiment, is not taken up.
+        params, net, seed: what is trained.
+        device: what it runs on.
+    """
+    client = tracking.connect()
+    experiment = tracking.experiment_id(client, params.data.name)
+    parent = tracking.parent_run(client, experiment, params)
+    if note.exists() and (found := tracking.find_run(client, experiment, note.read_text())):
+        if found.data.tags["mlflow.parentRunId"] == parent:
+            client.update_run(found.info.run_id, status="RUNNING")
+            return client, found.info.run_id
+        if found.info.status == "RUNNING":  # killed in another experiment, and nothing else ends it
+            client.set_terminated(found.info.run_id, status="KILLED")
+    run = tracking.child_run(client, experiment, parent, params, net, seed, {"device": device})
+    patiently(lambda: note.write_text(run))
+    return client, run
+
 
 @contextlib.contextmanager
-def recording(client, run: str, data_name: str) -> Iterator[None]:
-    """Around the training of one seed: its run ends as the training ends, with everything that it should carry."""
-    log_environment(client, run)
-    log_dataset(client, run, data_name)
+def recording(client, run: str, data_name: str) -> Iterator[Log]:
+    """Around the training of one seed: its run ends as the training ends, with everything that it should carry.
+
+    Yields a function that logs the training curve.
+    """
+    spared(log_environment, client, run)
+    spared(log_dataset, client, run, data_name)
+    rows: list[dict[str, float]] = []
+
+    def log(curve: list[dict[str, float]]) -> None:
+        rows[:] = curve
+        spared(tracking.log_curve, client.impatient(), run, rows)
+
     with sync.following(client, run), tracking.finishing(client, run), system_metrics(run):
-        yield
-        images = len(datasets.load_split(data_name, "train").labels)
-        tracking.log_metrics(client, run, {SECONDS: round(training_seconds(client, run, images), 2)})
+        yield log
+        spared(log_end, client, run, data_name, rows)
+
+
+def log_end(client, run: str, data_name: str, rows: list[dict[str, float]]) -> None:
+    """What the run lacks of the training curve, and the duration of the training."""
+    tracking.log_curve(client, run, rows)
+    images = len(datasets.load_split(data_name, "train").labels)
+    tracking.log_metrics(client, run, {SECONDS: round(training_seconds(client, run, images), 2)})
 
 
 def training_seconds(client, run: str, images: int) -> float:
@@ -70,18 +114,37 @@ def dataset_digest(folder: Path) -> str:
 
 @contextlib.contextmanager
 def system_metrics(run: str) -> Iterator[None]:
-    """Sample the use of CPU, memory, disk, network and GPU (with pynvml) from a thread of MLflow's."""
+    """Sample the use of CPU, memory, disk, network and GPU (with pynvml) from a thread."""
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-    monitor = SystemMetricsMonitor(
-        run, SECONDS_BETWEEN_SAMPLES, resume_logging=True, tracking_uri=tracking.store_uri()
+    monitor = spared(
+        lambda: SystemMetricsMonitor(
+            run, SECONDS_BETWEEN_SAMPLES, resume_logging=True, tracking_uri=store_uri()
+        )
     )
-    monitor.start()
+    if monitor is None:
+        yield
+        return
+    stop = threading.Event()
+
+    def publish() -> None:
+        monitor.publish_metrics(monitor.aggregate_metrics())
+
+    def sample() -> None:  # MLflow's own thread ends at the first failure
+        while True:
+            for _ in range(monitor.samples_before_logging):
+                monitor.collect_metrics()
+                if stop.wait(monitor.sampling_interval):
+                    return
+            spared(publish)
+
+    thread = threading.Thread(target=sample, name="system metrics", daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        monitor.finish()
-        # The thread drops the sample it was stopped in, the only one of a training shorter than the interval.
+        stop.set()
+        thread.join()
         monitor.collect_metrics()
-        monitor.publish_metrics(monitor.aggregate_metrics())
-        monitor.mlflow_logger.flush()
+        spared(publish)
+        spared(monitor.mlflow_logger.flush)

@@ -2,7 +2,7 @@
 
 import click
 
-from stages import sync, tracking
+from stages import store, sync, tracking
 from stages.params import load_params
 
 ALIAS = "champion"
@@ -15,13 +15,15 @@ def main(name: str | None) -> None:
     data = load_params().data.name
     client = tracking.connect()
     try:
-        if tracking.server_uri():
+        experiment = tracking.find_experiment(client, data)
+        if store.server_uri():
             local, client = client, sync.connect()
             sync.upload(local)
-        found = client.get_experiment_by_name(data)
-        if found is None:
+            found = client.get_experiment_by_name(data)
+            experiment = found and found.experiment_id
+        if experiment is None:
             raise click.ClickException(f"MLflow has no runs on {data}; `dvc repro` makes them")
-        best = best_run(client, found.experiment_id, name)
+        best = best_run(client, experiment, name)
         model = model_of(client, best)
     except sync.ServerError as error:
         raise click.ClickException(str(error)) from None
@@ -40,7 +42,7 @@ def best_run(client, experiment: str, name: str | None):
     """
     query = "tags.role = 'experiment' and attributes.status = 'FINISHED'"
     if name:
-        query += f" and tags.`dvc.exp` = '{name}'"
+        query += f" and tags.`dvc.exp` = {tracking.quoted(name)}"
     parents = client.search_runs([experiment], query, max_results=1, order_by=["attributes.end_time DESC"])
     if not parents:
         raise click.ClickException(
@@ -66,6 +68,8 @@ def model_of(client, run) -> str:
     Raises:
         click.ClickException: no training that gave these weights is in MLflow.
     """
+    from mlflow.entities import LoggedModelStatus
+
     tags = run.data.tags
     query = f"tags.net = '{tags['net']}' and tags.seed = '{tags['seed']}'"
     if weights := tags.get("weights"):
@@ -75,8 +79,9 @@ def model_of(client, run) -> str:
     experiment = [run.info.experiment_id]
     for trained in client.search_runs(experiment, query):
         models = client.search_logged_models(experiment, f"source_run_id = '{trained.info.run_id}'")
-        if models:
-            return models[0].model_id
+        whole = [model.model_id for model in models if model.status == LoggedModelStatus.READY]
+        if whole:
+            return whole[0]
     raise click.ClickException(
         f"{run.info.run_name} was not trained here, so MLflow has no model of it; "
         f"`dvc repro -sf train@{tags['net']}`, then `dvc repro`, trains it"

@@ -7,7 +7,7 @@ import time
 import click
 from filelock import Timeout
 
-from stages import mirror, tracking, views
+from stages import mirror, repository, tracking, views
 from stages.params import load_params
 
 DVC = [sys.executable, "-m", "dvc", "repro"]
@@ -19,7 +19,7 @@ def main() -> None:
     params = load_params()
     started = 1000 * time.time()
     try:
-        with tracking.lock("repro").acquire(blocking=False):
+        with repository.lock("repro").acquire(blocking=False):
             dry = subprocess.run([*DVC, "--dry"], capture_output=True, text=True, check=False)
             if "up to date" in dry.stdout:
                 click.echo("Data and pipelines are up to date.")

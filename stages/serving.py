@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages import models, tracking
+from stages import models, store
 
 PACKAGES = ("nets", "pushpull", "robustness", "stages")
 REQUIREMENTS = ("torch", "numpy", "pandas", "scipy", "opencv-python-headless", "pillow", "tqdm", "click")
@@ -59,7 +59,7 @@ def _store() -> Iterator[None]:
     import mlflow
 
     server = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(tracking.store_uri())
+    mlflow.set_tracking_uri(store.store_uri())
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ import click
 import pandas as pd
 
 from robustness.sweeps import FIGURE4_VARIANCES, FIGURE5_CONTRASTS
-from stages import datasets, tracking
+from stages import datasets, repository, tracking
 from stages.experiments import read, run
 from stages.mirror import net_run
 from stages.studies import STUDIES, Experiment, Study, experiments
@@ -133,7 +133,7 @@ def errors_by_condition(study: Study, rows: pd.DataFrame) -> dict[str, float]:
 @contextmanager
 def acting_as(experiment: Experiment, revision: str) -> Iterator[None]:
     """The environment that DVC gives the experiment's stages, which says whose runs they log."""
-    baseline = tracking.git("rev-parse", f"{revision}^")
+    baseline = repository.git("rev-parse", f"{revision}^")
     changed = {"DVC_EXP_NAME": experiment.name, "DVC_EXP_BASELINE_REV": baseline}
     before = {key: os.environ.get(key) for key in changed}
     os.environ.update(changed)

@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlparse
 import requests
 from tqdm import tqdm
 
-from stages import tracking
+from stages import repository, store, tracking
 
 ORIGIN = "copied.from"  # tag of a copy: id of the original
 STATE = "copied.state"  # tag of an original: digest of the server's address and of what was copied there
@@ -52,7 +52,7 @@ def connect(server: str | None = None):
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
 
-    server = server or tracking.server_uri()
+    server = server or store.server_uri()
     with _server_errors(server):
         requests.get(f"{server}/health", timeout=SECONDS_TO_CONNECT)
     return MlflowClient(tracking_uri=server, registry_uri=server)
@@ -88,10 +88,11 @@ def following(local, run: str) -> Iterator[None]:
 
     A server that fails is named once and tried again later; training neither waits for it nor ends by it.
     """
-    server = tracking.server_uri()  # now: logging a model changes MLFLOW_TRACKING_URI for a moment
+    server = store.server_uri()  # now: logging a model changes MLFLOW_TRACKING_URI for a moment
     if server is None:
         yield
         return
+    local = local.impatient()
     stop = threading.Event()
     copies: dict[str, str] = {}
     sent: Sent = defaultdict(set)
@@ -107,7 +108,7 @@ def following(local, run: str) -> Iterator[None]:
                     copy_run(local, remote, parent, copies)
                 copy_run(local, remote, run, copies, sent)
             failed = False
-        except ServerError as error:
+        except (ServerError, store.StoreError) as error:
             if not failed:
                 tqdm.write(
                     f"{error}; the run is kept here, `python -m stages.tracking sync` uploads it later"
@@ -141,7 +142,7 @@ def copy_run(local, remote, run_id: str, copies: dict[str, str], sent: Sent | No
         copies: ids of copies by those of their originals; this run's is added.
         sent: what the server has of every metric, as far as known from earlier copies; brought up to date.
     """
-    with tracking.lock("copy"):  # two stages that copy one parent would make two
+    with repository.lock("copy"):  # two stages that copy one parent would make two
         run = local.get_run(run_id)
         copy = _copy_of(local, remote, run, copies)
         copies[run_id] = copy.info.run_id
@@ -169,9 +170,15 @@ def remote_experiment(local, remote, experiment: str) -> str:
     """Id on the server of the experiment with the name that one has here."""
     original = local.get_experiment(experiment)
     found = remote.get_experiment_by_name(original.name)
-    if found:
-        return found.experiment_id
-    return remote.create_experiment(original.name, tags=original.tags)
+    if found is None:
+        return remote.create_experiment(original.name, tags=original.tags)
+    if found.lifecycle_stage == "deleted":  # not by us, and others may be glad of it
+        raise ServerError(
+            f"the experiment {original.name} was deleted on the MLflow server {remote.tracking_uri}; "
+            f"`MLFLOW_TRACKING_URI={remote.tracking_uri} mlflow experiments restore -x {found.experiment_id}` "
+            "brings it back"
+        )
+    return found.experiment_id
 
 
 def _copy_of(local, remote, run, copies: dict[str, str]):
@@ -245,7 +252,7 @@ def _copy_models(local, remote, run, copy) -> None:
             continue
         with tempfile.TemporaryDirectory() as folder:
             download_artifacts(
-                artifact_uri=model.artifact_location, dst_path=folder, tracking_uri=tracking.store_uri()
+                artifact_uri=model.artifact_location, dst_path=folder, tracking_uri=store.store_uri()
             )
             (path,) = Path(folder).rglob("MLmodel")
             description = Model.load(str(path))

@@ -2,108 +2,51 @@
 workspace, one child run per net and seed.
 
 DVC owns the files; nothing of MLflow enters a DVC output. Experiments in DVC's temporary folders write to the store of
-the repository they came from. A server over http is never written to from here: every run is kept in the database
-beside the pipeline, and `stages.sync` copies it to the server, so that a server that fails stops no training.
+the repository they came from (`stages.store`). A server over http is never written to from here: every run is kept in
+the database beside the pipeline, and `stages.sync` copies it to the server, so that a server that fails stops no
+training.
 
     python -m stages.tracking          creates the database
     python -m stages.tracking sync     uploads what the server of MLFLOW_TRACKING_URI lacks
 """
 
 import contextlib
-import gc
 import hashlib
-import logging
 import os
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import click
-from filelock import FileLock
 
 from stages.datasets import full_name
 from stages.params import PARAMS, Params
+from stages.repository import commit, lock, root
+from stages.store import connect, server_uri, spared
 
 MOST_METRICS = 1000  # that a request to MLflow may hold
 
 
-def git(*arguments: str) -> str:
-    """Output of a git command in this folder, empty where it fails."""
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
+def quoted(value: str) -> str:
+    """A value for a filter of MLflow, which has no escapes: in the kind of quotes that it does not hold.
 
-
-def root() -> Path:
-    """Top of the repository; for an experiment in a temporary folder, of the one it was started from."""
-    return Path(os.environ.get("DVC_ROOT") or git("rev-parse", "--show-toplevel") or ".").resolve()
-
-
-def scratch() -> Path:
-    """Folder for locks and unfinished work, which git ignores and all experiments share."""
-    folder = root() / ".dvc" / "tmp" / "pushpull"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def lock(name: str) -> FileLock:
-    """A lock between processes, released by the system when its holder dies."""
-    return FileLock(scratch() / f"{name}.lock")
-
-
-def server_uri() -> str | None:
-    """MLFLOW_TRACKING_URI where it is a server over http, which gets a copy of every run; otherwise None."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    return uri.rstrip("/") if uri.startswith(("http://", "https://")) else None
-
-
-def store_uri() -> str:
-    """The store that every stage writes to: the database beside the pipeline, or the one of MLFLOW_TRACKING_URI."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    return uri if uri and server_uri() is None else own_store()
-
-
-def own_store() -> str:
-    return f"sqlite:///{root() / 'mlflow.db'}"
-
-
-def connect():
-    """An MlflowClient; the first one creates the database."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    with garbage_left_alone():
-        from mlflow import MlflowClient
-
-        # What these say of a new database is no news here.
-        for name in ("mlflow", "mlflow.store.db.utils", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        # The client makes the database already as it is constructed, and two processes that make it at once break it.
-        with lock("mlflow"):
-            client = MlflowClient(tracking_uri=store_uri(), registry_uri=store_uri())
-            client.search_experiments(max_results=1)
-    return client
-
-
-@contextlib.contextmanager
-def garbage_left_alone() -> Iterator[None]:
-    """No garbage collection: what modules define as they load stays; to look through it takes a fifth of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+    Raises:
+        click.ClickException: it holds both.
+    """
+    mark = '"' if "'" in value else "'"
+    if mark in value:
+        raise click.ClickException(f"{value} holds both kinds of quotes, so MLflow cannot search for it")
+    return f"{mark}{value}{mark}"
 
 
 def experiment_id(client, data_name: str) -> str:
-    """The MLflow experiment of a data set."""
+    """The MLflow experiment of a data set, made if there is none."""
     with lock("mlflow"):
-        found = client.get_experiment_by_name(data_name)
+        found = find_experiment(client, data_name)
         if found:
-            return found.experiment_id
-        place = None
-        if store_uri() == own_store():
-            place = (root() / "mlartifacts" / data_name).as_uri()
+            return found
+        # By default that would be a folder where the process runs, which may be a temporary one.
+        place = (root() / "mlartifacts" / data_name).as_uri()
         tags = {
             "mlflow.experimentKind": "custom_model_development",
             "mlflow.note.content": full_name(data_name),
@@ -111,9 +54,20 @@ def experiment_id(client, data_name: str) -> str:
         return client.create_experiment(data_name, artifact_location=place, tags=tags)
 
 
+def find_experiment(client, data_name: str) -> str | None:
+    """The MLflow experiment of a data set, or None; one that was deleted in MLflow is restored."""
+    found = client.get_experiment_by_name(data_name)
+    if found is None:
+        return None
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+        click.echo(f"the experiment {data_name} was deleted in MLflow: restored, with its runs")
+    return found.experiment_id
+
+
 def identity() -> dict[str, str]:
     """Tags that say which DVC experiment, or which state of the workspace, is running."""
-    baseline = os.environ.get("DVC_EXP_BASELINE_REV") or git("rev-parse", "HEAD")
+    baseline = os.environ.get("DVC_EXP_BASELINE_REV") or commit()
     state = hashlib.sha256(PARAMS.read_bytes()).hexdigest()[:6]
     name = os.environ.get("DVC_EXP_NAME") or f"workspace-{baseline[:7]}-{state}"
     return {
@@ -166,6 +120,11 @@ def child_run(
 def find_child(client, experiment: str, parent: str, net: str, seed: int):
     """The newest run of a net and seed under the parent, or None."""
     return _find(client, experiment, {"mlflow.parentRunId": parent, "net": net, "seed": str(seed)})
+
+
+def find_run(client, experiment: str, run: str):
+    """The run of a net by its id, or None where it was deleted."""
+    return _find(client, experiment, {"role": "net"}, f" and attributes.run_id = '{run}'")
 
 
 def find_training(client, experiment: str, net: str, seed: int, weights: str):
@@ -231,17 +190,15 @@ def finishing(client, run: str) -> Iterator[None]:
     """Mark the run finished at the end, failed on an error, killed on an interruption."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
-        client.set_terminated(run, status="KILLED")
+    except BaseException as error:
+        status = "KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED"
+        spared(lambda: client.impatient().set_terminated(run, status=status))
         raise
-    except BaseException:
-        client.set_terminated(run, status="FAILED")
-        raise
-    client.set_terminated(run, status="FINISHED")
+    spared(lambda: client.set_terminated(run, status="FINISHED"))
 
 
 def _find(client, experiment: str, tags: Mapping[str, str], condition: str = ""):
-    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items()) + condition
+    query = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in tags.items()) + condition
     runs = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time DESC"])
     return runs[0] if runs else None
 

@@ -13,6 +13,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,10 +23,11 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from stages import models, serving, tracking
+from stages import models, repository, serving
 from stages.datasets import DATASETS, Split, load_split
 from stages.params import Params, load_params
-from stages.recording import recording
+from stages.recording import begin, recording
+from stages.store import patiently, spared
 from stages.tables import write_csv
 from training import parallel
 from training.batches import TrainingSet
@@ -97,28 +99,21 @@ def train_and_write(
     """Train every seed of a net, add the weights to `trained`, and write the stage's outputs."""
     hardware = describe(data.device)
     work = work_folder(params, net)
-    with tracking.lock(work.name):  # a trainer that outlived its killed pipeline still holds it
+    with repository.lock(work.name):  # a trainer that outlived its killed pipeline still holds it
         work.mkdir(exist_ok=True)
-        client = tracking.connect()
-        experiment = tracking.experiment_id(client, params.data.name)
-        parent = tracking.parent_run(client, experiment, params)
         curves = []
         for seed in params.training(net).seeds:
             file, epochs = work / f"{seed}.pt", params.training(net).epochs
             saved = load_checkpoint(file, hardware, epochs) if file.exists() else None
             device = saved["device"] if saved else hardware
-            run = resume_run(work / f"{seed}.run", client, experiment, parent, params, net, seed, device)
-            with recording(client, run, params.data.name):
+            begun = spared(begin, work / f"{seed}.run", params, net, seed, device)
+            with recording(*begun, params.data.name) if begun else nullcontext(lambda rows: None) as log:
                 module = trained.new(seed, data.device)
-                rows = train_seed(
-                    module, data, test, params, net, seed, file, saved,
-                    lambda rows, run=run: tracking.log_curve(client, run, rows),
-                )  # fmt: skip
+                rows = train_seed(module, data, test, params, net, seed, file, saved, log)
                 trained.weights[seed] = {name: value.cpu() for name, value in module.state_dict().items()}
-                logged = work / f"{seed}.logged"
-                if not logged.exists():
-                    serving.log_model(run, trained, seed, np.array(test.images[:2]))
-                    logged.touch()
+                if begun:
+                    images = np.array(test.images[:2])
+                    spared(log_model, begun[1], trained, seed, images, work / f"{seed}.logged")
             curves.append(pd.DataFrame(rows).drop(columns="images_per_second").assign(net=net, seed=seed))
         models.save(models.MODELS / f"{net}.pt", trained)
         write_curves(Path("metrics") / params.data.name, net, pd.concat(curves))
@@ -145,27 +140,14 @@ def work_folder(params: Params, net: str) -> Path:
     for file in sorted((DATASETS / params.data.name / "clean").glob("*.npy")):
         with open(file, "rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
-    return tracking.scratch() / f"{net}-{digest.hexdigest()[:16]}"
+    return repository.scratch() / f"{net}-{digest.hexdigest()[:16]}"
 
 
-def resume_run(
-    note: Path,
-    client,
-    experiment: str,
-    parent: str,
-    params: Params,
-    net: str,
-    seed: int,
-    hardware: str,
-) -> str:
-    """The MLflow run that an interrupted training of this seed began, noted in its work folder, or a new one."""
-    if note.exists():
-        run = note.read_text()
-        client.update_run(run, status="RUNNING")
-        return run
-    run = tracking.child_run(client, experiment, parent, params, net, seed, {"device": hardware})
-    note.write_text(run)
-    return run
+def log_model(run: str, trained: models.Trained, seed: int, examples: np.ndarray, note: Path) -> None:
+    """Log the trained net to its run, unless the file `note` says that the run has it."""
+    if not (note.exists() and note.read_text() == run):
+        patiently(lambda: serving.log_model(run, trained, seed, examples))
+        note.write_text(run)
 
 
 def train_seed(

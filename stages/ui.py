@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from stages import tracking, views
+from stages import repository, store, tracking, views
 from stages.params import load_params
 
 
@@ -18,10 +18,15 @@ def main(port: int) -> None:
     experiment = tracking.experiment_id(local, params.data.name)
     views.show(local, experiment, tracking.parent_run(local, experiment, params), port)
     sys.stdout.flush()
-    if tracking.server_uri():
+    if store.server_uri():
         return
-    arguments = ["server", "--backend-store-uri", tracking.store_uri(), "--host", "127.0.0.1"]
-    arguments += ["--port", str(port), "--default-artifact-root", (tracking.root() / "mlartifacts").as_uri()]
+    arguments = ["server", "--backend-store-uri", store.store_uri(), "--host", "127.0.0.1"]
+    arguments += [
+        "--port",
+        str(port),
+        "--default-artifact-root",
+        (repository.root() / "mlartifacts").as_uri(),
+    ]
     os.execvp(sys.executable, [sys.executable, "-m", "mlflow", *arguments])
 
 

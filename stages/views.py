@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import click
 
-from stages import sync, tracking
+from stages import store, sync, tracking
 from stages.params import load_params
 
 PORT = 5000
@@ -91,7 +91,7 @@ def show(local, experiment: str, parent: str, port: int = PORT) -> None:
         parent: id of the run of the DVC experiment there.
         port: where `make ui` serves, if there is no other server.
     """
-    host = tracking.server_uri()
+    host = store.server_uri()
     if host:
         try:
             sync.upload(local)

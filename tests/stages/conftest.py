@@ -81,7 +81,7 @@ def mount_disk() -> Iterator[Callable[[Path, int], Path]]:
 
     yield mount
     for folder in mounted:
-        subprocess.run(["umount", folder], check=True)
+        subprocess.run(["umount", "--lazy", folder], check=True)  # MLflow keeps its database open
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 import requests
 import torch
 
-from stages import tracking
+from stages import store
 from tests.stages.test_pipeline import environment
 from tests.stages.test_sync import begin, log_small_model
 
@@ -29,7 +29,7 @@ def test_served_model_answers_with_classes(local, images, tmp_path):
     with open(tmp_path / "serve.log", "wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mlflow", *command, "--port", str(port), "--host", "127.0.0.1"],
-            env=environment() | {"MLFLOW_TRACKING_URI": tracking.store_uri()},
+            env=environment() | {"MLFLOW_TRACKING_URI": store.store_uri()},
             stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
     try:

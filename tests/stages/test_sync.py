@@ -125,6 +125,49 @@ def test_sync_without_a_server_says_what_is_missing(local):
     assert "MLFLOW_TRACKING_URI must be the address of an MLflow server" in done.output
 
 
+def test_an_experiment_deleted_on_the_server_is_one_line_that_says_how(local, server, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    begin(local)
+    remote = sync.connect()
+    experiment = sync.remote_experiment(
+        local, remote, tracking.experiment_id(local, "digits")
+    )  # another test may have made it
+    remote.delete_experiment(experiment)
+    for command in (tracking.main, ["sync"]), (register.main, []):
+        done = CliRunner().invoke(*command)
+        assert done.exit_code == 1
+        assert "the experiment digits was deleted on the MLflow server" in done.output
+        assert f"mlflow experiments restore -x {experiment}" in done.output
+        assert isinstance(done.exception, SystemExit)
+    remote.restore_experiment(experiment)
+    assert CliRunner().invoke(tracking.main, ["sync"]).exit_code == 0
+
+
+def finished(client, net: str, images: np.ndarray) -> str:
+    """A finished experiment of one net, with its model; the run of the net."""
+    run = begin(client, net)
+    tracking.log_metrics(client, run, {"test/mCE": 20.0, "test/E_corr": 20.0})
+    log_small_model(run, images)
+    client.set_terminated(run)
+    client.set_terminated(client.get_run(run).data.tags["mlflow.parentRunId"])
+    return run
+
+
+def test_champion_of_a_deleted_experiment_with_an_apostrophe_in_its_name(local, images, monkeypatch):
+    monkeypatch.setenv("DVC_EXP_NAME", "it's")
+    run = finished(local, "resnet20-pp", images)
+    experiment = tracking.experiment_id(local, "digits")
+    (whole,) = local.search_logged_models([experiment])
+    broken = local.create_logged_model(experiment, "net", run)  # of a training killed as it logged
+    assert broken.status == "PENDING"
+    local.delete_experiment(experiment)
+    done = CliRunner().invoke(register.main, ["--experiment", "it's"])
+    assert done.exit_code == 0, done.output
+    assert "the experiment digits was deleted in MLflow: restored" in done.output
+    champion = local.get_model_version_by_alias("pushpull-digits", "champion")
+    assert champion.source == f"models:/{whole.model_id}"
+
+
 def test_champion_is_registered_on_the_server_and_predicts_there(local, server, images, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     runs = {}

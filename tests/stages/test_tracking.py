@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 
 from stages import tracking
@@ -50,6 +51,31 @@ def test_another_experiment_has_another_parent(store, monkeypatch):
     first = tracking.parent_run(client, experiment, params)
     monkeypatch.setenv("DVC_EXP_NAME", "dense-moth")
     assert tracking.parent_run(client, experiment, params) != first
+
+
+@pytest.mark.parametrize("name", ["it's", 'a"b', "x' or tags.role = 'y"])
+def test_an_experiment_with_quotes_in_its_name_is_found_again(store, monkeypatch, name):
+    client, experiment, params = store
+    monkeypatch.setenv("DVC_EXP_NAME", name)
+    parent = tracking.parent_run(client, experiment, params)
+    assert tracking.parent_run(client, experiment, params) == parent
+    assert client.get_run(parent).data.tags["dvc.exp"] == name
+
+
+def test_a_name_that_mlflow_cannot_search_for_is_one_line(store, monkeypatch):
+    client, experiment, params = store
+    monkeypatch.setenv("DVC_EXP_NAME", 'it\'s "it"')
+    with pytest.raises(click.ClickException, match="both kinds of quotes"):
+        tracking.parent_run(client, experiment, params)
+
+
+def test_an_experiment_deleted_in_mlflow_is_restored_with_a_word(store, capsys):
+    client, experiment, params = store
+    parent = tracking.parent_run(client, experiment, params)
+    client.delete_experiment(experiment)
+    assert tracking.experiment_id(client, "digits") == experiment
+    assert tracking.parent_run(client, experiment, params) == parent
+    assert capsys.readouterr().out == "the experiment digits was deleted in MLflow: restored, with its runs\n"
 
 
 def test_curve_is_logged_once_each_epoch(store):

@@ -1,7 +1,10 @@
 """The training stage in a workspace of its own: several processes, a stop, a divergence, other hardware."""
 
+import contextlib
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from stages import models, serving, train
+from stages import models, serving, store, tracking, train
 from stages.datasets import load_split
 from stages.params import load_params
 from tests.stages.conftest import read_params, write_params
@@ -132,6 +135,94 @@ def test_divergence_keeps_the_last_good_epoch_and_marks_the_run_failed(workspace
     client = mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     found = client.search_runs([client.get_experiment_by_name("tiny").experiment_id], "tags.role = 'net'")
     assert [one.info.status for one in found] == ["FAILED"]
+
+
+@pytest.fixture
+def interrupted(workspace, monkeypatch):
+    """(client, experiment, id of the run) of a training of `small` that was stopped after its first epoch."""
+    save = train.save_checkpoint
+    monkeypatch.setattr(
+        train, "save_checkpoint", lambda *all: (save(*all), os.kill(os.getpid(), signal.SIGTERM))
+    )
+    assert run("small").exit_code == 1
+    monkeypatch.setattr(train, "save_checkpoint", save)
+    client = tracking.connect()
+    experiment = tracking.experiment_id(client, "tiny")
+    (one,) = client.search_runs([experiment], "tags.role = 'net'")
+    assert one.info.status == "KILLED"
+    return client, experiment, one.info.run_id
+
+
+def whole_run(client, experiment: str, others: int = 0):
+    """The newest run of `small`, which holds every epoch and the duration; so many others are not deleted."""
+    one, *rest = client.search_runs([experiment], "tags.role = 'net'")
+    assert len(rest) == others
+    assert one.info.status == "FINISHED"
+    assert [metric.step for metric in client.get_metric_history(one.info.run_id, "test/error")] == [1, 2]
+    assert one.data.metrics["train/seconds"] > 0
+    assert client.get_run(one.data.tags["mlflow.parentRunId"]).info.lifecycle_stage == "active"
+    return one.info.run_id
+
+
+def test_an_interrupted_training_goes_on_in_its_run(interrupted):
+    client, experiment, killed = interrupted
+    done = run("small")
+    assert "going on after epoch 1" in done.output
+    assert whole_run(client, experiment) == killed
+
+
+def test_an_interrupted_training_whose_run_was_deleted_gets_a_new_one(interrupted, monkeypatch):
+    """With everything: its model, too, though the deleted run had it."""
+    client, experiment, killed = interrupted
+    (note,) = Path(".dvc/tmp/pushpull").glob("small-*/0.run")
+    note.with_suffix(".logged").write_text(killed)
+    logged = []
+    monkeypatch.setattr(serving, "log_model", lambda run, *_: logged.append(run))
+    client.delete_run(killed)
+    done = run("small")
+    assert done.exit_code == 0, done.output
+    assert "going on after epoch 1" in done.output
+    new = whole_run(client, experiment)
+    assert new != killed
+    assert logged == [new]
+
+
+def test_an_interrupted_training_whose_parent_was_deleted_gets_new_ones(interrupted):
+    client, experiment, killed = interrupted
+    client.update_run(killed, status="RUNNING")  # as `kill -9` leaves it
+    client.delete_run(client.get_run(killed).data.tags["mlflow.parentRunId"])
+    assert run("small").exit_code == 0
+    assert whole_run(client, experiment, others=1) != killed
+    assert client.get_run(killed).info.status == "KILLED"
+
+
+def test_an_interrupted_training_whose_experiment_was_deleted_goes_on_in_it(interrupted):
+    client, experiment, killed = interrupted
+    client.delete_experiment(experiment)
+    assert run("small").exit_code == 0
+    assert whole_run(client, experiment) == killed
+
+
+def test_an_interrupted_training_whose_database_was_removed_gets_a_new_run(interrupted, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///new.db")
+    assert run("small").exit_code == 0
+    client = tracking.connect()
+    whole_run(client, tracking.experiment_id(client, "tiny"))
+
+
+def test_a_training_needs_no_mlflow(workspace, empty_store, monkeypatch):
+    """A lock that stays longer than a stage waits: the net is trained, without a run."""
+    shutil.copy(empty_store, workspace)
+    monkeypatch.setattr(store, "LOCKED", 0.05)
+    monkeypatch.setattr(store, "PATIENCE", 0.2)
+    with contextlib.closing(sqlite3.connect(workspace / "mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        done = run("small")
+    assert done.exit_code == 0, done.output
+    assert models.load(models.MODELS / "small.pt").weights.keys() == {0}
+    assert done.output.count("is locked by another process; the work goes on") == 1
+    client = tracking.connect()
+    assert not client.search_runs([tracking.experiment_id(client, "tiny")])
 
 
 def test_tf32_on_a_cpu_is_one_line(workspace):

@@ -1,0 +1,58 @@
+"""The repository that a stage runs for: its root, what Git says of it, and the locks that all its processes share."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import click
+from filelock import FileLock
+
+
+def root() -> Path:
+    """The folder of DVC's repository; for an experiment in a temporary folder, of the one it was started from."""
+    if named := os.environ.get("DVC_ROOT"):
+        return Path(named).resolve()
+    here = Path.cwd()
+    # Not Git's: a copy of this repository may lie inside another one.
+    marked = (
+        folder
+        for marker in (".dvc", "dvc.yaml")
+        for folder in (here, *here.parents)
+        if (folder / marker).exists()
+    )
+    return next(marked, here)
+
+
+def scratch() -> Path:
+    """Folder for locks and unfinished work, which git ignores and all experiments share."""
+    folder = root() / ".dvc" / "tmp" / "pushpull"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def lock(name: str) -> FileLock:
+    """A lock between processes, released by the system when its holder dies."""
+    return FileLock(scratch() / f"{name}.lock")
+
+
+def git(*arguments: str) -> str:
+    """Output of a git command in this folder; empty outside of a repository, and where git fails without a word.
+
+    Raises:
+        click.ClickException: git refuses, as it does in a clone that another user owns, or is not installed.
+    """
+    here = Path.cwd()
+    if not any((folder / ".git").exists() for folder in (here, *here.parents)):
+        return ""
+    try:
+        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise click.ClickException("git is not installed, and every run notes the commit it is of") from None
+    if done.returncode and done.stderr:
+        raise click.ClickException(f"git {arguments[0]} failed: {' '.join(done.stderr.split())}")
+    return done.stdout.strip()
+
+
+def commit() -> str:
+    """The commit that is checked out; empty where there is none, and in a copy that Git does not track."""
+    return git("rev-parse", "--verify", "--quiet", "HEAD") if git("ls-files", "params.yaml") else ""
