@@ -19,7 +19,7 @@ from stages.results import Results, check, check_official, concatenate
 from stages.statistics import read_answers
 from stages.statistics_tables import calibration, difference
 from stages.summary import choose_baseline, leave_out_incomplete, pairs, summarise_nets
-from stages.tables import Table, markdown, write_csv, write_table, write_text
+from stages.tables import Table, markdown, show, write_csv, write_table, write_text
 
 
 @click.command()
@@ -69,7 +69,7 @@ def main() -> None:
         if net in answers.confusion:
             write_csv(folder / "tables" / "confusion" / f"{net}.csv", answers.confusion[net])
     write_text(folder / "tables.md", page(params.data.name, run, tables))
-    click.echo(f"{markdown(tables[0].display, level=2)}\n\nAll tables: {folder / 'tables.md'}")
+    show(f"{markdown(tables[0].display, level=2)}\n\nAll tables: {folder / 'tables.md'}")
     own = summary[summary.net.isin(params.nets)]
     mirror(params, folder, corruption.rows, perturbation.rows, history.rows, own)
 

@@ -189,7 +189,7 @@ def _start(jobs: int) -> None:
 
 def _command(command: Sequence[str], failure: str) -> str:
     """Output of a command; a ClickException with what it said where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         raise click.ClickException(f"{failure}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

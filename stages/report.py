@@ -10,7 +10,6 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -24,6 +23,7 @@ from stages.results import check
 from stages.sections import Study
 from stages.summary import choose_baseline
 from stages.tables import write_csv, write_text
+from stages.yaml_file import yaml_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -87,9 +87,7 @@ def main() -> None:
         confusions=sections.confusions(folder / "tables" / "confusion", study.nets),
         run=how_it_was_run(study, len(train.labels), test.images.shape, normaliser),
         trainings=trainings(ran, params),
-        params=yaml.safe_dump(
-            {**params.model_dump(exclude=private), **params.model_dump()["blocks"]}, sort_keys=False
-        ),
+        params=yaml_text({**params.model_dump(exclude=private), **params.model_dump()["blocks"]}),
     )
     write_text(folder / "report.html", page)
     provenance.attach(params, folder / "report.html")
@@ -107,8 +105,8 @@ def render(**content: object) -> str:
     )
     environment.filters["words"] = lambda name: name.replace("_", " ")
     return environment.get_template("report.html").render(
-        style=Markup((TEMPLATES / "report.css").read_text()),
-        script=Markup((TEMPLATES / "report.js").read_text()),
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
         **content,
     )
 

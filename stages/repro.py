@@ -20,7 +20,9 @@ def main() -> None:
     started = 1000 * time.time()
     try:
         with tracking.lock("repro").acquire(blocking=False):
-            dry = subprocess.run([*DVC, "--dry"], capture_output=True, text=True, check=False)
+            dry = subprocess.run(
+                [*DVC, "--dry"], capture_output=True, encoding="utf-8", errors="replace", check=False
+            )
             if "up to date" in dry.stdout:
                 click.echo("Data and pipelines are up to date.")
             elif status := subprocess.run(DVC, check=False).returncode:

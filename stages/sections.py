@@ -232,7 +232,9 @@ def tables(*folders: Path) -> list[dict]:
     """The tables of the paper and beyond, in the order of TABLES, from their Markdown."""
     found = {path.stem: path for folder in folders for path in sorted(folder.glob("*.md"))}
     ordered = [name for name in TABLES if name in found] + [name for name in found if name not in TABLES]
-    return [{"name": name, "html": Markup(markdown(found[name].read_text()))} for name in ordered]
+    return [
+        {"name": name, "html": Markup(markdown(found[name].read_text(encoding="utf-8")))} for name in ordered
+    ]
 
 
 def study_figures(*folders: Path) -> list[dict]:

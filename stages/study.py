@@ -19,7 +19,7 @@ from stages.mirror import net_run
 from stages.studies import STUDIES, Experiment, Study, experiments
 from stages.study_figures import accuracy_bars
 from stages.study_tables import TABLES, accuracies
-from stages.tables import write_table
+from stages.tables import show, write_table
 
 
 @click.command()
@@ -85,7 +85,7 @@ def write(study: Study, measured: pd.DataFrame, data_name: str) -> None:
     folder = Path("metrics") / data_name
     table = TABLES[study.name](measured, data_name)
     write_table(folder / "studies", **table._asdict())
-    click.echo((folder / "studies" / f"{table.name}.md").read_text())
+    show((folder / "studies" / f"{table.name}.md").read_text(encoding="utf-8"))
     if study.name == "mnist":
         values = accuracies(measured)
         for name, sweep, levels, title, axis in (

@@ -30,7 +30,9 @@ MOST_METRICS = 1000  # that a request to MLflow may hold
 
 def git(*arguments: str) -> str:
     """Output of a git command in this folder, empty where it fails."""
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(
+        ["git", *arguments], capture_output=True, encoding="utf-8", errors="replace", check=False
+    ).stdout.strip()
 
 
 def root() -> Path:

@@ -161,11 +161,11 @@ def resume_run(
 ) -> str:
     """The MLflow run that an interrupted training of this seed began, noted in its work folder, or a new one."""
     if note.exists():
-        run = note.read_text()
+        run = note.read_text(encoding="utf-8")
         client.update_run(run, status="RUNNING")
         return run
     run = tracking.child_run(client, experiment, parent, params, net, seed, {"device": hardware})
-    note.write_text(run)
+    note.write_text(run, encoding="utf-8")
     return run
 
 

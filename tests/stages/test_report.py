@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from robustness.names import CORRUPTION_GROUPS
 from stages import charts, datasets, figures, provenance, sections, tracking
 from stages.params import load_params
 from stages.report import main
+from stages.yaml_file import read_yaml
 from tests.conftest import ROOT
+from tests.stages.yaml_files import write_yaml
 
 NETS = {
     "alexnet": {"block": "conv", "arch": "alexnet"},
@@ -42,7 +43,7 @@ def project(tmp_path_factory) -> Path:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
         patch.setenv("DVC_ROOT", str(root))
         Path("data").symlink_to(ROOT / "data")
-        params = yaml.safe_load((ROOT / "params.yaml").read_text())
+        params = read_yaml(ROOT / "params.yaml")
         del params["paper"]
         params["nets"] = NETS
         params["data"] |= {
@@ -51,7 +52,7 @@ def project(tmp_path_factory) -> Path:
             "path": "/home/someone/set",
         }
         params["train"] |= {"epochs": 2, "milestones": [1]}
-        Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+        write_yaml(Path("params.yaml"), params)
         images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
         labels = np.arange(12, dtype=np.uint8) % 3
         datasets.save_clean(
@@ -94,7 +95,9 @@ def write_measurements(folder: Path) -> None:
     write(folder, "tables/difference.csv", difference, [*columns, "measure"])
     text = "# A title\n\nA note with <b>.\n\n| net | E |\n|:--|:--|\n| b | **9.5 ± 1.0** |\n| c | 10.5 |\n| a |  |\n"
     for name in ("table2", "another", "difference"):
-        (folder / "tables" / f"{name}.md").write_text(text.replace("A title", f"Title of {name}"))
+        (folder / "tables" / f"{name}.md").write_text(
+            text.replace("A title", f"Title of {name}"), encoding="utf-8"
+        )
     counts = [
         ("corrupted", label, guess, 8 if label == guess else 1) for label in range(3) for guess in range(3)
     ]
@@ -117,7 +120,7 @@ def log_training() -> None:
 
 @pytest.fixture(scope="module")
 def page(project) -> str:
-    return (project / "metrics" / "digits" / "report.html").read_text()
+    return (project / "metrics" / "digits" / "report.html").read_text(encoding="utf-8")
 
 
 def text_of(html: str) -> str:
@@ -180,7 +183,7 @@ def test_same_inputs_give_the_same_page(page, project, monkeypatch):
     monkeypatch.setenv("DVC_ROOT", str(project))
     pictures = {path: path.read_bytes() for path in (project / "metrics/digits/figures").iterdir()}
     assert CliRunner().invoke(main, catch_exceptions=False).exit_code == 0
-    assert (project / "metrics/digits/report.html").read_text() == page
+    assert (project / "metrics/digits/report.html").read_text(encoding="utf-8") == page
     assert pictures.keys() == {project / "metrics/digits/figures" / f"figure{n}.png" for n in (2, 7)}
     assert all(path.read_bytes() == content for path, content in pictures.items())
 
@@ -206,7 +209,7 @@ def test_page_says_what_is_missing(project, tmp_path, monkeypatch):
     (metrics / "history" / "resnet20-pp.csv").unlink()
     shutil.rmtree(metrics / "tables")
     assert CliRunner().invoke(main, catch_exceptions=False).exit_code == 0
-    page = (metrics / "report.html").read_text()
+    page = (metrics / "report.html").read_text(encoding="utf-8")
     missing = re.search(r'<section id="warnings".*?</section>', page, re.S)[0]
     assert re.search(r"resnet20-pp.*contrast", missing)
     assert "history/resnet20-pp.csv" in missing

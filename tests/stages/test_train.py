@@ -53,10 +53,11 @@ def test_two_processes_train_to_the_weights_of_one(workspace, one_thread):
     began = [value.detach().clone() for value in alone.parameters()]
     (*_, single) = train.checkpoints(alone, *rest, None)
     Path("main.py").write_text(
-        "from stages import serving, train\nserving.log_model = lambda *_: None\ntrain.main()\n"
+        "from stages import serving, train\nserving.log_model = lambda *_: None\ntrain.main()\n",
+        encoding="utf-8",
     )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*torchrun, "main.py", "small"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*torchrun, "main.py", "small"], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     together = models.load(models.MODELS / "small.pt").net(0)
     steps = [value - start for value, start in zip(alone.parameters(), began, strict=True)]
