@@ -237,9 +237,9 @@ def tables(*folders: Path) -> list[dict]:
     ]
 
 
-def study_figures(*folders: Path) -> list[dict]:
-    """The pictures of STUDY_FIGURES that were made."""
-    paths = [folder / f"{name}.png" for folder in folders for name in STUDY_FIGURES]
+def study_figures(folder: Path) -> list[dict]:
+    """The pictures of STUDY_FIGURES that are in the folder."""
+    paths = [folder / f"{name}.png" for name in STUDY_FIGURES]
     return [{"uri": picture(path), "text": STUDY_FIGURES[path.stem]} for path in paths if path.exists()]
 
 

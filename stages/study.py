@@ -34,7 +34,7 @@ from stages.tables import show, write_table
 def main(study: str, data: str | None, extra: tuple[str, ...], jobs: int) -> None:
     """Run the experiments of STUDY that were not run yet in DVC's queue, then write its table and figures.
 
-    They go to metrics/<data>/studies and metrics/<data>/figures; the results also go to MLflow.
+    They go to metrics/<data>/studies, from where `dvc repro` takes them into the report; the results also go to MLflow.
     """
     chosen = STUDIES[study]
     wanted = experiments(chosen, data or None, extra)
@@ -93,7 +93,7 @@ def write(study: Study, measured: pd.DataFrame, data_name: str) -> None:
             ("figure5", "poisson_noise", FIGURE5_CONTRASTS, "contrast and Poisson noise", "contrast C"),
         ):
             accuracy_bars(
-                folder / "figures" / f"{name}.png", values, sweep, levels,
+                folder / "studies" / f"{name}.png", values, sweep, levels,
                 title=f"{data_name}, {title} (paper, figure {name[-1]})", axis=axis,
             )  # fmt: skip
 

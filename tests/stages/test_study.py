@@ -148,7 +148,7 @@ def test_results_of_finished_experiments_become_tables_and_runs(repository, monk
         shown = table[(table.net == "lenet_a-pp") & (table.sweep == "gaussian_noise") & (table.level == 0.5)]
         assert shown.accuracy.item() == pytest.approx(100 - (6.0 + 0.5 + 5.0))
         for name in ("figure4", "figure5"):
-            assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+            assert (folder / "studies" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert parent.data.metrics["noise/poisson_noise_0.3/lenet_a-pp"] == pytest.approx(6.5 + 3.0)
     else:
         table = (
