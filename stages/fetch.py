@@ -9,12 +9,14 @@ import numpy as np
 from stages import tracking
 from stages.archives import archives_of, read_archives
 from stages.datasets import DATASETS, SPLITS, load_split, save_clean
+from stages.interruption import stopping
 from stages.params import load_params
 from stages.published import bring
 from stages.sources import digits, from_folder
 
 
 @click.command()
+@stopping("goes on with a download where it stopped")
 def main() -> None:
     """Write datasets/<data.name>/clean from the source that params.yaml names."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")

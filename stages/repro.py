@@ -8,6 +8,7 @@ import click
 from filelock import Timeout
 
 from stages import mirror, tracking, views
+from stages.interruption import call
 from stages.params import load_params
 
 DVC = [sys.executable, "-m", "dvc", "repro"]
@@ -25,7 +26,7 @@ def main() -> None:
             )
             if "up to date" in dry.stdout:
                 click.echo("Data and pipelines are up to date.")
-            elif status := subprocess.run(DVC, check=False).returncode:
+            elif status := call(DVC):
                 sys.exit(status)
             client = tracking.connect()
             experiment = tracking.experiment_id(client, params.data.name)

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from stages import models, parallel, serving, tracking
+from stages import interruption, models, parallel, serving, tracking
 from stages.batches import TrainingSet
 from stages.datasets import DATASETS, MIRRORED, Split, load_split, normalisation
 from stages.engine import DivergedError, train_epochs
@@ -39,6 +39,7 @@ CODE = (
 
 @click.command()
 @click.argument("net")
+@interruption.stopping("goes on after the last whole epoch")
 def main(net: str) -> None:
     """Train NET, a name under `nets` in params.yaml."""
     params = load_params()
@@ -198,13 +199,20 @@ def train_seed(
     ) as bar:  # fmt: skip
         try:
             for content in checkpoints(module, data, test, params, net, seed, saved, bar.update):
-                rows = content["rows"]
                 if first:
                     save_checkpoint(checkpoint, content)
+                rows = content["rows"]
+                if first:
                     log(rows)
                 bar.set_postfix(error=f"{rows[-1]['test_error']:.2f} %", refresh=False)
                 if parallel.in_any(stop.received, data.device):
                     raise SystemExit(f"stopped after epoch {len(rows)}; `dvc repro` goes on from there")
+        except KeyboardInterrupt:
+            if not first:
+                raise SystemExit(interruption.STATUS) from None
+            bar.close()  # or the line would stand in it
+            begun = f"goes on with {net} seed {seed} after epoch {len(rows)}"
+            interruption.stop(begun if rows else f"begins {net} seed {seed} again")
         except DivergedError as error:
             raise click.ClickException(
                 f"{net} seed {seed}: {error}. The last good epoch is kept in {checkpoint}; "

@@ -39,6 +39,11 @@ def prepared(seed: int = 0):
     return trained.new(seed), data, test, params, "small", seed
 
 
+def net_runs():
+    client = mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    return client.search_runs([client.get_experiment_by_name("tiny").experiment_id], "tags.role = 'net'")
+
+
 def weights_of(module: torch.nn.Module) -> torch.Tensor:
     return torch.cat([value.flatten().double() for value in module.state_dict().values()])
 
@@ -81,6 +86,32 @@ def test_sigterm_keeps_the_epoch_and_stops(workspace):
     assert torch.equal(weights_of(resumed[0]), weights_of(whole[0]))
 
 
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_ctrl_c_says_where_the_next_run_goes_on(workspace, monkeypatch, epoch):
+    """The signal comes at the first batch, or when the first epoch was kept."""
+    log_curve, begin = train.tracking.log_curve, train.train_epochs
+
+    def press(*_, **__):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    if epoch:
+        monkeypatch.setattr(train.tracking, "log_curve", press)
+    else:
+        monkeypatch.setattr(train, "train_epochs", press)
+    stopped = run("small")
+    assert stopped.exit_code == 130
+    expected = "goes on with small seed 0 after epoch 1" if epoch else "begins small seed 0 again"
+    assert [line for line in stopped.output.splitlines() if "batch/s" not in line and line] == [
+        f"Stopped; the next run {expected}."
+    ]
+    assert net_runs()[0].info.status == "KILLED"
+    monkeypatch.setattr(train.tracking, "log_curve", log_curve)
+    monkeypatch.setattr(train, "train_epochs", begin)
+    done = run("small")
+    assert done.exit_code == 0
+    assert ("going on after epoch 1" in done.output) == bool(epoch)
+
+
 def test_an_unfinished_checkpoint_of_other_hardware_is_not_taken_up(workspace):
     torch.save({"state": {"epoch": 1}, "rows": [], "device": "another"}, "0.pt")
     assert train.load_checkpoint(workspace / "0.pt", "cpu x 1", epochs=2) is None
@@ -96,9 +127,7 @@ def test_divergence_keeps_the_last_good_epoch_and_marks_the_run_failed(workspace
     assert "at learning rate 1e+30" in done.output
     assert "lower nets.small.train.lr" in done.output
     assert not models.MODELS.exists()
-    client = mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
-    found = client.search_runs([client.get_experiment_by_name("tiny").experiment_id], "tags.role = 'net'")
-    assert [one.info.status for one in found] == ["FAILED"]
+    assert [one.info.status for one in net_runs()] == ["FAILED"]
 
 
 def test_tf32_on_a_cpu_is_one_line(workspace):
