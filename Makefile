@@ -31,7 +31,7 @@ repro: $(SETUP) ## Run the whole pipeline on the data set of params.yaml
 	@python -m stages.repro
 
 test: $(SETUP) ## Run the tests
-	OMP_NUM_THREADS=1 python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 PYTHONWARNDEFAULTENCODING=1 python -m pytest -n 2 --dist loadgroup
 
 lint: $(SETUP) ## Check the code's form and the types of pushpull
 	ruff check .

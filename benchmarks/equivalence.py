@@ -99,7 +99,7 @@ def main(folder: Path, epochs: int, seeds: int, output: Path) -> None:
     setting = {"net": "resnet20", "images": sizes, "batch_size": BATCH_SIZE, **schedule(epochs)}
     rows = []
     if output.exists():
-        earlier = json.loads(output.read_text())
+        earlier = json.loads(output.read_text(encoding="utf-8"))
         if earlier["setting"] != setting:
             raise click.UsageError(
                 f"{output} holds runs of another setting, {earlier['setting']}; choose another --output"

@@ -202,7 +202,7 @@ def markdown(rows: list[dict], machine: dict, threads: int) -> str:
 
 def insert(page: Path, table: str) -> None:
     """Replace what stands between the two marks of the page."""
-    before, rest = page.read_text().split(MARKS[0])
+    before, rest = page.read_text(encoding="utf-8").split(MARKS[0])
     _, after = rest.split(MARKS[1])
     write_text(page, f"{before}{MARKS[0]}\n\n{table}\n\n{MARKS[1]}{after}")
 

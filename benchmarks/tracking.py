@@ -62,7 +62,7 @@ def repository(folder: Path) -> None:
     """A data set of random images, parameters, and a store, as the stages find them."""
     os.environ["DVC_ROOT"] = str(folder)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
-    (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     for name in serving.PACKAGES:
         (folder / name).symlink_to(ROOT / name)
     subprocess.run(["git", "init", "-q", folder], check=True)

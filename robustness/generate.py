@@ -172,7 +172,7 @@ def _working_folder(folder: Path) -> Iterator[Path]:
     """An empty folder for unfinished files, held by this run alone and removed at its end."""
     partial = folder / PARTIAL
     partial.mkdir(parents=True, exist_ok=True)
-    with open(partial / "lock", "w") as lock:
+    with open(partial / "lock", "w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it if the run is killed
         except BlockingIOError:
@@ -190,7 +190,7 @@ def _read_record(folder: Path, kind: str) -> dict[str, Origin]:
     """From what each file in the folder is made; empty for a folder without a record."""
     path = folder / RECORD
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
         made, found = record["files"], record["kind"]
     except FileNotFoundError:
         return {}
@@ -259,7 +259,7 @@ def _write_labels(labels: np.ndarray, folder: Path, partial: Path) -> None:
 
 
 def _write_record(record: dict[str, Any], folder: Path, partial: Path) -> None:
-    (partial / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    (partial / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     os.replace(partial / RECORD, folder / RECORD)
 
 

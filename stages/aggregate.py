@@ -21,7 +21,7 @@ from stages.statistics import read_answers
 from stages.statistics_tables import calibration, difference
 from stages.store import spared
 from stages.summary import choose_baseline, leave_out_incomplete, pairs, summarise_nets
-from stages.tables import Table, markdown, write_csv, write_table, write_text
+from stages.tables import Table, markdown, show, write_csv, write_table, write_text
 
 
 @click.command()
@@ -72,7 +72,7 @@ def main() -> None:
             write_csv(folder / "tables" / "confusion" / f"{net}.csv", answers.confusion[net])
     write_text(folder / "tables.md", page(full_name(params.data.name), run, tables))
     shown = markdown(tables[0].display, level=2)
-    click.echo(f"{full_name(params.data.name)}\n\n{shown}\n\nAll tables: {folder / 'tables.md'}")
+    show(f"{full_name(params.data.name)}\n\n{shown}\n\nAll tables: {folder / 'tables.md'}")
     own = summary[summary.net.isin(params.nets)]
     spared(mirror, params, folder, corruption.rows, perturbation.rows, history.rows, own)
 

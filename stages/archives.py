@@ -11,10 +11,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stages.formats import ArchiveError
+from stages.yaml_file import read_yaml
 
 ARCHIVES = Path("data/archives.yaml")
 
@@ -94,9 +94,11 @@ class Archive(Entry):
 def read_archives(path: Path = ARCHIVES) -> dict[str, Archive]:
     """Every archive that `path` describes, by file name. Raises ArchiveError where an entry is wrong."""
     try:
-        entries = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
+        entries = read_yaml(path)
+    except OSError as error:
         raise ArchiveError(f"{path} cannot be read: {error}") from error
+    except ValueError as error:
+        raise ArchiveError(str(error)) from error
     if not isinstance(entries, dict):
         raise ArchiveError(f"{path} must map the file name of each archive to its description.")
     try:

@@ -19,6 +19,7 @@ from robustness.pictures import animation, corruption_sheet, film_strip
 from stages import repository
 from stages.archives import Archive, ArchiveError
 from stages.datasets import DATASETS, Split, load_split, put_in_place
+from stages.interruption import stopping
 from stages.params import Data, load_params
 from stages.published import bring, published
 from stages.tables import write_bytes
@@ -29,6 +30,7 @@ PARTS = ("c", "p")
 
 
 @click.command()
+@stopping("goes on after the files that are whole")
 def main() -> None:
     """Write datasets/<data.name>/c, datasets/<data.name>/p and pictures of them in metrics/<data.name>."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")

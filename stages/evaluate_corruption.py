@@ -10,6 +10,7 @@ from robustness.names import SEVERITIES
 from stages import models
 from stages.datasets import DATASETS, load_split
 from stages.evaluation import answer_corruptions, every_seed, made_by_corrupt, options
+from stages.interruption import stopping
 from stages.params import load_params
 from stages.predictions import PREDICTIONS, Logits, save_logits
 from stages.tables import write_csv
@@ -17,6 +18,7 @@ from stages.tables import write_csv
 
 @click.command()
 @click.argument("net")
+@stopping("measures this net from the start")
 def main(net: str) -> None:
     """Measure NET, writing metrics/<data>/corruption/<net>.csv: one row for each seed, corruption and severity.
 

@@ -11,12 +11,14 @@ from robustness.sweeps import SWEEPS, measure_noise
 from stages import models
 from stages.datasets import load_split
 from stages.evaluation import every_seed, options
+from stages.interruption import stopping
 from stages.params import load_params
 from stages.tables import write_csv, write_text
 
 
 @click.command()
 @click.argument("net")
+@stopping("measures this net from the start")
 def main(net: str) -> None:
     """Measure NET, writing metrics/<data>/noise/<net>.csv: one row for each seed, sweep and level; means as JSON."""
     params = load_params()

@@ -9,6 +9,7 @@ from tqdm import tqdm
 from stages import models
 from stages.datasets import DATASETS
 from stages.evaluation import answer_perturbations, every_seed, made_by_corrupt, options
+from stages.interruption import stopping
 from stages.params import load_params
 from stages.predictions import PREDICTIONS, save_frames
 from stages.tables import write_csv
@@ -16,6 +17,7 @@ from stages.tables import write_csv
 
 @click.command()
 @click.argument("net")
+@stopping("measures this net from the start")
 def main(net: str) -> None:
     """Measure NET, writing metrics/<data>/perturbation/<net>.csv: a row for each seed and measurement.
 

@@ -20,6 +20,7 @@ from dvc.repo import Repo
 from dvc.repo.experiments.queue.exceptions import CannotKillTasksError
 from tqdm import tqdm
 
+from stages.interruption import call
 from stages.studies import Experiment
 
 ROUNDS = 3  # how often an experiment is queued that gets lost
@@ -96,7 +97,7 @@ def prepare_data(experiment: Experiment, stage: str) -> None:
     click.echo(f"{stage} {experiment.params.data.name}")
     changes = [argument for one in experiment.overrides for argument in ("-S", one)]
     command = ["dvc", "exp", "run", "--temp", "--quiet", "--force", "--name", name, *changes, stage]
-    if subprocess.run(command, check=False).returncode:
+    if call(command):
         raise click.ClickException(f"the stage {stage} failed; see above")
     _command(["dvc", "exp", "remove", name], f"{name} could not be removed")
 
@@ -189,7 +190,7 @@ def _start(jobs: int) -> None:
 
 def _command(command: Sequence[str], failure: str) -> str:
     """Output of a command; a ClickException with what it said where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         raise click.ClickException(f"{failure}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

@@ -10,6 +10,7 @@ from stages import repository
 from stages.archives import archives_of, read_archives
 from stages.datasets import DATASETS, LOSSY, SPLITS, full_name, load_split, save_clean
 from stages.formats import Splits
+from stages.interruption import stopping
 from stages.jpeg_set import read_jpeg_set
 from stages.params import Data, load_params
 from stages.published import bring
@@ -17,6 +18,7 @@ from stages.sources import digits, from_folder
 
 
 @click.command()
+@stopping("goes on with a download where it stopped")
 def main() -> None:
     """Write datasets/<data.name>/clean from the source that params.yaml names."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from stages import models, repository
 from stages.datasets import Split, load_split
+from stages.interruption import stopping
 from stages.params import Params, load_params
 from stages.tables import write_bytes
 from stages.train import (
@@ -47,6 +48,7 @@ Job = tuple[str, int]  # net and seed
     help="Of a GPU for a task, where there are GPUs.",
 )
 @click.option("--cpus", default=1, show_default=True, type=click.IntRange(1), help="Cores for a task.")
+@stopping("goes on after the checkpoints that have arrived")
 def main(address: str, gpus: float, cpus: int) -> None:
     """Train every net and seed of params.yaml on the Ray cluster at ADDRESS.
 

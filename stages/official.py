@@ -13,6 +13,7 @@ from stages import models
 from stages.cells import AUTHORS
 from stages.datasets import DATASETS, load_split
 from stages.evaluation import answer_corruptions, answer_perturbations
+from stages.interruption import stopping
 from stages.params import load_params
 from stages.predictions import PREDICTIONS, Logits, save_frames, save_logits
 from stages.tables import write_csv
@@ -20,6 +21,7 @@ from training.normalisation import CIFAR_MEAN, CIFAR_STD
 
 
 @click.command()
+@stopping("measures the authors' nets from the start")
 def main() -> None:
     """Measure every checkpoint under official.path, writing metrics/<data>/official/; without a path, empty tables.
 

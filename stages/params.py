@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import click
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from nets import list_nets
@@ -18,6 +17,7 @@ from robustness.names import (
     NOISE_VARIANTS,
     PERTURBATIONS,
 )
+from stages.yaml_file import read_yaml
 
 PARAMS = Path("params.yaml")
 
@@ -28,7 +28,7 @@ Device = Literal["auto", "cpu", "cuda"]
 class Section(BaseModel):
     """A mapping of params.yaml: no unknown key, no value of another type."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -179,11 +179,11 @@ def load_params(path: Path = PARAMS) -> Params:
         click.ClickException: no such file, not YAML, or the first thing wrong in it, by key and in one line.
     """
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = read_yaml(path)
     except FileNotFoundError:
         raise click.ClickException(f"no {path} here; run the stage at the top of the repository") from None
-    except yaml.YAMLError as error:
-        raise click.ClickException(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
     if not isinstance(raw, dict):
         raise click.ClickException(f"{path} must hold sections, one of them `data`")
     params = _check(raw, "", _named_blocks(raw))

@@ -150,14 +150,14 @@ class PartFile:
     def _save_map(self) -> None:
         state = {"total": self.total, "done": self._done, "synced": self._synced, "boot": _boot_id()}
         fresh = self._map.with_name(self._map.name + ".new")
-        fresh.write_text(json.dumps(state))
+        fresh.write_text(json.dumps(state), encoding="utf-8")
         os.replace(fresh, self._map)
         self._unsaved = 0
 
     def _load_map(self) -> None:
         """Take over what an earlier process left; a map that cannot be right counts as none."""
         try:
-            state = json.loads(self._map.read_text())
+            state = json.loads(self._map.read_text(encoding="utf-8"))
             same_boot = state["boot"] is not None and state["boot"] == _boot_id()
             done = [[int(start), int(stop)] for start, stop in state["done" if same_boot else "synced"]]
             total = int(state["total"])
@@ -236,6 +236,6 @@ class Window(io.RawIOBase):
 def _boot_id() -> str | None:
     """What tells one run of this machine from the next; None where it does not say."""
     try:
-        return _BOOT_ID.read_text().strip()
+        return _BOOT_ID.read_text(encoding="utf-8").strip()
     except OSError:
         return None

@@ -1,7 +1,6 @@
-"""How a study was run: code, versions and machine of this moment, and what MLflow recorded of each training.
+"""On what a study was run: code, versions and machine, which MLflow keeps with the report page.
 
-The report alone uses this. Its page is the last file of the pipeline and nothing depends on it, so facts of a machine
-do not spread to the measurements, which are the same wherever they come out the same.
+They are no part of the page or of any other output: the same results give the same files wherever they come out.
 """
 
 import os
@@ -9,7 +8,6 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from stages import repository, tracking
@@ -27,8 +25,6 @@ PACKAGES = (
     "dvc",
     "mlflow",
 )
-
-COLUMNS = ["net", "seed", "device", "epochs", "seconds", "images_per_second"]
 
 
 def code() -> str:
@@ -54,47 +50,8 @@ def machine() -> str:
     return ", ".join(parts)
 
 
-def trainings(params: Params, images: int) -> pd.DataFrame:
-    """What MLflow holds of the newest whole training of each net and seed with these parameters.
-
-    A net that came from DVC's cache or from another machine has no training here and no row.
-
-    Args:
-        params: params.yaml.
-        images: how many the nets are trained on.
-
-    Returns:
-        net, seed, device ("cpu" or the name of a GPU), epochs, seconds (training, with the test after each epoch, and
-        without pauses), images_per_second (mean over the epochs).
-    """
-    client = tracking.connect()
-    experiment = tracking.experiment_id(client, params.data.name)
-    rows = []
-    for net in params.nets:
-        epochs = params.training(net).epochs
-        for seed in params.training(net).seeds:
-            wanted = {key: str(value) for key, value in tracking.net_params(params, net, seed).items()}
-            found = client.search_runs(
-                [experiment],
-                f"tags.role = 'net' and tags.net = '{net}' and tags.seed = '{seed}'",
-                order_by=["attributes.start_time DESC"],
-            )
-            for run in found:
-                if run.data.params != wanted or "train/images_per_second" not in run.data.metrics:
-                    continue
-                history = client.get_metric_history(run.info.run_id, "train/images_per_second")
-                speeds = {metric.step: metric.value for metric in history}
-                if len(speeds) < epochs:
-                    continue
-                seconds = sum(images / speed for speed in speeds.values())
-                speed = images * epochs / seconds
-                rows.append((net, seed, run.data.tags.get("device", ""), epochs, seconds, speed))
-                break
-    return pd.DataFrame(rows, columns=COLUMNS)
-
-
 def attach(params: Params, page: Path) -> None:
-    """Put the page beside the results of this state of the workspace in MLflow, where that can be used."""
+    """Put the page, and what made it, beside the results of this state of the workspace, where MLflow can be used."""
     spared(_attach, params, page)
 
 
@@ -103,4 +60,7 @@ def _attach(params: Params, page: Path) -> None:
     experiment = tracking.experiment_id(client, params.data.name)
     parent = tracking.parent_run(client, experiment, params)
     client.log_artifact(parent, str(page))
+    facts = {"code": code(), "machine": machine(), **{f"version.{k}": v for k, v in versions().items()}}
+    for key, value in facts.items():
+        client.set_tag(parent, key, value)
     client.set_terminated(parent)

@@ -35,14 +35,14 @@ def begin(note: Path, params: Params, net: str, seed: int, device: str):
     client = tracking.connect()
     experiment = tracking.experiment_id(client, params.data.name)
     parent = tracking.parent_run(client, experiment, params)
-    if note.exists() and (found := tracking.find_run(client, experiment, note.read_text())):
+    if note.exists() and (found := tracking.find_run(client, experiment, note.read_text(encoding="utf-8"))):
         if found.data.tags["mlflow.parentRunId"] == parent:
             client.update_run(found.info.run_id, status="RUNNING")
             return client, found.info.run_id
         if found.info.status == "RUNNING":  # killed in another experiment, and nothing else ends it
             client.set_terminated(found.info.run_id, status="KILLED")
     run = tracking.child_run(client, experiment, parent, params, net, seed, {"device": device})
-    patiently(lambda: note.write_text(run))
+    patiently(lambda: note.write_text(run, encoding="utf-8"))
     return client, run
 
 

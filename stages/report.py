@@ -2,7 +2,8 @@
 
 The page asks the network for nothing: styles, script, charts and pictures stand in it, and its content security policy
 lets the browser load nothing else. Numbers come from the tidy files of `aggregate`; the tables that it and the studies
-leave in metrics/<data>/tables are shown as they are.
+leave in metrics/<data>/{tables,studies} are shown as they are. The page's bytes follow from the stage's dependencies in
+dvc.yaml alone: no time, commit, machine or content of MLflow stands in it.
 """
 
 from pathlib import Path
@@ -10,7 +11,6 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -24,6 +24,7 @@ from stages.results import check
 from stages.sections import Study
 from stages.summary import choose_baseline
 from stages.tables import write_csv, write_text
+from stages.yaml_file import yaml_text
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -55,9 +56,9 @@ def main() -> None:
     kept = figures.response_maps(folder / "figures" / "figure2.png", np.array(test.images[0]), alpha, scale)
 
     baseline, normaliser = choose_baseline(params, measured.rows, measured.faults)
-    private = {"blocks": True, "official": True, "data": {"path", "archives"}}  # folders of this machine
+    private = {"official": True, "data": {"path", "archives"}}  # folders of this machine
+    described = params.model_dump(exclude={"blocks": True, "evaluate": True, **private})
     differences = sections.read_differences(folder / "tables" / "difference.csv")
-    ran = provenance.trainings(params, len(train.labels))
     page = render(
         name=full_name(params.data.name),
         measured=[name for name in CORRUPTIONS if name in set(study.corruption.corruption)],
@@ -81,15 +82,11 @@ def main() -> None:
         kept={name: values[-1] for name, values in kept.items()},
         noise=figures.NOISE[-1],
         training=sections.training(study),
-        # The studies run on their own, so what they leave cannot be a dependency of the stage.
         tables=sections.tables(folder / "tables", folder / "studies"),
-        study_figures=sections.study_figures(folder / "figures", folder / "studies"),
+        study_figures=sections.study_figures(folder / "studies"),
         confusions=sections.confusions(folder / "tables" / "confusion", study.nets),
         run=how_it_was_run(study, len(train.labels), test.images.shape, normaliser),
-        trainings=trainings(ran, params),
-        params=yaml.safe_dump(
-            {**params.model_dump(exclude=private), **params.model_dump()["blocks"]}, sort_keys=False
-        ),
+        params=yaml_text({**described, **params.model_dump()["blocks"]}),
     )
     write_text(folder / "report.html", page)
     provenance.attach(params, folder / "report.html")
@@ -107,8 +104,8 @@ def render(**content: object) -> str:
     )
     environment.filters["words"] = lambda name: name.replace("_", " ")
     return environment.get_template("report.html").render(
-        style=Markup((TEMPLATES / "report.css").read_text()),
-        script=Markup((TEMPLATES / "report.js").read_text()),
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
         **content,
     )
 
@@ -187,27 +184,9 @@ def how_it_was_run(
         "Seeds": ", ".join(map(str, params.train.seeds)),
         "Error": "of the last epoch; “best epoch” is the smallest test error of a training, as the paper reports it",
         "mCE and rCE": normaliser,
-        "Commit": provenance.code(),
-        "Report made on": provenance.machine(),
-        "Versions": ", ".join(f"{name} {version}" for name, version in provenance.versions().items()),
+        "Commit, versions, machine and times": "with the runs in MLflow, `make ui`: this page is the same wherever the "
+        "results are",
     }
-
-
-def trainings(ran: pd.DataFrame, params: Params) -> list[dict]:
-    """One row a net: what MLflow recorded of its trainings, or nothing."""
-    rows = []
-    for net in params.nets:
-        own = ran[ran.net == net]
-        rows.append(
-            {
-                "net": net,
-                "epochs": params.training(net).epochs,
-                "device": ", ".join(dict.fromkeys(own.device)),
-                "seconds": own.seconds.tolist(),
-                "speed": own.images_per_second.mean() if len(own) else None,
-            }
-        )
-    return rows
 
 
 if __name__ == "__main__":

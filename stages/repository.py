@@ -45,7 +45,9 @@ def git(*arguments: str) -> str:
     if not any((folder / ".git").exists() for folder in (here, *here.parents)):
         return ""
     try:
-        done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
     except FileNotFoundError:
         raise click.ClickException("git is not installed, and every run notes the commit it is of") from None
     if done.returncode and done.stderr:

@@ -8,6 +8,7 @@ import click
 from filelock import Timeout
 
 from stages import mirror, repository, tracking, views
+from stages.interruption import call
 from stages.params import load_params
 
 DVC = [sys.executable, "-m", "dvc", "repro"]
@@ -20,10 +21,12 @@ def main() -> None:
     started = 1000 * time.time()
     try:
         with repository.lock("repro").acquire(blocking=False):
-            dry = subprocess.run([*DVC, "--dry"], capture_output=True, text=True, check=False)
+            dry = subprocess.run(
+                [*DVC, "--dry"], capture_output=True, encoding="utf-8", errors="replace", check=False
+            )
             if "up to date" in dry.stdout:
                 click.echo("Data and pipelines are up to date.")
-            elif status := subprocess.run(DVC, check=False).returncode:
+            elif status := call(DVC):
                 sys.exit(status)
             client = tracking.connect()
             experiment = tracking.experiment_id(client, params.data.name)

@@ -232,12 +232,14 @@ def tables(*folders: Path) -> list[dict]:
     """The tables of the paper and beyond, in the order of TABLES, from their Markdown."""
     found = {path.stem: path for folder in folders for path in sorted(folder.glob("*.md"))}
     ordered = [name for name in TABLES if name in found] + [name for name in found if name not in TABLES]
-    return [{"name": name, "html": Markup(markdown(found[name].read_text()))} for name in ordered]
+    return [
+        {"name": name, "html": Markup(markdown(found[name].read_text(encoding="utf-8")))} for name in ordered
+    ]
 
 
-def study_figures(*folders: Path) -> list[dict]:
-    """The pictures of STUDY_FIGURES that were made."""
-    paths = [folder / f"{name}.png" for folder in folders for name in STUDY_FIGURES]
+def study_figures(folder: Path) -> list[dict]:
+    """The pictures of STUDY_FIGURES that are in the folder."""
+    paths = [folder / f"{name}.png" for name in STUDY_FIGURES]
     return [{"uri": picture(path), "text": STUDY_FIGURES[path.stem]} for path in paths if path.exists()]
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 
 from stages.params import PARAMS, Params, load_params
+from stages.yaml_file import read_yaml
 
 # The paper's grid in table 4.
 SCALES = (1.0, 1.5, 2.0)
@@ -185,7 +185,7 @@ def resolve(overrides: Sequence[str]) -> Params:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / PARAMS.name
-        path.write_text(PARAMS.read_text())
+        path.write_text(PARAMS.read_text(encoding="utf-8"), encoding="utf-8")
         try:
             apply_overrides(path, list(overrides))
         except DvcException as error:
@@ -203,8 +203,8 @@ def result_key(params: Params, net: str) -> str:
 
 def code_digest(study: Study) -> str:
     """Digest of the files in Git that the stages of the study depend on."""
-    stages = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]
-    stages |= yaml.safe_load(Path("studies/dvc.yaml").read_text())["stages"]
+    stages = read_yaml(Path("dvc.yaml"))["stages"]
+    stages |= read_yaml(Path("studies/dvc.yaml"))["stages"]
     digest = hashlib.sha256()
     for name in dict.fromkeys(("fetch", study.prepare, "train", study.stage)):
         for dep in stages[name].get("do", stages[name])["deps"]:

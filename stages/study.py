@@ -19,7 +19,7 @@ from stages.mirror import net_run
 from stages.studies import STUDIES, Experiment, Study, experiments
 from stages.study_figures import accuracy_bars
 from stages.study_tables import TABLES, accuracies
-from stages.tables import write_table
+from stages.tables import show, write_table
 
 
 @click.command()
@@ -34,7 +34,7 @@ from stages.tables import write_table
 def main(study: str, data: str | None, extra: tuple[str, ...], jobs: int) -> None:
     """Run the experiments of STUDY that were not run yet in DVC's queue, then write its table and figures.
 
-    They go to metrics/<data>/studies and metrics/<data>/figures; the results also go to MLflow.
+    They go to metrics/<data>/studies, from where `dvc repro` takes them into the report; the results also go to MLflow.
     """
     chosen = STUDIES[study]
     wanted = experiments(chosen, data or None, extra)
@@ -85,7 +85,7 @@ def write(study: Study, measured: pd.DataFrame, data_name: str) -> None:
     folder = Path("metrics") / data_name
     table = TABLES[study.name](measured, data_name)
     write_table(folder / "studies", **table._asdict())
-    click.echo((folder / "studies" / f"{table.name}.md").read_text())
+    show((folder / "studies" / f"{table.name}.md").read_text(encoding="utf-8"))
     if study.name == "mnist":
         values = accuracies(measured)
         for name, sweep, levels, title, axis in (
@@ -93,7 +93,7 @@ def write(study: Study, measured: pd.DataFrame, data_name: str) -> None:
             ("figure5", "poisson_noise", FIGURE5_CONTRASTS, "contrast and Poisson noise", "contrast C"),
         ):
             accuracy_bars(
-                folder / "figures" / f"{name}.png", values, sweep, levels,
+                folder / "studies" / f"{name}.png", values, sweep, levels,
                 title=f"{datasets.full_name(data_name)}, {title} (paper, figure {name[-1]})", axis=axis,
             )  # fmt: skip
 

@@ -2,10 +2,12 @@
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+import click
 import pandas as pd
 
 Display: TypeAlias = pd.DataFrame | Mapping[str, pd.DataFrame]
@@ -122,6 +124,12 @@ def _check_text(display: pd.DataFrame) -> None:
     for what in (*display.columns, *display.to_numpy().ravel()):
         if not isinstance(what, str):
             raise TypeError(f"a table shows text alone, got {what!r}")
+
+
+def show(text: str) -> None:
+    """Print it, with a question mark for each character that the encoding of the output lacks."""
+    encoding = sys.stdout.encoding
+    click.echo(text.encode(encoding, "replace").decode(encoding))
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:

@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from stages import models, repository, serving
+from stages import interruption, models, repository, serving
 from stages.datasets import DATASETS, Split, load_split
 from stages.params import Params, load_params
 from stages.recording import begin, recording
@@ -50,6 +50,7 @@ SECONDS_BETWEEN = (
 
 @click.command()
 @click.argument("net")
+@interruption.stopping("goes on after the last whole epoch")
 def main(net: str) -> None:
     """Train NET, a name under `nets` in params.yaml."""
     params = load_params()
@@ -145,9 +146,9 @@ def work_folder(params: Params, net: str) -> Path:
 
 def log_model(run: str, trained: models.Trained, seed: int, examples: np.ndarray, note: Path) -> None:
     """Log the trained net to its run, unless the file `note` says that the run has it."""
-    if not (note.exists() and note.read_text() == run):
+    if not (note.exists() and note.read_text(encoding="utf-8") == run):
         patiently(lambda: serving.log_model(run, trained, seed, examples))
-        note.write_text(run)
+        note.write_text(run, encoding="utf-8")
 
 
 def train_seed(
@@ -184,13 +185,19 @@ def train_seed(
                 last = len(rows) == settings.epochs
                 if first and (last or time.monotonic() - at > SECONDS_BETWEEN):
                     save_checkpoint(checkpoint, content)
-                    log(rows)
                     kept, at = len(rows), time.monotonic()
+                    log(rows)
                 bar.set_postfix(error=f"{rows[-1]['test_error']:.2f} %", refresh=False)
                 if parallel.in_any(stop.received, data.device):
                     if first and kept < len(rows):
                         save_checkpoint(checkpoint, content)
                     raise SystemExit(f"stopped after epoch {len(rows)}; `dvc repro` goes on from there")
+        except KeyboardInterrupt:
+            if not first:
+                raise SystemExit(interruption.STATUS) from None
+            bar.close()  # or the line would stand in it
+            begun = f"goes on with {net} seed {seed} after epoch {kept}"
+            interruption.stop(begun if kept else f"begins {net} seed {seed} again")
         except DivergedError as error:
             raise click.ClickException(
                 f"{net} seed {seed}: {error}. Epoch {kept} is kept in {checkpoint}; "

@@ -1,11 +1,18 @@
 """Fixtures of all tests."""
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warnings_in_this_process_alone():
+    """EncodingWarning is raised here where `make test` asks for it, and not on stderr of what the tests start."""
+    os.environ.pop("PYTHONWARNDEFAULTENCODING", None)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def rows(text: str) -> list[list[str]]:
@@ -19,7 +19,7 @@ def rows(text: str) -> list[list[str]]:
 
 def test_results_are_those_of_the_pipeline():
     shown = rows(README.split("<!-- results -->")[1].split("<!-- /results -->")[0])
-    measured = rows((ROOT / "metrics" / "digits" / "tables.md").read_text())
+    measured = rows((ROOT / "metrics" / "digits" / "tables.md").read_text(encoding="utf-8"))
     heading, *results = shown
     assert len(results) >= 4
     for row in results:
@@ -37,7 +37,7 @@ def test_links_lead_to_files(path):
 
 
 def test_commands_name_modules_and_targets_that_exist():
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"`make (\w+)`", README):
         assert re.search(rf"^{target}:", makefile, re.M), target
     for module in re.findall(r"python -m (\w+)", README):

@@ -30,7 +30,7 @@ def describe(device: torch.device) -> str:
 def processor() -> str:
     """Name of the processor; its architecture where the system does not say more."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     named = (line.partition(":") for line in lines)
     other = platform.processor() or platform.machine()
     return next((value.strip() for key, _, value in named if key.strip() == "model name"), other)

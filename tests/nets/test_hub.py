@@ -18,7 +18,9 @@ push_pull = torch.hub.load({str(ROOT)!r}, "resnet14_pp", source="local", alpha=0
 print(type(plain.conv1).__name__, plain.fc.out_features, push_pull.conv1.alpha)
 """
     # Isolated (-I): the packages are found through torch.hub alone, or not at all.
-    run = subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", script], cwd=tmp_path, capture_output=True, encoding="utf-8"
+    )
     assert run.returncode == 0, run.stderr
     assert run.stdout.split() == ["Conv2d", "5", "0.5"]
 

@@ -282,6 +282,6 @@ layer = convert(torch.nn.Conv2d(3, 8, 3))
 layer(torch.ones(32, 3, 40, 40)).sum().backward()
 print(layer.weight.grad.shape)
 """
-    run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert run.returncode == 0, run.stderr
     assert "[8, 3, 3, 3]" in run.stdout

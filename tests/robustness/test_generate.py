@@ -161,13 +161,13 @@ class TestAgain:
 
     def test_damaged_record(self, tmp_path):
         self.run(tmp_path, ["fog"])
-        (tmp_path / "generated.json").write_text('{"files": ')
+        (tmp_path / "generated.json").write_text('{"files": ', encoding="utf-8")
         with pytest.raises(ValueError, match="damaged"):
             self.run(tmp_path, ["fog"])
 
     def test_while_another_run_is_at_work(self, tmp_path):
         (tmp_path / ".partial").mkdir()
-        with open(tmp_path / ".partial" / "lock", "w") as lock:
+        with open(tmp_path / ".partial" / "lock", "w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with pytest.raises(OSError, match="another run"):
                 self.run(tmp_path, ["fog"])
@@ -178,7 +178,7 @@ class TestAgain:
         self.run(tmp_path / "b", ["snow"])
         self.run(tmp_path / "b", ["fog"])
         assert contents(tmp_path / "a") == contents(tmp_path / "b")
-        record = json.loads((tmp_path / "a" / "generated.json").read_text())
+        record = json.loads((tmp_path / "a" / "generated.json").read_text(encoding="utf-8"))
         assert record["files"]["fog"]["seed"] == 0
 
 
@@ -235,7 +235,7 @@ def start_command(*arguments):
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         start_new_session=True,
         # A shell without job control ignores Ctrl-C for what it starts with `&`, and children inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
@@ -344,7 +344,7 @@ class TestCommand:
     def test_wrong_use(self, paths, tmp_path, arguments, message):
         x, out, _ = paths
         np.save(tmp_path / "floats.npy", images() / 255)
-        (tmp_path / "text.npy").write_text("no array")
+        (tmp_path / "text.npy").write_text("no array", encoding="utf-8")
         names = {"x": x, "out": out, "floats": tmp_path / "floats.npy", "text": tmp_path / "text.npy"}
         result = self.run(*(argument.format(**names) for argument in arguments))
         assert result.exit_code != 0

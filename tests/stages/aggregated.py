@@ -4,12 +4,13 @@ import shutil
 
 import pandas as pd
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from stages import aggregate
 from stages.tables import write_csv
+from stages.yaml_file import read_yaml
 from tests.conftest import ROOT
+from tests.stages.yaml_files import write_yaml
 
 PUBLISHED = ROOT / "data" / "published"
 
@@ -26,11 +27,11 @@ def run(folder):
 
 
 def write_params(folder, **sections):
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw = read_yaml(ROOT / "params.yaml")
     del raw["paper"]
     for name, section in sections.items():
         raw[name] = section if name == "nets" else raw[name] | section
-    (folder / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    write_yaml(folder / "params.yaml", raw)
     (folder / "data").mkdir(exist_ok=True)
     shutil.copy(ROOT / "data" / "archives.yaml", folder / "data")
 
@@ -45,7 +46,7 @@ def write_official(folder, corruption=(), perturbation=()):
 def display(path):
     """Heading -> table of cells, of a Markdown file; the heading is empty before the first one of level 2."""
     parts, heading = {}, ""
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("## "):
             heading = line[3:]
         elif line.startswith("| "):

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from stages import tracking
 from stages.datasets import DATASETS, save_clean
+from stages.yaml_file import read_yaml
 from tests.conftest import ROOT
 from tests.stages.mlflow_server import MlflowServer
+from tests.stages.yaml_files import write_yaml
 
 TRAIN = {"epochs": 2, "batch_size": 16, "lr": 0.01, "milestones": [1], "seeds": [0], "device": "cpu"}
 
@@ -25,7 +26,7 @@ def workspace(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = read_yaml(ROOT / "params.yaml")
     del params["paper"]
     params["data"]["name"] = "tiny"
     params["train"] |= TRAIN
@@ -45,11 +46,11 @@ def workspace(tmp_path, monkeypatch) -> Path:
 
 
 def write_params(params: dict) -> None:
-    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_yaml(Path("params.yaml"), params)
 
 
 def read_params() -> dict:
-    return yaml.safe_load(Path("params.yaml").read_text())
+    return read_yaml(Path("params.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def mount_disk() -> Iterator[Callable[[Path, int], Path]]:
     def mount(folder: Path, megabytes: int) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8")
         if done.returncode:
             pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
         mounted.append(folder)
@@ -112,7 +113,9 @@ def empty_store(tmp_path_factory) -> Path:
 @pytest.fixture
 def local(tmp_path, monkeypatch, images, empty_store):
     """Client of the store in a repository with a small data set, where the working directory is."""
-    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "params.yaml").write_text(
+        (ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     shutil.copy(empty_store, tmp_path)
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     for name in ("nets", "pushpull", "robustness", "stages"):  # the model takes the code along

@@ -38,7 +38,9 @@ class MlflowServer:
                 requests.get(f"{self.uri}/health", timeout=5).raise_for_status()
                 return
             except requests.RequestException:
-                assert self.process.poll() is None, (self.folder / "server.log").read_text()[-3000:]
+                assert self.process.poll() is None, (self.folder / "server.log").read_text(encoding="utf-8")[
+                    -3000:
+                ]
                 assert time.monotonic() < deadline, "the MLflow server does not answer"
                 time.sleep(0.2)
 

@@ -73,7 +73,7 @@ class Outcome:
         self.table2 = self.table2.set_index("corruption").map(plain)
         self.table3 = display(self.folder / "tables" / "table3.md")["Nets"].set_index("net").map(plain)
         self.difference = display(self.folder / "tables" / "difference.md")
-        self.summary = json.loads((self.folder / "summary.json").read_text())
+        self.summary = json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -221,10 +221,9 @@ def test_a_baseline_at_fault_normalises_nothing(whole, tmp_path):
     write_csv(path, pd.read_csv(path).query("corruption != 'fog'"))
     found = Outcome(root)
     assert "mCE" not in found.table3
-    assert (
-        "measurements of alexnet, which should normalise them, are at fault"
-        in (found.folder / "tables.md").read_text()
-    )
+    assert "measurements of alexnet, which should normalise them, are at fault" in (
+        found.folder / "tables.md"
+    ).read_text(encoding="utf-8")
 
 
 def test_a_flip_probability_missing(broken, sound):
@@ -269,7 +268,7 @@ def test_answers_that_cannot_be_read_are_left_out(whole, tmp_path):
 def test_a_file_that_is_no_table_stops_the_stage_in_one_line(whole, tmp_path, monkeypatch, content):
     root = tmp_path / "broken"
     shutil.copytree(whole, root)
-    (root / "metrics" / "tiny" / "corruption" / "resnet20-pp.csv").write_text(content)
+    (root / "metrics" / "tiny" / "corruption" / "resnet20-pp.csv").write_text(content, encoding="utf-8")
     monkeypatch.chdir(root)
     done = CliRunner().invoke(aggregate.main)
     assert done.exit_code == 1 and done.stderr.startswith("Error: metrics/tiny/corruption/resnet20-pp.csv ")

@@ -1,13 +1,14 @@
 """What every table says of its run, and which of our nets the paper has."""
 
 import pytest
-import yaml
 
 from robustness.benchmark import Baseline
 from stages.caption import describe_run
 from stages.paper import comparable, counterparts, registry_name, table3
 from stages.params import load_params
+from stages.yaml_file import read_yaml
 from tests.conftest import ROOT
+from tests.stages.yaml_files import write_yaml
 
 
 @pytest.fixture
@@ -15,10 +16,10 @@ def load(tmp_path):
     """Params of params.yaml with changed sections."""
 
     def write(**sections):
-        raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+        raw = read_yaml(ROOT / "params.yaml")
         for name, section in sections.items():
             raw[name] = raw.get(name, {}) | section
-        (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+        write_yaml(tmp_path / "params.yaml", raw)
         return load_params(tmp_path / "params.yaml")
 
     return write

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from robustness import CORRUPTIONS
 from tests.stages.miniatures import cifar, corruptions
 from tests.stages.test_pipeline import clone, run
+from tests.stages.yaml_files import write_yaml
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ def test_a_subset_of_cifar10_placed_by_hand(shared, tmp_path):
     table = errors(folder / "metrics/cifar10")
     start = table[(table.corruption == "clean") & (table.net == "lenet")].error.item()
     assert start < 85  # learnt something in 80 steps: 90 by chance
-    text = (folder / "metrics/cifar10/tables.md").read_text()
+    text = (folder / "metrics/cifar10/tables.md").read_text(encoding="utf-8")
     assert "cifar10" in text and "generated" in text and "the paper's AlexNet" in text
 
 
@@ -78,7 +78,7 @@ def test_cifar100_with_its_published_corruptions(tmp_path):
             n: {k: v for k, v in m.items() if k != "name"} for n, m in fields["members"].items()
         }
         entries[one.name] = fields
-    (folder / "data/archives.yaml").write_text(yaml.safe_dump(entries))
+    write_yaml(folder / "data/archives.yaml", entries)
     run(folder, "dvc", "repro")
 
     sets = folder / "datasets/cifar100"
@@ -94,9 +94,9 @@ def test_cifar100_with_its_published_corruptions(tmp_path):
     flips = pd.read_csv(metrics / "perturbation.csv")
     top5 = flips[flips.metric == "top5_distance"]
     assert set(top5.net) == {"alexnet", "lenet-pp"} and (top5.value >= 0).all()
-    assert json.loads((metrics / "summary.json").read_text())["alexnet"]["mCE"] == pytest.approx(
-        100, abs=1e-3
-    )
-    text = (metrics / "tables.md").read_text()
+    assert json.loads((metrics / "summary.json").read_text(encoding="utf-8"))["alexnet"][
+        "mCE"
+    ] == pytest.approx(100, abs=1e-3)
+    text = (metrics / "tables.md").read_text(encoding="utf-8")
     assert "cifar100" in text and "C published, P generated from the test images" in text
     assert "our own alexnet" in text

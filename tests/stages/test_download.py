@@ -416,7 +416,7 @@ def test_after_a_reboot_only_what_was_flushed_counts(tmp_path, monkeypatch):
         part.write(bytes(100), 200)
     with PartFile(path) as part:
         assert part.received == 200
-    (tmp_path / "boot").write_text("another")
+    (tmp_path / "boot").write_text("another", encoding="utf-8")
     monkeypatch.setattr(part_file, "_BOOT_ID", tmp_path / "boot")
     with PartFile(path) as part:
         assert part.received == 100 and part.prefix == 100
@@ -432,7 +432,7 @@ def test_after_a_reboot_only_what_was_flushed_counts(tmp_path, monkeypatch):
 )
 def test_a_map_that_cannot_be_right_counts_as_none(tmp_path, text):
     (tmp_path / "x.part").write_bytes(bytes(10))
-    (tmp_path / "x.part.map").write_text(text)
+    (tmp_path / "x.part.map").write_text(text, encoding="utf-8")
     with PartFile(tmp_path / "x.part") as part:
         assert part.total is None and part.received == 0 and part.missing(0, 10) == [(0, 10)]
 
@@ -467,8 +467,8 @@ def test_the_published_archives():
     ],
 )
 def test_a_wrong_entry_is_named(tmp_path, line, replacement, key):
-    text = (ROOT / "data/archives.yaml").read_text()
+    text = (ROOT / "data/archives.yaml").read_text(encoding="utf-8")
     path = tmp_path / "archives.yaml"
-    path.write_text(text.replace(line, replacement, 1))
+    path.write_text(text.replace(line, replacement, 1), encoding="utf-8")
     with pytest.raises(ArchiveError, match=rf"archives\.yaml[\s\S]*{key}"):
         read_archives(path)

@@ -4,14 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from click.testing import CliRunner
 
 from nets import create_net
 from robustness.benchmark import measure_corruptions, measure_perturbations
 from stages import evaluate_corruption, evaluate_perturbation, models
 from stages.predictions import Logits, load_frames, load_logits, save_logits
+from stages.yaml_file import read_yaml
 from tests.conftest import ROOT
+from tests.stages.yaml_files import write_yaml
 
 OPTIONS = {"pushpull": None, "num_classes": 6}
 
@@ -36,7 +37,7 @@ def workspace(tmp_path, monkeypatch, one_thread):
         tmp_path / "models" / "small.pt",
         models.Trained("resnet14", OPTIONS, [0.5] * 3, [0.25] * 3, weights),
     )
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw = read_yaml(ROOT / "params.yaml")
     raw["data"] |= {
         "name": "tiny",
         "corruptions": ["fog", "contrast"],
@@ -44,7 +45,7 @@ def workspace(tmp_path, monkeypatch, one_thread):
         "perturbed_images": 4,
     }
     raw["evaluate"] |= {"batch_size": 7, "device": "cpu"}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    write_yaml(tmp_path / "params.yaml", raw)
     return tmp_path
 
 

@@ -4,14 +4,15 @@ import shutil
 
 import pandas as pd
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from robustness.generate import generate_corruptions, generate_perturbations
 from stages import official
 from stages.datasets import load_split, save_clean
 from stages.sources import from_folder
+from stages.yaml_file import read_yaml
 from tests.conftest import ROOT
+from tests.stages.yaml_files import write_yaml
 
 
 @pytest.fixture
@@ -19,12 +20,12 @@ def workspace(tmp_path, monkeypatch):
     """A working folder with params.yaml, changed by a dict of sections."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "data", tmp_path / "data")
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw = read_yaml(ROOT / "params.yaml")
     raw["data"] |= {"name": "cifar10", "corruptions": ["brightness"], "perturbations": ["translate"]}
 
     def write(path):
         raw["official"]["path"] = path
-        (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+        write_yaml(tmp_path / "params.yaml", raw)
 
     write(None)
     return tmp_path, write

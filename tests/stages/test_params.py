@@ -4,24 +4,27 @@ from pathlib import Path
 
 import click
 import pytest
-import yaml
+from dvc.utils.serialize import modify_yaml
 
-from stages.params import load_params
+from stages.params import Params, load_params
+from stages.yaml_file import read_yaml
+from tests.stages.yaml_files import write_yaml
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "params.yaml").read_text()
+TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
 
 
 def load(tmp_path: Path, text: str):
     path = tmp_path / "params.yaml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return load_params(path)
 
 
-def edited(change) -> str:
-    raw = yaml.safe_load(TEXT)
+def edited(tmp_path: Path, change) -> Params:
+    raw = read_yaml(ROOT / "params.yaml")
     change(raw)
-    return yaml.safe_dump(raw)
+    write_yaml(tmp_path / "params.yaml", raw)
+    return load_params(tmp_path / "params.yaml")
 
 
 def test_the_file_of_the_repository_is_valid():
@@ -32,7 +35,7 @@ def test_the_file_of_the_repository_is_valid():
 
 
 def test_paper_block_holds_the_recipe_of_the_paper():
-    paper = yaml.safe_load(TEXT)["paper"]
+    paper = read_yaml(ROOT / "params.yaml")["paper"]
     assert len(paper["nets"]) == 15  # the grid of 14 and the AlexNet
     params = load_params(ROOT / "params.yaml")
     full = type(params)(**{**params.model_dump(), **paper})
@@ -54,7 +57,7 @@ def test_another_block_is_added_in_one_place(tmp_path):
         raw["learned"] = {"layers": "first", "train_alpha": True}
         raw["nets"]["resnet20-ppa"] = {"block": "learned", "arch": "resnet20"}
 
-    assert load(tmp_path, edited(add)).options("resnet20-ppa")["train_alpha"] is True
+    assert edited(tmp_path, add).options("resnet20-ppa")["train_alpha"] is True
 
 
 @pytest.mark.parametrize(
@@ -84,6 +87,12 @@ def test_another_block_is_added_in_one_place(tmp_path):
         ("scale: 2.0", "scale: 0", "`pushpull.scale`.*greater than 0"),
         ("epochs: 200", "epochs: many", "`paper.train.epochs`"),
         ("data:", "data: [", "not YAML"),
+        (
+            "epochs: 6",
+            "epochs: 6\n  epochs: 7",
+            'not YAML: line [0-9]+, column [0-9]+: found duplicate key "epochs"',
+        ),
+        ("lr: 0.1", "lr: .inf", "`train.lr`.*finite"),
     ],
 )
 def test_a_mistake_is_one_line_naming_its_key(tmp_path, old, new, message):
@@ -93,11 +102,28 @@ def test_a_mistake_is_one_line_naming_its_key(tmp_path, old, new, message):
     assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize("text", ["5e-4", "5E-4", "5e-04", "0.0005"])
+def test_a_number_is_read_as_dvc_reads_it(tmp_path, text):
+    assert "weight_decay: 0.0001" in TEXT
+    params = load(tmp_path, TEXT.replace("weight_decay: 0.0001", f"weight_decay: {text}", 1))
+    assert params.train.weight_decay == 5e-4
+
+
+def test_what_dvc_writes_for_an_experiment_is_read(tmp_path):
+    """`dvc exp run -S train.weight_decay=1e-5` leaves `1e-05` in the file."""
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT, encoding="utf-8")
+    with modify_yaml(str(path)) as content:
+        content["train"]["weight_decay"] = 1e-5
+    assert "weight_decay: 1e-05" in path.read_text(encoding="utf-8")
+    assert load_params(path).train.weight_decay == 1e-5
+
+
 def test_seed_twice_and_unordered_milestones(tmp_path):
     with pytest.raises(click.ClickException, match="seeds holds a seed twice"):
-        load(tmp_path, edited(lambda raw: raw["train"].update(seeds=[0, 0])))
+        edited(tmp_path, lambda raw: raw["train"].update(seeds=[0, 0]))
     with pytest.raises(click.ClickException, match="milestones must rise"):
-        load(tmp_path, edited(lambda raw: raw["train"].update(milestones=[6, 4])))
+        edited(tmp_path, lambda raw: raw["train"].update(milestones=[6, 4]))
 
 
 def test_missing_file(tmp_path):

@@ -13,9 +13,10 @@ import mlflow
 import pandas as pd
 import pytest
 import torch
-import yaml
 
+from stages.yaml_file import read_yaml
 from tests.stages.miniatures import few_digits
+from tests.stages.yaml_files import write_yaml
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +25,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
 
 
 def run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess:
-    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=folder, env=environment(), capture_output=True, encoding="utf-8", check=False
+    )
     if check and done.returncode:
         raise AssertionError(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
     return done
@@ -48,9 +51,9 @@ def clone(folder: Path, change) -> Path:
         if (ROOT / name).exists() and not name.startswith("metrics/") and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = read_yaml(ROOT / "params.yaml")
     change(params)
-    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    write_yaml(folder / "params.yaml", params)
     run(folder, "git", "init", "-q")
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "base")
@@ -120,7 +123,7 @@ def test_summary_is_that_of_the_tidy_table(pipeline):
     metrics = pipeline / "metrics" / "digits"
     table = pd.read_csv(metrics / "corruption.csv")
     means = table.groupby(["net", "corruption"]).error.mean()
-    summary = json.loads((metrics / "summary.json").read_text())
+    summary = json.loads((metrics / "summary.json").read_text(encoding="utf-8"))
     assert list(summary) == ["alexnet", "lenet", "lenet-pp"]
     for net, values in summary.items():
         own, alexnet = means[net], means["alexnet"]
@@ -128,7 +131,7 @@ def test_summary_is_that_of_the_tidy_table(pipeline):
         assert values["E_clean"] == pytest.approx(own["clean"], abs=1e-3)
         assert values["E_corr"] == pytest.approx(own[names].mean(), abs=1e-3)
         assert values["mCE"] == pytest.approx(100 * (own[names] / alexnet[names]).mean(), abs=1e-3)
-    text = (metrics / "tables.md").read_text()
+    text = (metrics / "tables.md").read_text(encoding="utf-8")
     assert "our own alexnet" in text
     assert "lenet-pp - lenet" in text
 

@@ -17,7 +17,6 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from robustness import CORRUPTIONS, PERTURBATIONS
@@ -26,6 +25,7 @@ from stages.archives import Archive
 from tests.stages.archive_server import ArchiveServer, File, serving
 from tests.stages.miniatures import cifar, corruptions, describe, npy_bytes, perturbations, tar_bytes
 from tests.stages.test_pipeline import clone, environment, run
+from tests.stages.yaml_files import write_yaml
 
 PAGE = b"<!DOCTYPE html><html><head><title>Down for maintenance</title></head></html>"
 PARTS = {"clean": fetch.main, "c": corrupt.main, "p": corrupt.main}
@@ -63,7 +63,7 @@ class Published:
                 assert member.pop("name") == name
             entries[entry.name] = fields | ({"urls": [server.url(part)]} if server else {})
         (folder / "data").mkdir(exist_ok=True)
-        (folder / "data/archives.yaml").write_text(yaml.safe_dump(entries))
+        write_yaml(folder / "data/archives.yaml", entries)
 
     def assert_right(self, folder: Path, *parts: str) -> None:
         """The data sets of `parts` hold just what was published, and nothing of the way there is left."""
@@ -103,7 +103,7 @@ def repository(tmp_path, monkeypatch) -> Path:
 
 
 def set_data(folder: Path, **data: object) -> None:
-    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"data": PARAMS["data"] | data}))
+    write_yaml(folder / "params.yaml", PARAMS | {"data": PARAMS["data"] | data})
 
 
 def stage(command: click.Command) -> tuple[int, str]:

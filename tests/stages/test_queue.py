@@ -75,7 +75,12 @@ def test_second_repro_in_a_clone_says_that_one_is_running(tmp_path):
     folder = clone(tmp_path, one_small_net)
     command = [sys.executable, "-m", "stages.repro"]
     first = subprocess.Popen(
-        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
     )
     lines = iter(first.stdout.readline, "")
     assert next(line for line in lines if "Running stage 'fetch'" in line)

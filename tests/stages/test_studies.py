@@ -6,7 +6,6 @@ from pathlib import Path
 import click
 import pandas as pd
 import pytest
-import yaml
 from click.testing import CliRunner
 
 from nets import create_net
@@ -14,6 +13,8 @@ from pushpull import PushPull2d
 from stages import study
 from stages.studies import STUDIES, cells, experiments, resolve
 from stages.study_tables import CONFIGURATIONS, LENETS
+from stages.yaml_file import read_yaml
+from tests.stages.yaml_files import write_yaml
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "data" / "published"
@@ -114,15 +115,15 @@ def test_names_say_what_decides_the_result(tmp_path, monkeypatch):
     assert len(set(first)) == 10 and first == names()
     assert first[5].startswith("table4-digits-s1.5-a1-")
     assert not set(first) & set(names("train.epochs=7"))
-    params = yaml.safe_load(Path("params.yaml").read_text())
+    params = read_yaml(Path("params.yaml"))
     params["nets"]["another"] = {"block": "conv", "arch": "lenet_a"}
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_yaml(Path("params.yaml"), params)
     assert names() == first
     params["pushpull"]["lpf_size"] = 3
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_yaml(Path("params.yaml"), params)
     changed = names()
     assert changed[0] == first[0] and not set(changed[1:]) & set(first)
-    with open("pushpull/functional.py", "a") as file:
+    with open("pushpull/functional.py", "a", encoding="utf-8") as file:
         file.write("# another layer\n")
     assert not set(names()) & {*first, *changed}
 

@@ -70,7 +70,7 @@ def test_table4_runs_in_the_queue_and_again_only_what_is_missing(repository):
     for net in ("resnet14", "resnet14-pp"):
         assert table[table.net == net].variance.tolist() == [0, 0.0001, 0.0005, 0.001, 0.005, 0.01]
     assert table.error.between(0, 100).all()
-    assert (folder / "table4.md").read_text() in done.stdout
+    assert (folder / "table4.md").read_text(encoding="utf-8") in done.stdout
     assert (folder / "table4.tex").exists()
     assert run(repository, "git", "status", "--porcelain").stdout.split() == ["??", "metrics/"]
     for name in first:
@@ -98,7 +98,7 @@ def leave(repository: Path, name: str, files: dict[str, str]) -> None:
     base = run(repository, "git", "rev-parse", "HEAD").stdout.strip()
     for path, text in files.items():
         (repository / path).parent.mkdir(parents=True, exist_ok=True)
-        (repository / path).write_text(text)
+        (repository / path).write_text(text, encoding="utf-8")
         run(repository, "git", "add", "-f", path)
     run(repository, "git", "commit", "-qm", name)
     run(repository, "git", "update-ref", f"refs/exps/{base[:2]}/{base[2:]}/{name}", "HEAD")
@@ -148,7 +148,7 @@ def test_results_of_finished_experiments_become_tables_and_runs(repository, monk
         shown = table[(table.net == "lenet_a-pp") & (table.sweep == "gaussian_noise") & (table.level == 0.5)]
         assert shown.accuracy.item() == pytest.approx(100 - (6.0 + 0.5 + 5.0))
         for name in ("figure4", "figure5"):
-            assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+            assert (folder / "studies" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert parent.data.metrics["noise/poisson_noise_0.3/lenet_a-pp"] == pytest.approx(6.5 + 3.0)
     else:
         table = (

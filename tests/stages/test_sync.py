@@ -83,7 +83,7 @@ def test_server_stopped_and_started_in_mid_training(local, server, images, monke
     assert (copy.info.start_time, copy.info.end_time) == (original.info.start_time, original.info.end_time)
     assert copy.inputs.dataset_inputs[0].dataset.digest == original.inputs.dataset_inputs[0].dataset.digest
     environment = remote.download_artifacts(copy.info.run_id, "environment.txt")
-    assert "torch==" in Path(environment).read_text()
+    assert "torch==" in Path(environment).read_text(encoding="utf-8")
     parent = remote.get_run(copy.data.tags["mlflow.parentRunId"])
     assert parent.data.tags["dvc.exp"] == original.data.tags["dvc.exp"]
 

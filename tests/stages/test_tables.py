@@ -1,11 +1,15 @@
 """One table as CSV, Markdown and LaTeX."""
 
+import os
 import re
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
 
 from stages.tables import escape_latex, latex, markdown, write_table
+from tests.conftest import ROOT
 
 DISPLAY = pd.DataFrame({"net": ["resnet20", "resnet20-pp"], "E, %": ["9.00 ± 0.61", "**6.03 ± 0.32**"]})
 TIDY = pd.DataFrame({"net": ["resnet20", "resnet20-pp"], "value": [9.0, 6.03]})
@@ -22,10 +26,10 @@ def test_the_same_table_in_three_forms(tmp_path):
     folder = tmp_path / "tables"
     assert sorted(path.name for path in folder.iterdir()) == ["table3.csv", "table3.md", "table3.tex"]
     pd.testing.assert_frame_equal(pd.read_csv(folder / "table3.csv"), TIDY)
-    text = (folder / "table3.md").read_text()
+    text = (folder / "table3.md").read_text(encoding="utf-8")
     assert text.startswith("# Errors of 2_nets\n\n100 % sure.\n\n| net")
     assert "| **6.03 ± 0.32** |" in text
-    tex = (folder / "table3.tex").read_text()
+    tex = (folder / "table3.tex").read_text(encoding="utf-8")
     assert r"\caption{Errors of 2\_nets. 100 \% sure.}" in tex
     body = tex.split("\\midrule\n")[1].split("\n\\bottomrule")[0].splitlines()
     assert [cells(line) for line in body] == [
@@ -76,3 +80,13 @@ def test_numbers_in_place_of_text_are_refused(tmp_path):
 
 def test_a_bar_in_a_cell_does_not_split_it():
     assert r"| a\|b |" in markdown(pd.DataFrame({"x": ["a|b"]}), level=2)
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("latin-1", "?"), ("ascii", "?"), ("utf-8", "–")])
+def test_a_terminal_that_lacks_a_character_stops_no_stage(encoding, shown):
+    script = "from stages.tables import show; show('9.00 – 0.61')"
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd=ROOT, stdout=subprocess.PIPE, check=True
+    )
+    assert done.stdout == f"9.00 {shown} 0.61\n".encode()

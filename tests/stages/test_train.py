@@ -43,6 +43,11 @@ def prepared(seed: int = 0):
     return trained.new(seed), data, test, params, "small", seed
 
 
+def net_runs():
+    client = mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    return client.search_runs([client.get_experiment_by_name("tiny").experiment_id], "tags.role = 'net'")
+
+
 def weights_of(module: torch.nn.Module) -> torch.Tensor:
     return torch.cat([value.flatten().double() for value in module.state_dict().values()])
 
@@ -57,10 +62,11 @@ def test_two_processes_train_to_the_weights_of_one(workspace, one_thread):
     began = [value.detach().clone() for value in alone.parameters()]
     (*_, single) = train.checkpoints(alone, *rest, None)
     Path("main.py").write_text(
-        "from stages import serving, train\nserving.log_model = lambda *_: None\ntrain.main()\n"
+        "from stages import serving, train\nserving.log_model = lambda *_: None\ntrain.main()\n",
+        encoding="utf-8",
     )
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*torchrun, "main.py", "small"], capture_output=True, text=True, check=False)
+    done = subprocess.run([*torchrun, "main.py", "small"], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     together = models.load(models.MODELS / "small.pt").net(0)
     steps = [value - start for value, start in zip(alone.parameters(), began, strict=True)]
@@ -117,6 +123,32 @@ def test_checkpoints_are_written_by_time_and_at_a_stop(workspace, monkeypatch):
     assert train.load_checkpoint(workspace / "0.pt", train.describe(CPU), epochs=5)["state"]["epoch"] == 3
 
 
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_ctrl_c_says_where_the_next_run_goes_on(workspace, monkeypatch, epoch):
+    """The signal comes at the first batch, or when the first epoch was kept."""
+    log_curve, begin = tracking.log_curve, train.train_epochs
+
+    def press(*_, **__):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    if epoch:
+        monkeypatch.setattr(tracking, "log_curve", press)
+    else:
+        monkeypatch.setattr(train, "train_epochs", press)
+    stopped = run("small")
+    assert stopped.exit_code == 130
+    expected = "goes on with small seed 0 after epoch 1" if epoch else "begins small seed 0 again"
+    assert [line for line in stopped.output.splitlines() if "batch/s" not in line and line] == [
+        f"Stopped; the next run {expected}."
+    ]
+    assert net_runs()[0].info.status == "KILLED"
+    monkeypatch.setattr(tracking, "log_curve", log_curve)
+    monkeypatch.setattr(train, "train_epochs", begin)
+    done = run("small")
+    assert done.exit_code == 0
+    assert ("going on after epoch 1" in done.output) == bool(epoch)
+
+
 def test_an_unfinished_checkpoint_of_other_hardware_is_not_taken_up(workspace):
     torch.save({"state": {"epoch": 1}, "rows": [], "device": "another"}, "0.pt")
     assert train.load_checkpoint(workspace / "0.pt", "cpu x 1", epochs=2) is None
@@ -132,9 +164,7 @@ def test_divergence_keeps_the_last_good_epoch_and_marks_the_run_failed(workspace
     assert "at learning rate 1e+30" in done.output
     assert "lower nets.small.train.lr" in done.output
     assert not models.MODELS.exists()
-    client = mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
-    found = client.search_runs([client.get_experiment_by_name("tiny").experiment_id], "tags.role = 'net'")
-    assert [one.info.status for one in found] == ["FAILED"]
+    assert [one.info.status for one in net_runs()] == ["FAILED"]
 
 
 @pytest.fixture

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import yaml
 
 from stages import sync, tracking
 from stages.mirror import mirror
 from stages.params import load_params
+from stages.yaml_file import read_yaml
 from tests.conftest import ROOT
+from tests.stages.yaml_files import write_yaml
 
 NETS = ("alexnet", "resnet20", "resnet20-pp")
 SUMMARY = {"E_clean": 8.0, "E_corr": 30.0, "mCE": 100.0, "rCE": 110.0, "mFP": 5.0}
@@ -27,18 +28,18 @@ def page(chromium):
 def experiment(name: str, alpha: float, trained: tuple[str, ...], monkeypatch) -> None:
     """Log made-up results of an experiment, in which the push-pull net is better the higher alpha is."""
     monkeypatch.setenv("DVC_EXP_NAME", name)
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = read_yaml(ROOT / "params.yaml")
     params["pushpull"]["alpha"] = alpha
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    write_yaml(Path("params.yaml"), params)
     folder = Path("metrics/digits")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tables.md").write_text("# digits\n")
+    (folder / "tables.md").write_text("# digits\n", encoding="utf-8")
     Path("models").mkdir(exist_ok=True)
     client, checked = tracking.connect(), load_params()
     digits = tracking.experiment_id(client, "digits")
     parent = tracking.parent_run(client, digits, checked)
     for place, net in enumerate(trained):
-        Path("models", f"{net}.pt").write_text(f"{net} {alpha}")
+        Path("models", f"{net}.pt").write_text(f"{net} {alpha}", encoding="utf-8")
         for seed in (0, 1):
             run = tracking.child_run(client, digits, parent, checked, net, seed, {"device": "cpu"})
             tracking.log_metrics(client, run, {"train/seconds": 10.0 + place})
