@@ -38,7 +38,7 @@ archive = Archive.model_validate_json(sys.stdin.read())
 begin = time.perf_counter()
 unpack([(archive, Path(sys.argv[1]))], Path(sys.argv[2]))
 seconds = time.perf_counter() - begin
-memory = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+memory = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))[1]) / 1024
 print(json.dumps([seconds, memory]))
 """
 

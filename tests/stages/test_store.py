@@ -103,7 +103,7 @@ def test_a_clone_whose_path_needs_quotes(tmp_path, empty_store, name, monkeypatc
         client = tracking.connect()
         run = client.create_run(tracking.experiment_id(client, "digits")).info.run_id
         client.log_text(run, "text", "note.txt")
-        assert sync._artifacts(client.get_run(run))[1].read_text() == "text"
+        assert sync._artifacts(client.get_run(run))[1].read_text(encoding="utf-8") == "text"
         assert Path(client.download_artifacts(run, "note.txt")).read_text(encoding="utf-8") == "text"
     with sqlite3.connect(clone / "mlflow.db") as database:
         assert database.execute("SELECT count(*) FROM runs").fetchone() == (2,)

@@ -205,7 +205,7 @@ def test_an_interrupted_training_whose_run_was_deleted_gets_a_new_one(interrupte
     """With everything: its model, too, though the deleted run had it."""
     client, experiment, killed = interrupted
     (note,) = Path(".dvc/tmp/pushpull").glob("small-*/0.run")
-    note.with_suffix(".logged").write_text(killed)
+    note.with_suffix(".logged").write_text(killed, encoding="utf-8")
     logged = []
     monkeypatch.setattr(serving, "log_model", lambda run, *_: logged.append(run))
     client.delete_run(killed)
