@@ -13,7 +13,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 import numpy as np
@@ -21,6 +20,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from nets.checkpoint import read_checkpoint
 from stages import interruption, models, parallel, serving, tracking
 from stages.batches import TrainingSet
 from stages.datasets import DATASETS, MIRRORED, Split, load_split, normalisation
@@ -262,12 +262,17 @@ class StopRequest:
         self.received = True
 
 
-def load_checkpoint(file: Path | BinaryIO, hardware: str, epochs: int) -> dict | None:
-    """The checkpoint to go on from, or None where an unfinished one comes from other hardware.
+def load_checkpoint(file: Path | bytes, hardware: str, epochs: int) -> dict | None:
+    """The checkpoint to go on from, or None where the file is damaged or an unfinished one comes from other hardware.
 
     Other hardware rounds otherwise, so a training begun there would end with weights that neither of the two gives.
     """
-    saved = torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        saved = read_checkpoint(file)
+    except ValueError as error:
+        name = file if isinstance(file, Path) else "the checkpoint that was sent"
+        click.echo(f"{name}: {error}; the training starts anew")
+        return None
     if saved["device"] == hardware or saved["state"]["epoch"] == epochs:
         return saved
     click.echo(f"a training begun on {saved['device']} is not taken up on {hardware}: it starts anew")
