@@ -12,10 +12,8 @@ A file is what `torch.save` makes of {"epoch", "state_dict", "best_prec1"}. Thei
 A fixed alpha and the scale are not in the file; they are 1 and 2 in all their nets.
 """
 
-import io
 import os
 import re
-import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from nets.checkpoint import read_checkpoint
 from nets.densenet import DenseNet
 from nets.lowpass import LowPass
 from nets.resnet import BasicBlock, ResNet
@@ -49,13 +48,10 @@ def load_official(path: str | os.PathLike) -> nn.Module:
 
 
 def _read(path: str | os.PathLike) -> dict[str, Tensor]:
-    content = io.BytesIO(Path(path).read_bytes())
     try:
-        _check_archive(content)
-        checkpoint = torch.load(content, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling damaged or hostile bytes fails in any number of ways
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} is not a checkpoint that can be loaded safely: {reason}") from error
+        checkpoint = read_checkpoint(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a checkpoint that can be loaded safely: {error}") from error
     state = checkpoint.get("state_dict") if isinstance(checkpoint, Mapping) else None
     if not isinstance(state, Mapping):
         raise ValueError(f"{path} is not a checkpoint of the paper's authors: it has no state_dict")
@@ -64,15 +60,6 @@ def _read(path: str | os.PathLike) -> dict[str, Tensor]:
             f"{path} is not a checkpoint of the paper's authors: its state_dict is not one of tensors"
         )
     return dict(state)
-
-
-def _check_archive(content: io.BytesIO) -> None:
-    """ValueError for a damaged zip archive: PyTorch does not look at the checksums. Its older form has none."""
-    if zipfile.is_zipfile(content):
-        with zipfile.ZipFile(content) as archive:
-            if record := archive.testzip():
-                raise ValueError(f"the checksum of {record} is wrong")
-    content.seek(0)
 
 
 def _rebuild(state: dict[str, Tensor]) -> nn.Module:

@@ -156,7 +156,7 @@ def train_task(
     device = models.choose_device(params.train.device)
     prepare(device, params.training(net).precision)
     trained = untrained(params, net, train, test)
-    saved = load_checkpoint(io.BytesIO(begun), describe(device), epochs) if begun else None
+    saved = load_checkpoint(begun, describe(device), epochs) if begun else None
     mailbox.put.remote(job, len(saved["rows"]) if saved else 0, None)
     module = trained.new(seed, device)
     data = TrainingSet.place(train.images, train.labels, trained.mean, trained.std, device)

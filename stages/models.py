@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nets import create_net
+from nets.checkpoint import read_checkpoint
 from robustness.evaluation import memory_format
 from stages.tables import write_bytes
 
@@ -49,11 +50,25 @@ def load(path: Path) -> Trained:
     """Read the file; tensors and plain values only, no code.
 
     Raises:
-        click.ClickException: no such file.
+        click.ClickException: no such file, a damaged one, or one that `save` did not write.
     """
-    if not path.exists():
-        raise click.ClickException(f"no {path}; `dvc repro train@{path.stem}` trains it")
-    return Trained(**torch.load(path, map_location="cpu", weights_only=True))
+    try:
+        trained = Trained(**read_checkpoint(path))
+        for seed, weights in trained.weights.items():
+            with torch.device("meta"):
+                net = create_net(trained.arch, **trained.options)
+            try:
+                net.load_state_dict(weights, assign=True)
+            except (RuntimeError, AttributeError, TypeError):
+                raise ValueError(f"the weights of seed {seed!r} are not those of a {trained.arch}") from None
+    except FileNotFoundError:
+        raise click.ClickException(f"no {path}; `dvc repro train@{path.stem}` trains it") from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        reason = error if isinstance(error, OSError | ValueError) else "it holds something else"
+        raise click.ClickException(
+            f"{path} is no trained net: {reason}; `dvc repro -f -s train@{path.stem}` trains it anew"
+        ) from None
+    return trained
 
 
 def choose_device(name: str) -> torch.device:

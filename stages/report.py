@@ -23,7 +23,7 @@ from stages.published import origin
 from stages.results import check
 from stages.sections import Study
 from stages.summary import choose_baseline
-from stages.tables import write_csv, write_text
+from stages.tables import read_table, write_csv, write_text
 from stages.yaml_file import yaml_text
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -38,10 +38,10 @@ def main() -> None:
     history = check(folder / "history", params, ["epoch"])
     study = Study(
         params=params,
-        corruption=pd.read_csv(folder / "corruption.csv"),
-        perturbation=pd.read_csv(folder / "perturbation.csv"),
+        corruption=aggregated(folder / "corruption.csv", ["corruption", "severity", "error"]),
+        perturbation=aggregated(folder / "perturbation.csv", ["perturbation", "protocol", "metric", "value"]),
         history=history.rows,
-        summary=pd.read_csv(folder / "summary.csv"),
+        summary=aggregated(folder / "summary.csv", []),
         folder=folder,
     )
     train, test = load_split(params.data.name, "train"), load_split(params.data.name, "test")
@@ -91,6 +91,14 @@ def main() -> None:
     write_text(folder / "report.html", page)
     provenance.attach(params, folder / "report.html")
     click.echo(f"{folder / 'report.html'}, {len(page.encode()) / 1e6:.2f} MB")
+
+
+def aggregated(path: Path, columns: list[str]) -> pd.DataFrame:
+    """A table of all nets, which has a net, a seed and these columns."""
+    try:
+        return read_table(path, ["net", "seed", *columns])
+    except FileNotFoundError:
+        raise click.ClickException(f"no {path}; `dvc repro aggregate` makes it") from None
 
 
 def render(**content: object) -> str:

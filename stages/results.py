@@ -16,6 +16,7 @@ import pandas as pd
 from robustness.benchmark import PROTOCOLS
 from robustness.names import SEVERITIES
 from stages.params import Params
+from stages.tables import read_table
 
 MISSING, TWICE, NOT_A_NUMBER, OUT_OF_RANGE = "missing", "twice", "not a number", "out of range"
 
@@ -131,13 +132,9 @@ def read_rows(path: Path, keys: Sequence[str]) -> pd.DataFrame:
     value = {"corruption": "error", "perturbation": "value", "epoch": "test_error"}[keys[0]]
     needed = ["net", "seed", *keys, value]
     try:
-        table = pd.read_csv(path)
+        table = read_table(path, needed)
     except FileNotFoundError:
         return pd.DataFrame(columns=needed)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise click.ClickException(f"{path} is no table ({error}); remove it, then `dvc repro`") from None
-    if absent := [column for column in needed if column not in table]:
-        raise click.ClickException(f"{path} has no column {', '.join(absent)}; remove it, then `dvc repro`")
     values = [column for column in table if column not in ("net", "seed", *keys)]
     table[values] = table[values].apply(pd.to_numeric, errors="coerce").replace([np.inf, -np.inf], np.nan)
     return table

@@ -16,6 +16,7 @@ from robustness.names import CORRUPTION_GROUPS, CORRUPTIONS
 from stages import charts
 from stages.params import Params
 from stages.summary import pairs
+from stages.tables import read_table
 
 # The order on the page; tables of other names follow by name.
 TABLES = ("difference", "table2", "table3", "perturbations", "calibration", "table1", "table4", "table5")
@@ -290,7 +291,7 @@ def read_differences(path: Path) -> pd.DataFrame:
     ]  # fmt: skip
     if not path.exists():
         return pd.DataFrame(columns=columns)
-    table = pd.read_csv(path)
+    table = read_table(path, ["measure", *columns])
     return table[table.measure == "error"][columns].dropna(subset="low_images")
 
 
@@ -305,7 +306,7 @@ def confusions(folder: Path, nets: Sequence[str]) -> list[dict]:
         path = folder / f"{net}.csv"
         if not path.exists():
             continue
-        table = pd.read_csv(path)
+        table = read_table(path, ["set", "label", "predicted", "count"])
         counts = table[table["set"] == "corrupted"].pivot_table(
             index="label", columns="predicted", values="count"
         )

@@ -59,10 +59,13 @@ def gather(study: Study, wanted: Sequence[Experiment], revisions: Mapping[str, s
     tables = []
     for one in wanted:
         path = Path("metrics") / one.params.data.name / study.results / f"{one.cell.net}.csv"
-        table = pd.read_csv(io.StringIO(read(revisions[one.name], path)))
+        try:
+            table = pd.read_csv(io.StringIO(read(revisions[one.name], path)))
+        except ValueError:
+            table = pd.DataFrame()  # which holds no seed
         keys = [column for column in table.columns if column != "error"]
         seeds = set(one.params.training(one.cell.net).seeds)
-        if set(table.seed) != seeds or table.duplicated(keys).any() or table.isna().any(axis=None):
+        if set(table.get("seed", ())) != seeds or table.duplicated(keys).any() or table.isna().any(axis=None):
             raise click.ClickException(
                 f"{path} of experiment {one.name} must hold every measurement of the seeds {sorted(seeds)} once; "
                 f"`dvc exp remove {one.name}` and the same command measure it again"

@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -124,6 +124,29 @@ def _check_text(display: pd.DataFrame) -> None:
     for what in (*display.columns, *display.to_numpy().ravel()):
         if not isinstance(what, str):
             raise TypeError(f"a table shows text alone, got {what!r}")
+
+
+def read_table(
+    path: Path, needed: Sequence[str], remedy: str = "remove it, then `dvc repro`"
+) -> pd.DataFrame:
+    """A table that a stage wrote.
+
+    Args:
+        path: a CSV file.
+        needed: the columns it must have, others may stand beside them.
+        remedy: what to do if it is damaged.
+
+    Raises:
+        FileNotFoundError: no such file.
+        click.ClickException: not a CSV file, or without the columns.
+    """
+    try:
+        table = pd.read_csv(path)
+    except ValueError as error:
+        raise click.ClickException(f"{path} is no table ({str(error).strip()}); {remedy}") from None
+    if absent := [column for column in needed if column not in table]:
+        raise click.ClickException(f"{path} has no column {', '.join(absent)}; {remedy}")
+    return table
 
 
 def show(text: str) -> None:

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 import numpy as np
@@ -23,6 +22,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from nets.checkpoint import read_checkpoint
 from stages import interruption, models, repository, serving
 from stages.datasets import DATASETS, Split, load_split
 from stages.params import Params, load_params
@@ -247,12 +247,17 @@ class StopRequest:
         self.received = True
 
 
-def load_checkpoint(file: Path | BinaryIO, hardware: str, epochs: int) -> dict | None:
-    """The checkpoint to go on from, or None where an unfinished one comes from other hardware.
+def load_checkpoint(file: Path | bytes, hardware: str, epochs: int) -> dict | None:
+    """The checkpoint to go on from, or None where the file is damaged or an unfinished one comes from other hardware.
 
     Other hardware rounds otherwise, so a training begun there would end with weights that neither of the two gives.
     """
-    saved = torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        saved = read_checkpoint(file)
+    except ValueError as error:
+        name = file if isinstance(file, Path) else "the checkpoint that was sent"
+        click.echo(f"{name}: {error}; the training starts anew")
+        return None
     if saved["device"] == hardware or saved["state"]["epoch"] == epochs:
         return saved
     click.echo(f"a training begun on {saved['device']} is not taken up on {hardware}: it starts anew")

@@ -43,7 +43,9 @@ def run_without(absent: list[str], code: str) -> subprocess.CompletedProcess:
     """The code in a process of its own, where importing one of the packages fails as if it were not installed."""
     environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
     command = [sys.executable, "-c", REFUSING.format(absent=set(absent)) + code]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", check=False
+    )
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -233,6 +233,29 @@ def test_page_says_what_is_missing(project, tmp_path, monkeypatch):
     assert "resnet20-pp, training error" not in page
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("summary.csv", "", "summary.csv is no table"),
+        ("summary.csv", None, "no metrics/digits/summary.csv; `dvc repro aggregate` makes it"),
+        ("corruption.csv", "<html>", "corruption.csv has no column net, seed, corruption, severity, error"),
+        ("perturbation.csv", 'net,seed\n"a,0', "perturbation.csv is no table"),
+        ("tables/difference.csv", "net\na", "difference.csv has no column measure"),
+        ("tables/confusion/resnet20.csv", "\0", "resnet20.csv has no column set"),
+    ],
+)
+def test_damaged_table_is_one_line(project, tmp_path, monkeypatch, name, content, message):
+    shutil.copytree(project, tmp_path / "copy", symlinks=True)
+    monkeypatch.chdir(tmp_path / "copy")
+    path = Path("metrics/digits", name)
+    path.unlink() if content is None else path.write_text(content, encoding="utf-8")
+    done = CliRunner().invoke(main)
+    assert done.exit_code == 1
+    assert done.output.startswith("Error: ")
+    assert message in done.output
+    assert done.output.count("\n") == 1
+
+
 def test_missing_picture_is_named(tmp_path):
     with pytest.raises(Exception, match=r"no .*corruptions\.png; `dvc repro` makes it"):
         sections.picture(tmp_path / "corruptions.png")

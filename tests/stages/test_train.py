@@ -155,6 +155,20 @@ def test_an_unfinished_checkpoint_of_other_hardware_is_not_taken_up(workspace):
     assert train.load_checkpoint(workspace / "0.pt", "cpu x 1", epochs=1)["device"] == "another"
 
 
+def test_a_damaged_checkpoint_is_named_and_the_training_starts_anew(workspace, capsys):
+    whole, again = prepared(), prepared()
+    (*_, last) = train.checkpoints(*whole, None)
+    torch.save(last, "0.pt")
+    content = Path("0.pt").read_bytes()
+    for damaged in (content[:1000], b"", content[:5000] + bytes(100) + content[5100:]):
+        Path("0.pt").write_bytes(damaged)
+        saved = train.load_checkpoint(Path("0.pt"), train.describe(CPU), epochs=2)
+        assert saved is None
+        assert capsys.readouterr().out.startswith("0.pt: ")
+    list(train.checkpoints(*again, saved))
+    assert torch.equal(weights_of(again[0]), weights_of(whole[0]))
+
+
 def test_divergence_keeps_the_last_good_epoch_and_marks_the_run_failed(workspace):
     params = read_params()
     params["train"] |= {"lr": 1e30, "epochs": 3, "milestones": []}
