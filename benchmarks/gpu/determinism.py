@@ -22,12 +22,13 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     """
     device = choose_device()
     make_deterministic(device)
-    data = place(load_images(setting, "train", 48 if setting.dry_run else IMAGES), device)
-    batch_size = 32 if setting.dry_run else BATCH_SIZE
+    data = place(load_images(setting, "train", 20 if setting.dry_run else IMAGES), device)
+    batch_size = 16 if setting.dry_run else BATCH_SIZE
+    precisions = ("fp32",) if setting.dry_run else ("fp32", "bf16", "tf32")
     found: dict[str, Any] = {"ways": {}, "warnings": []}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for way in ways(device, ("fp32", "bf16", "tf32")):
+        for way in ways(device, precisions):
             precision, layout, graph = way
             first = trained(data, batch_size, way)
             row = {

@@ -11,7 +11,8 @@ from robustness.generate import generate_corruptions, generate_perturbations
 from robustness.names import CORRUPTIONS, PERTURBATIONS
 
 SPARED = 4  # cores for the process that launches on the GPU
-FEW = {"corruptions": ("gaussian_noise", "fog"), "perturbations": ("brightness",)}  # of a dry run
+SEQUENCES = 8  # of a dry run
+FEW = {"corruptions": ("gaussian_noise", "fog"), "perturbations": ("brightness",)}
 
 
 def names(setting: Setting) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -44,6 +45,8 @@ def main(data: Path, work: Path, seeds: str, limit: float, dry_run: bool) -> Non
     workers = max(1, len(os.sched_getaffinity(0)) - SPARED)
     options = {"seed": 0, "workers": workers, "progress": False}
     generate_corruptions(images, labels, setting.images / "c", corruptions=corruptions, **options)
+    if dry_run:
+        images, labels = images[:SEQUENCES], labels[:SEQUENCES]
     generate_perturbations(images, labels, setting.images / "p", perturbations=perturbations, **options)
 
 
