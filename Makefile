@@ -7,10 +7,10 @@ export PATH := $(VENV)/bin:$(PATH)
 
 SETUP := $(VENV)/.installed mlflow.db .dvc/plots/page.html
 
-.PHONY: help setup repro test lint paper table4 table5 mnist ui exps register bench clean lock
+.PHONY: help setup repro test lint paper table4 table5 mnist ui exps register bench gpu-image clean lock
 
 help: ## Show the targets
-	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(SETUP) ## Make .venv with the locked versions, the MLflow database and the page of `dvc plots`
 
@@ -61,6 +61,18 @@ register: $(SETUP) ## Register the best push-pull net in MLflow as champion (ARG
 
 bench: $(SETUP) ## Measure the speed of every part against its plain reference
 	for name in metrics corruptions perturbations unpack layer training evaluation tracking; do python -m benchmarks.$$name || exit 1; done
+
+# Python 3.12 where there is one that runs.
+GPU_PYTHON = $(shell for one in python3.12 $(PYTHON); do $$one -c "" 2>/dev/null && echo $$one && break; done)
+
+gpu-image: .venv-gpu/.installed ## Rehearse the measurement on a GPU with that machine's versions (DATA=folder with cifar10-jpeg.npz)
+	OMP_NUM_THREADS=1 .venv-gpu/bin/python -m pytest -q -n 2 tests/pushpull tests/nets tests/benchmarks tests/training tests/cuda
+	.venv-gpu/bin/python -m benchmarks.gpu --data $(or $(DATA),../shared/data) --out build/gpu-image --dry-run
+
+.venv-gpu/.installed: benchmarks/gpu/requirements.txt
+	$(GPU_PYTHON) -m venv .venv-gpu
+	.venv-gpu/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 clean: ## Remove data sets, models, predictions and caches; metrics, MLflow's runs and .venv stay
 	rm -rf datasets models predictions .dvc/cache .dvc/tmp/pushpull build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

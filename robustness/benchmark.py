@@ -1,10 +1,11 @@
 """The benchmark on a data set on disk, for any callable net: errors by corruption, flips by perturbation."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,8 @@ from robustness.metrics import (
 )
 from robustness.names import CORRUPTIONS, MAIN_CORRUPTIONS, NOISE_PERTURBATIONS, PERTURBATIONS, SEVERITIES
 from robustness.sets import open_clean, open_corruptions, open_perturbations, other_files
+
+T = TypeVar("T")
 
 PROTOCOLS = ("hendrycks", "official")
 
@@ -170,8 +173,9 @@ def predict_corruptions(
     stacks = open_corruptions(folder, corruptions, clean)
     yield "clean", 0, predict(net, clean.images, **options)
     for name, stacked in stacks.items():
-        for severity, part in zip(SEVERITIES, np.split(stacked, len(SEVERITIES)), strict=True):
-            yield name, severity, predict(net, part, **options)
+        logits = predict(net, stacked, sets=len(SEVERITIES), **options)
+        for severity, part in zip(SEVERITIES, np.split(logits, len(SEVERITIES)), strict=True):
+            yield name, severity, part
 
 
 def measure_perturbations(
@@ -190,6 +194,8 @@ def rank_perturbations(
 ) -> Iterator[tuple[str, np.ndarray]]:
     """(perturbation, ordinal ranks (N, T, K) of the classes in every frame), 1 for the predicted class.
 
+    On a GPU the next perturbation is on its way while the caller works on this one.
+
     Args:
         net, options: as for `robustness.evaluation.predict_ranks`.
         folder: with `p/`.
@@ -199,9 +205,37 @@ def rank_perturbations(
     Raises:
         FileNotFoundError, ValueError: as `robustness.sets.open_perturbations`, before anything is measured.
     """
-    for name, sequences in open_perturbations(folder, perturbations, count).items():
+    opened = open_perturbations(folder, perturbations, count)
+
+    def ranked(name: str) -> tuple[str, np.ndarray]:
+        sequences = opened[name]
         ranks = predict_ranks(net, sequences.reshape(-1, *sequences.shape[2:]), **options)
-        yield name, ranks.reshape(*sequences.shape[:2], -1)
+        return name, ranks.reshape(*sequences.shape[:2], -1)
+
+    yield from _ahead(ranked, perturbations) if _on_gpu(net, options) else map(ranked, perturbations)
+
+
+def _ahead(call: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
+    """`call(name)` of each name, the next one in a thread while the caller works on this one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as worker:
+        waiting: Future[T] | None = None
+        try:
+            for name in names:
+                before, waiting = waiting, worker.submit(call, name)
+                if before is not None:
+                    yield before.result()
+            if waiting is not None:
+                yield waiting.result()
+        finally:
+            if waiting is not None:
+                waiting.cancel()
+
+
+def _on_gpu(net: Net, options: Mapping[str, Any]) -> bool:
+    device = options.get("device")
+    if device is None and isinstance(net, nn.Module):
+        device = next((parameter.device for parameter in net.parameters()), None)
+    return device is not None and torch.device(device).type == "cuda"
 
 
 def perturbation_metrics(name: str, ranks: np.ndarray) -> list[tuple[str, str, str, float]]:

@@ -104,6 +104,7 @@ def predict(
     std: Sequence[float] | None = None,
     batch_size: int | None = None,
     device: torch.device | str | None = None,
+    sets: int = 1,
 ) -> np.ndarray:
     """Logits of `net` for every image, computed in float32, or in the type of the parameters of `net`.
 
@@ -116,6 +117,7 @@ def predict(
         mean, std: normalisation per channel of values 0..1, both or neither; without them the net gets values 0..1.
         batch_size: images at a time; by default 64 on the CPU and 1000 elsewhere.
         device: where to compute; by default where the parameters of `net` are, or the CPU.
+        sets: how many sets of one size the images are; no batch holds images of two.
 
     Returns:
         (N, K) float32.
@@ -126,7 +128,7 @@ def predict(
         ValueError: no images, or of another type or shape; a mean and std that are not those of values 0..1 of every
             channel; a batch size below 1; a net that returns another shape.
     """
-    options = {"mean": mean, "std": std, "batch_size": batch_size, "device": device}
+    options = {"mean": mean, "std": std, "batch_size": batch_size, "device": device, "sets": sets}
     with evaluating(net):
         return torch.cat(list(outputs(net, images, **options))).cpu().numpy()
 
@@ -174,12 +176,13 @@ def outputs(
     std: Sequence[float] | None = None,
     batch_size: int | None = None,
     device: torch.device | str | None = None,
+    sets: int = 1,
 ) -> Iterator[Tensor]:
     """Logits (n, K) float32 of every batch, on the device; the mode of the net is left as it is.
 
     Args:
         images: (N, H, W, C) uint8; a tensor has to lie on the device already.
-        net, mean, std, batch_size, device: as for `predict`.
+        net, mean, std, batch_size, device, sets: as for `predict`.
 
     Raises:
         TypeError, ValueError: as `predict`.
@@ -200,7 +203,10 @@ def outputs(
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     scale, shift = affine(mean, std, images.shape[3], device)
     layout = memory_format(device)
-    parts = slices(len(images), batch_size)
+    size = len(images) // sets
+    parts = (
+        slice(k * size + p.start, k * size + p.stop) for k in range(sets) for p in slices(size, batch_size)
+    )
     batches = staged(images, parts, device) if isinstance(images, np.ndarray) else (images[p] for p in parts)
     for batch in batches:
         with torch.inference_mode(), float32_as("ieee"):

@@ -11,6 +11,7 @@ a net again. They are as large as the test set allows (38 MB a seed and net on C
 | `corruption/` | `labels` (N,) uint8 | class of each test image |
 | | `corruption` (M,), `severity` (M,) | the M sets: `clean` with severity 0 first |
 | | `logits_<seed>` (M, N, K) float32 | as they came out of the net, so that every error in the tables follows exactly |
+| | or `classes_<seed>` (M, N) uint8 | predicted classes alone, of a net that was measured on another machine |
 | `perturbation/` | `<perturbation>_<seed>` (N, T) uint8 | predicted class of each frame |
 """
 
@@ -26,17 +27,28 @@ PREDICTIONS = Path("predictions")
 
 @dataclass
 class Logits:
-    """Logits of every seed (M, N, K) on M sets of the same N test images, named by corruption and severity."""
+    """Logits of every seed (M, N, K) on M sets of the same N test images, named by corruption and severity.
+
+    Or the predicted classes (M, N) alone: then there are errors, and no calibration.
+    """
 
     labels: np.ndarray
     sets: list[tuple[str, int]]
     by_seed: Mapping[int, np.ndarray]
 
+    def classes(self, seed: int) -> np.ndarray:
+        """The predicted classes (M, N)."""
+        answers = self.by_seed[seed]
+        return answers if answers.ndim == 2 else answers.argmax(2)
+
 
 def save_logits(path: Path, logits: Logits) -> None:
     """Write the file whole or not at all; equal logits give equal bytes."""
     names, severities = zip(*logits.sets, strict=True)
-    arrays = {f"logits_{seed}": array for seed, array in logits.by_seed.items()}
+    arrays = {
+        f"{'classes' if array.ndim == 2 else 'logits'}_{seed}": array
+        for seed, array in logits.by_seed.items()
+    }
     save_arrays(
         path,
         list(logits.by_seed),
@@ -57,7 +69,9 @@ def load_logits(path: Path) -> Logits:
     """
     with np.load(path) as file:
         sets = list(zip(file["corruption"].tolist(), file["severity"].tolist(), strict=True))
-        return Logits(file["labels"], sets, {seed: file[f"logits_{seed}"] for seed in file["seeds"].tolist()})
+        names = {seed: f"logits_{seed}" for seed in file["seeds"].tolist()}
+        names = {seed: name if name in file else f"classes_{seed}" for seed, name in names.items()}
+        return Logits(file["labels"], sets, {seed: file[name] for seed, name in names.items()})
 
 
 def save_frames(path: Path, frames: Mapping[int, Mapping[str, np.ndarray]]) -> None:

@@ -116,7 +116,7 @@ def corruption_errors(logits: Logits, seeds: Sequence[int]) -> Scores:
     """Error on each image, percent, mean over severities."""
     if not seeds:
         return Scores([], {})
-    wrong = np.stack([logits.by_seed[seed].argmax(2) != logits.labels for seed in seeds], axis=1)
+    wrong = np.stack([logits.classes(seed) != logits.labels for seed in seeds], axis=1)
     names = [name for name, _ in logits.sets]
     errors = {name: 100 * wrong[[other == name for other in names]].mean(0) for name in dict.fromkeys(names)}
     corrupted = [values for name, values in errors.items() if name != "clean"]
@@ -136,10 +136,14 @@ def flip_shares(frames: Mapping[int, Mapping[str, np.ndarray]], seeds: Sequence[
 
 
 def calibration_errors(logits: Logits, seeds: Sequence[int]) -> pd.DataFrame:
-    """seed, corruption, ece: the expected calibration error of each set, percent, mean over severities."""
+    """seed, corruption, ece: the expected calibration error of each set, percent, mean over severities.
+
+    There is none of predicted classes alone.
+    """
     rows = [
         (seed, name, error)
         for seed in seeds
+        if logits.by_seed[seed].ndim == 3
         for (name, _), error in zip(
             logits.sets, expected_calibration_error(logits.by_seed[seed], logits.labels), strict=True
         )
@@ -150,8 +154,9 @@ def calibration_errors(logits: Logits, seeds: Sequence[int]) -> pd.DataFrame:
 
 def confusion(logits: Logits, seeds: Sequence[int]) -> pd.DataFrame:
     """set, label, predicted, count: over all seeds, on the clean images and on all corrupted ones together."""
-    classes = next(iter(logits.by_seed.values())).shape[2]
-    predicted = np.stack([logits.by_seed[seed].argmax(2) for seed in seeds])
+    predicted = np.stack([logits.classes(seed) for seed in seeds])
+    answers = next(iter(logits.by_seed.values()))
+    classes = answers.shape[2] if answers.ndim == 3 else int(max(logits.labels.max(), predicted.max())) + 1
     clean = np.array([name == "clean" for name, _ in logits.sets])
     tables = []
     for which, chosen in (("clean", clean), ("corrupted", ~clean)):

@@ -5,6 +5,7 @@ on after its last epoch and ends with the weights it would have had. `torchrun -
 spreads every batch over processes, of which the first writes.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -20,6 +21,7 @@ import click
 import numpy as np
 import pandas as pd
 import torch
+from filelock import Timeout
 from tqdm import tqdm
 
 from nets.checkpoint import read_checkpoint
@@ -43,9 +45,8 @@ CODE = (
 )  # fmt: skip
 
 
-SECONDS_BETWEEN = (
-    15  # checkpoints, each with the curve so far in MLflow: an epoch can take less than to write them
-)
+# Between checkpoints, each with the curve so far in MLflow: an epoch can take less than to write them.
+SECONDS_BETWEEN = 15
 
 
 @click.command()
@@ -59,7 +60,15 @@ def main(net: str) -> None:
             f"no net {net!r} under `nets` in params.yaml; there are {', '.join(params.nets)}"
         )
     train, test = load_split(params.data.name, "train"), load_split(params.data.name, "test")
-    with parallel.joined(models.choose_device(params.train.device)) as device:
+    device = models.choose_device(params.train.device)
+    try:
+        parallel.check_launch(device)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
+    with contextlib.ExitStack() as held:
+        if parallel.is_first():  # before the others wait for it to join them
+            held.enter_context(taken(work_folder(params, net).name))
+        device = held.enter_context(parallel.joined(device))
         prepare(device, params.training(net).precision)
         trained = untrained(params, net, train, test)
         data = TrainingSet.place(train.images, train.labels, trained.mean, trained.std, device)
@@ -69,6 +78,26 @@ def main(net: str) -> None:
             for seed in params.training(net).seeds:
                 module = trained.new(seed, device)
                 train_seed(module, data, test, params, net, seed, Path(), None, lambda rows: None)
+
+
+@contextlib.contextmanager
+def taken(name: str) -> Iterator[None]:
+    """The lock of a training, which a trainer that outlived its killed pipeline still holds: wait for it to end.
+
+    Under torchrun there is no waiting: the other processes would give up meanwhile, each with a trace of its own.
+
+    Raises:
+        click.ClickException: under torchrun, where another process trains the net.
+    """
+    lock = repository.lock(name)
+    try:
+        lock.acquire(timeout=0 if torch.distributed.is_torchelastic_launched() else -1)
+    except Timeout:
+        raise click.ClickException(f"another process trains {name}; wait for its end, or stop it") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def prepare(device: torch.device, precision: str) -> None:
@@ -100,25 +129,24 @@ def train_and_write(
     """Train every seed of a net, add the weights to `trained`, and write the stage's outputs."""
     hardware = describe(data.device)
     work = work_folder(params, net)
-    with repository.lock(work.name):  # a trainer that outlived its killed pipeline still holds it
-        work.mkdir(exist_ok=True)
-        curves = []
-        for seed in params.training(net).seeds:
-            file, epochs = work / f"{seed}.pt", params.training(net).epochs
-            saved = load_checkpoint(file, hardware, epochs) if file.exists() else None
-            device = saved["device"] if saved else hardware
-            begun = spared(begin, work / f"{seed}.run", params, net, seed, device)
-            with recording(*begun, params.data.name) if begun else nullcontext(lambda rows: None) as log:
-                module = trained.new(seed, data.device)
-                rows = train_seed(module, data, test, params, net, seed, file, saved, log)
-                trained.weights[seed] = {name: value.cpu() for name, value in module.state_dict().items()}
-                if begun:
-                    images = np.array(test.images[:2])
-                    spared(log_model, begun[1], trained, seed, images, work / f"{seed}.logged")
-            curves.append(pd.DataFrame(rows).drop(columns="images_per_second").assign(net=net, seed=seed))
-        models.save(models.MODELS / f"{net}.pt", trained)
-        write_curves(Path("metrics") / params.data.name, net, pd.concat(curves))
-        shutil.rmtree(work)
+    work.mkdir(exist_ok=True)
+    curves = []
+    for seed in params.training(net).seeds:
+        file, epochs = work / f"{seed}.pt", params.training(net).epochs
+        saved = load_checkpoint(file, hardware, epochs) if file.exists() else None
+        device = saved["device"] if saved else hardware
+        begun = spared(begin, work / f"{seed}.run", params, net, seed, device)
+        with recording(*begun, params.data.name) if begun else nullcontext(lambda rows: None) as log:
+            module = trained.new(seed, data.device)
+            rows = train_seed(module, data, test, params, net, seed, file, saved, log)
+            trained.weights[seed] = {name: value.cpu() for name, value in module.state_dict().items()}
+            if begun:
+                images = np.array(test.images[:2])
+                spared(log_model, begun[1], trained, seed, images, work / f"{seed}.logged")
+        curves.append(pd.DataFrame(rows).drop(columns="images_per_second").assign(net=net, seed=seed))
+    models.save(models.MODELS / f"{net}.pt", trained)
+    write_curves(Path("metrics") / params.data.name, net, pd.concat(curves))
+    shutil.rmtree(work)
 
 
 def work_folder(params: Params, net: str) -> Path:

@@ -18,6 +18,36 @@ from torch.nn.modules.batchnorm import _BatchNorm
 T = TypeVar("T")
 
 
+# How launchers that know nothing of torch tell a process how many they started.
+STARTED = {"SLURM_STEP_NUM_TASKS": "srun", "OMPI_COMM_WORLD_SIZE": "mpirun", "PMI_SIZE": "mpiexec"}
+
+
+def is_first() -> bool:
+    """Whether this is the first process of torchrun, or the only one; known before they have joined."""
+    return not dist.is_torchelastic_launched() or os.environ["RANK"] == "0"
+
+
+def check_launch(device: torch.device) -> None:
+    """Raise ValueError unless the processes that were started can train one net together.
+
+    Without torchrun each of them would train the whole net, all into one folder; and a GPU takes one process.
+    """
+    if not dist.is_torchelastic_launched():
+        for variable, launcher in STARTED.items():
+            if int(os.environ.get(variable) or 1) > 1:
+                raise ValueError(
+                    f"{launcher} started {os.environ[variable]} processes without torchrun, and each would train the "
+                    f"same net; start one, or `{launcher} torchrun ...` with one process a machine"
+                )
+    elif device.type == "cuda":
+        processes, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+        if processes > gpus:
+            raise ValueError(
+                f"torchrun started {processes} processes on a machine with {gpus} "
+                f"GPU{'s' if gpus > 1 else ''}; set --nproc-per-node to {gpus} or less"
+            )
+
+
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[torch.device]:
     """Join the processes that torchrun started, if it did; yields the device of this one."""
@@ -27,7 +57,10 @@ def joined(device: torch.device) -> Iterator[torch.device]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        # Bound to its GPU from the start, a process makes no context on another one.
+        dist.init_process_group("nccl", device_id=device)
+    else:
+        dist.init_process_group("gloo")
     try:
         yield device
     finally:

@@ -22,6 +22,13 @@ MORE = [
 ]
 MODULES = [
     "benchmarks.equivalence",
+    *(
+        f"benchmarks.gpu.{part}"
+        for part in ("machine", "smoke", "determinism", "training", "layer", "recipe")
+    ),
+    "benchmarks.gpu.__main__",
+    "benchmarks.gpu.evaluation",
+    "benchmarks.gpu.sets",
     "benchmarks.evaluation",
     "benchmarks.layer",
     "benchmarks.report",

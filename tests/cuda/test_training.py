@@ -15,6 +15,7 @@ from training.graph import RecordedEpochs
 MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
 RECIPE = {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-4, "milestones": [1], "flip": True, "seed": 3}
 CPU = torch.device("cpu")
+POOLING = {"max_pool2d_with_indices_backward_cuda", "adaptive_max_pool2d_backward_cuda"}
 NETS = {
     "resnet20": {},
     "resnet20-pp": {"pushpull": "first"},
@@ -113,13 +114,14 @@ def test_crops_are_those_of_the_cpu(device, images):
 
 @pytest.mark.parametrize("name", NETS)
 def test_no_operation_warns_that_it_is_not_deterministic(device, images, labels, name):
+    """But for the gradient of max-pooling in the AlexNet, whose windows do not overlap, so that nothing is added up."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         train(device, images[:20], labels[:20], epochs=1, name=name, graph=False)
     found = {
         str(one.message).split(" does not have")[0] for one in caught if "determinis" in str(one.message)
     }
-    assert not found, found
+    assert found <= (POOLING if name.startswith("alexnet") else set())
 
 
 @pytest.mark.parametrize("gpu", [pytest.param("cuda", marks=needs_gpu)])

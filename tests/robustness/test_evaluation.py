@@ -209,3 +209,36 @@ def test_a_net_gets_images_in_the_type_of_its_parameters(mapped, dtype, toleranc
     found = predict(small_net().eval().to(dtype), mapped)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=tolerance)
+
+
+def test_sets_in_one_file_get_the_bits_of_each_alone():
+    """No batch holds images of two sets, so nothing depends on what else the file holds."""
+    images = np.random.default_rng(2).integers(0, 256, (5 * 13, 16, 16, 3), dtype=np.uint8)
+    sizes = []
+
+    def net(x: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(x))
+        return F.conv2d(x, torch.ones(4, 3, 16, 16)).flatten(1)
+
+    together = predict(net, images, batch_size=8, sets=5)
+    assert sizes == [8, 5] * 5
+    alone = [predict(net, part, batch_size=8) for part in np.split(images, 5)]
+    np.testing.assert_array_equal(together, np.concatenate(alone))
+
+
+def test_what_is_computed_ahead_comes_in_order_and_its_errors_too():
+    from robustness.benchmark import _ahead
+
+    running = []
+
+    def call(name: str) -> str:
+        running.append(name)
+        if name == "d":
+            raise ValueError("d is damaged")
+        return name.upper()
+
+    found = _ahead(call, "abcd")
+    assert next(found) == "A" and "c" not in running  # one ahead, no more: results of all would not fit
+    assert [next(found), next(found)] == ["B", "C"]
+    with pytest.raises(ValueError, match="d is damaged"):
+        next(found)

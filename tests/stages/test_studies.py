@@ -104,7 +104,7 @@ def test_a_net_of_the_paper_is_the_one_of_make_paper(top):
 def test_names_say_what_decides_the_result(tmp_path, monkeypatch):
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    for folder in ("studies", "data", "nets", "pushpull", "robustness", "stages"):
+    for folder in ("studies", "data", "nets", "pushpull", "robustness", "stages", "training"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(tmp_path)
 

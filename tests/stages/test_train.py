@@ -19,7 +19,7 @@ from stages import models, serving, store, tracking, train
 from stages.datasets import load_split
 from stages.params import load_params
 from tests.stages.conftest import read_params, write_params
-from training import engine
+from training import engine, parallel
 from training.batches import TrainingSet
 
 CPU = torch.device("cpu")
@@ -65,8 +65,8 @@ def test_two_processes_train_to_the_weights_of_one(workspace, one_thread):
         "from stages import serving, train\nserving.log_model = lambda *_: None\ntrain.main()\n",
         encoding="utf-8",
     )
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*torchrun, "main.py", "small"], capture_output=True, encoding="utf-8", check=False)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*launcher, "main.py", "small"], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     together = models.load(models.MODELS / "small.pt").net(0)
     steps = [value - start for value, start in zip(alone.parameters(), began, strict=True)]
@@ -75,6 +75,58 @@ def test_two_processes_train_to_the_weights_of_one(workspace, one_thread):
     assert apart < 0.02 * moved  # more than 1 with norms of their own, or with gradients of the wrong size
     curve = pd.read_csv("metrics/tiny/curves/small.csv")
     assert curve.train_loss.tolist() == pytest.approx([row["train_loss"] for row in single["rows"]], rel=1e-4)
+
+
+def torchrun(**environment: str) -> dict[str, str]:
+    """What torchrun tells a process, the first of two unless told otherwise."""
+    return {"TORCHELASTIC_RUN_ID": "x", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", **environment}
+
+
+@pytest.mark.parametrize(
+    ("variable", "launcher"),
+    [("SLURM_STEP_NUM_TASKS", "srun"), ("OMPI_COMM_WORLD_SIZE", "mpirun"), ("PMI_SIZE", "mpiexec")],
+)
+def test_processes_of_another_launcher_do_not_train_one_net_each(workspace, monkeypatch, variable, launcher):
+    monkeypatch.setenv(variable, "4")
+    done = run("small")
+    assert done.exit_code == 1 and f"{launcher} started 4 processes without torchrun" in done.output
+    monkeypatch.setenv(variable, "1")
+    parallel.check_launch(CPU)
+    monkeypatch.setenv(variable, "4")
+    for key, value in torchrun(LOCAL_WORLD_SIZE="1").items():  # one torchrun a machine is how it should be
+        monkeypatch.setenv(key, value)
+    parallel.check_launch(CPU)
+
+
+def test_more_processes_than_gpus_is_one_line(monkeypatch):
+    for key, value in torchrun(LOCAL_WORLD_SIZE="4").items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="torchrun started 4 processes on a machine with 2 GPUs"):
+        parallel.check_launch(torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    parallel.check_launch(torch.device("cuda"))
+
+
+def test_a_process_is_bound_to_its_gpu_as_it_joins(monkeypatch):
+    seen = []
+    for key, value in torchrun(LOCAL_RANK="1", LOCAL_WORLD_SIZE="2").items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *a, **k: seen.append((a, k)))
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with parallel.joined(torch.device("cuda")) as device:
+        assert device == torch.device("cuda", 1)
+    assert seen == [(("nccl",), {"device_id": device})]
+
+
+def test_the_lock_is_taken_before_joining_and_not_waited_for_under_torchrun(workspace, monkeypatch):
+    for key, value in torchrun(LOCAL_WORLD_SIZE="2").items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setattr(parallel, "joined", lambda device: pytest.fail("joined without the lock"))
+    with tracking.lock(train.work_folder(load_params(), "small").name):
+        done = run("small")
+    assert done.exit_code == 1 and "another process trains small-" in done.output
 
 
 def test_sigterm_keeps_the_epoch_and_stops(workspace):

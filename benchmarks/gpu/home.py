@@ -1,0 +1,178 @@
+"""What a GPU machine sent back becomes results of the pipeline: metrics/cifar10-jpeg/ and runs in MLflow.
+
+The stages `aggregate` and `report` themselves make the tables and the report, in a folder beside the pipeline whose
+params.yaml is that of the trainings; params.yaml of the repository, its DVC outputs and dvc.lock stay as they are.
+
+    python -m benchmarks.gpu.home FOLDER --data FOLDER
+"""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from benchmarks.gpu.answers import spread_answers
+from benchmarks.gpu.recipe import ALEXNET_LR, NORMALISER
+from benchmarks.gpu.setting import BATCH_SIZE, DATA_FILE, DATA_NAME, PUSHPULL, RECIPE
+from robustness.generate import generate_corruptions, generate_perturbations
+from stages import aggregate, corrupt, models, report, tracking
+from stages.datasets import DATASETS, load_split, save_clean
+from stages.jpeg_set import read_jpeg_set
+from stages.params import Params, load_params
+from stages.predictions import PREDICTIONS
+from stages.recording import SECONDS
+from stages.tables import write_csv, write_text
+from stages.train import write_curves
+
+NEEDED = ("results.json", "history.csv", "corruption.csv", "perturbation.csv")
+SHARED = ("data", "datasets", "metrics", "predictions")  # of the repository
+
+
+@click.command(help=__doc__.split("\n\n")[0])
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help=f"Folder with {DATA_FILE}, for the pictures and the report.",
+)
+def main(folder: Path, data: Path) -> None:
+    folder, data = folder.absolute(), data.absolute()
+    if missing := [name for name in NEEDED if not (folder / name).is_file()]:
+        raise click.ClickException(
+            f"{folder} lacks {', '.join(missing)}: the parts recipe and evaluation write them"
+        )
+    results = json.loads((folder / "results.json").read_text())
+    if results["dry_run"]:
+        raise click.ClickException(f"{folder} holds a dry run, whose figures mean nothing")
+    repository = Path.cwd()
+    device = results["parts"]["machine"]["device"]
+    workspace = prepare_workspace(repository, folder, results)
+    splits = read_jpeg_set(data / DATA_FILE)
+    os.chdir(workspace)
+    try:
+        params = load_params()
+        save_clean(DATASETS / DATA_NAME / "clean", splits)
+        take_measurements(folder, params)
+        draw_pictures(workspace)
+        record(params, folder, results, device)
+        aggregate.main.callback()
+        report.main.callback()
+    finally:
+        os.chdir(repository)
+    shutil.rmtree(workspace)
+    name = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
+    target = Path("benchmarks") / "results" / f"gpu-{name}.json"
+    write_text(target, json.dumps(results, indent=1) + "\n")
+    write_text(Path("metrics") / DATA_NAME / "gpu.md", (folder / "results.md").read_text())
+    click.echo(f"metrics/{DATA_NAME}: results of {device}; its speeds are in {target}")
+
+
+def prepare_workspace(repository: Path, folder: Path, results: dict[str, Any]) -> Path:
+    """A folder with params.yaml of the trainings, where the stages find the rest of the repository."""
+    workspace = tracking.scratch() / "gpu-home"
+    shutil.rmtree(workspace, ignore_errors=True)
+    workspace.mkdir()
+    for name in SHARED:
+        (repository / name).mkdir(exist_ok=True)
+        (workspace / name).symlink_to(repository / name)
+    history = pd.read_csv(folder / "history.csv")
+    measured = pd.read_csv(folder / "corruption.csv").groupby("net", sort=False).seed.unique()
+    seeds = {net: sorted(map(int, found)) for net, found in measured.items()}
+    if not seeds:
+        raise click.ClickException(f"{folder} holds no measured net")
+    write_text(
+        workspace / "params.yaml", yaml.safe_dump(parameters(results, seeds, history), sort_keys=False)
+    )
+    return workspace
+
+
+def parameters(results: dict[str, Any], seeds: dict[str, list[int]], history: pd.DataFrame) -> dict[str, Any]:
+    """What params.yaml would have held, had the pipeline trained these nets."""
+    every = sorted({seed for own in seeds.values() for seed in own})
+    precision, _, _ = results["parts"]["recipe"]["way"].split()
+    nets: dict[str, dict[str, Any]] = {}
+    for net, own in seeds.items():
+        changes = {"lr": ALEXNET_LR} if net == NORMALISER else {}
+        changes |= {"seeds": own} if own != every else {}
+        block = "pushpull" if PUSHPULL[net] else "conv"
+        nets[net] = {"block": block, "arch": net.removesuffix("-pp")} | (
+            {"train": changes} if changes else {}
+        )
+    return {
+        "data": {"name": DATA_NAME, "corrupted": "generate", "seed": 0},
+        "train": {
+            **RECIPE,
+            "epochs": int(history.epoch.max()),
+            "batch_size": BATCH_SIZE,
+            "seeds": every,
+            "precision": precision,
+        },
+        "evaluate": {"batch_size": 1000},
+        "official": {},
+        "nets": nets,
+        "conv": {},
+        "pushpull": {"layers": "first"},
+    }
+
+
+def take_measurements(folder: Path, params: Params) -> None:
+    """Write the files that the stages train and evaluate would have written."""
+    metrics = Path("metrics") / DATA_NAME
+    history = pd.read_csv(folder / "history.csv")
+    for kind in ("corruption", "perturbation"):
+        rows = pd.read_csv(folder / f"{kind}.csv")
+        for net in params.nets:
+            write_csv(metrics / kind / f"{net}.csv", rows[rows.net == net])
+    for net in params.nets:
+        write_curves(metrics, net, history[history.net == net])
+    if (folder / "answers.npz").exists():
+        spread_answers(folder / "answers.npz", PREDICTIONS / DATA_NAME)
+    if (folder / "weights.pt").exists():
+        trained = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
+        for net, fields in trained.items():
+            models.save(tracking.root() / "models" / DATA_NAME / f"{net}.pt", models.Trained(**fields))
+
+
+def draw_pictures(workspace: Path) -> None:
+    """The corruptions and perturbations of the first test image."""
+    test = load_split(DATA_NAME, "test")
+    image, label = np.array(test.images[:1]), test.labels[:1]
+    sets = workspace / "first"
+    generate_corruptions(image, label, sets / "c", workers=1, progress=False)
+    generate_perturbations(image, label, sets / "p", workers=1, progress=False)
+    corrupt.draw(sets, image, Path("metrics") / DATA_NAME)
+
+
+def record(params: Params, folder: Path, results: dict[str, Any], device: str) -> None:
+    """Give every training its run in MLflow, with its curve, its duration and the device it ran on."""
+    history = pd.read_csv(folder / "history.csv")
+    client = tracking.connect()
+    experiment = tracking.experiment_id(client, DATA_NAME)
+    parent = tracking.parent_run(client, experiment, params)
+    for run in results["parts"]["recipe"]["runs"]:
+        net, seed = run["net"], run["seed"]
+        if (
+            "seconds" not in run
+            or net not in params.nets
+            or tracking.find_child(client, experiment, parent, net, seed)
+        ):
+            continue
+        new = tracking.child_run(client, experiment, parent, params, net, seed, {"device": device})
+        curve = history[(history.net == net) & (history.seed == seed)].drop(columns=["net", "seed"])
+        curve = curve.assign(images_per_second=run["images_per_second"])
+        tracking.log_curve(client, new, curve.to_dict("records"))
+        tracking.log_metrics(client, new, {SECONDS: run["seconds"]})
+        client.set_terminated(new)
+
+
+if __name__ == "__main__":
+    main()

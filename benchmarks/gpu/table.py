@@ -1,0 +1,109 @@
+"""The results as a page to read."""
+
+from typing import Any
+
+NOTE = "cifar10-jpeg is a lossy JPEG copy (quality 75) of CIFAR-10: another, harder set, not to be compared with it."
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Every part's state, and what it found, as tables."""
+    parts = results["parts"]
+    machine = parts.get("machine", {})
+    lines = [f"# {machine.get('device', 'GPU')}, {results['data']}", "", NOTE, ""]
+    if results["dry_run"]:
+        lines += ["A dry run on a few images: none of these figures means anything.", ""]
+    lines += ["| part | state | seconds |", "|---|---|---|"]
+    lines += [f"| {name} | {part['status']} | {part.get('seconds', '')} |" for name, part in parts.items()]
+    for name, section in SECTIONS.items():
+        if name in parts and (found := section(parts[name])):
+            lines += ["", f"## {name}", "", *found]
+    return "\n".join(lines) + "\n"
+
+
+def machine(part: dict[str, Any]) -> list[str]:
+    hidden = ("status", "seconds")
+    return [f"- {key}: {value}" for key, value in part.items() if key not in hidden]
+
+
+def smoke(part: dict[str, Any]) -> list[str]:
+    counts = ", ".join(
+        f"{part[key]} {key}" for key in ("tests", "failures", "errors", "skipped") if key in part
+    )
+    return [counts, *(f"- {name}: {message}" for name, message in part.get("failed", {}).items())]
+
+
+def determinism(part: dict[str, Any]) -> list[str]:
+    lines = table(
+        ["way", "same seed", "after a stop", "as eager"],
+        [
+            [way, *(row.get(key, "") for key in ("same_seed", "stopped", "as_eager"))]
+            for way, row in part.get("ways", {}).items()
+        ],
+    )
+    return [*lines, "", f"Operations that warn: {', '.join(part.get('warnings', [])) or 'none'}."]
+
+
+def training(part: dict[str, Any]) -> list[str]:
+    rows = []
+    for net, ways in part.get("nets", {}).items():
+        reference = ways.get("textbook", {}).get("images_per_second")
+        for way, row in ways.items():
+            speed = row.get("images_per_second", row.get("failed"))
+            ratio = f"{speed / reference:.1f}" if reference and isinstance(speed, float) else ""
+            rows.append([net, way, speed, ratio, row.get("kernels_per_step", "")])
+    return table(["net", "way", "images/s", "to the textbook loop", "kernels a step"], rows)
+
+
+def layer(part: dict[str, Any]) -> list[str]:
+    lines = []
+    for kind in ("eager", "graph"):
+        rows = part.get("rows", [])
+        names = list(dict.fromkeys(name for row in rows for name in row[kind]))
+        heads = ["batch", "channels", "layout", "arithmetic", *names]
+        cells = [
+            [*(row[key] for key in heads[:4]), *(short(row[kind].get(n)) for n in names)] for row in rows
+        ]
+        lines += [f"Milliseconds, {kind}; a dash is a variant that did not run (results.json says why).", ""]
+        lines += [*table(heads, cells), ""]
+    return lines[:-1]
+
+
+def recipe(part: dict[str, Any]) -> list[str]:
+    heads = ["net", "seed", "seconds", "images_per_second", "test_error"]
+    rows = [
+        [*(run.get(key, "") for key in heads), run.get("skipped", run.get("given_up", run.get("failed", "")))]
+        for run in part.get("runs", [])
+    ]
+    return [f"{part.get('epochs')} epochs, {part.get('way')}.", "", *table([*heads, ""], rows)]
+
+
+def evaluation(part: dict[str, Any]) -> list[str]:
+    heads = ["seconds_c", "seconds_p", "E_clean", "E_corr", "mCE", "rCE", "mFP"]
+    rows = [
+        [net, *(f"{row[key]:.2f}" if key in row else "" for key in heads)]
+        for net, row in part.get("nets", {}).items()
+    ]
+    return [*([part["failed"]] if "failed" in part else []), *table(["net and seed", *heads], rows)]
+
+
+def short(value: float | str | None) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else "–"
+
+
+def table(heads: list[str], rows: list[list[Any]]) -> list[str]:
+    """A Markdown table; nothing without rows."""
+    if not rows:
+        return []
+    body = [heads, ["---"] * len(heads), *rows]
+    return ["| " + " | ".join(str(cell) for cell in row) + " |" for row in body]
+
+
+SECTIONS = {
+    "machine": machine,
+    "smoke": smoke,
+    "determinism": determinism,
+    "training": training,
+    "layer": layer,
+    "recipe": recipe,
+    "evaluation": evaluation,
+}

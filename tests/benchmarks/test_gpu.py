@@ -1,0 +1,174 @@
+"""The measurement on a GPU, rehearsed on the CPU: its parent, what a kill leaves, and the rules of its parts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.gpu import __main__ as parent
+from benchmarks.gpu import recipe
+from benchmarks.gpu.answers import save_answers, spread_answers
+from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.table import markdown
+from stages.predictions import load_frames, load_logits
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder with a small set of JPEG images, of ten classes."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split in ("train", "test"):
+        files = [cv2.imencode(".jpg", rng.integers(0, 256, (32, 32, 3), np.uint8))[1] for _ in range(64)]
+        arrays[f"{split}_bytes"] = np.concatenate(files)
+        arrays[f"{split}_offsets"] = np.cumsum([0, *map(len, files)])
+        arrays[f"{split}_labels"] = (np.arange(64) % 10).astype(np.uint8)
+    folder = tmp_path / "data"
+    folder.mkdir()
+    np.savez(folder / "cifar10-jpeg.npz", **arrays)
+    return folder
+
+
+def start(data, out, *options: str) -> subprocess.Popen:
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.gpu",
+        "--data",
+        str(data),
+        "--out",
+        str(out),
+        "--dry-run",
+        *options,
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(out.parent)}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def test_the_parent_imports_no_torch():
+    code = "import sys, benchmarks.gpu.__main__; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_kill_in_the_recipe_leaves_what_was_found_before(data, tmp_path):
+    """With SIGKILL, which nothing can answer: the file is whole, with the machine and the training that ended."""
+    out = tmp_path / "out"
+    process = start(data, out, "--only", "machine,recipe,evaluation")
+    deadline = time.monotonic() + 240
+    try:
+        while time.monotonic() < deadline:
+            assert process.poll() is None, process.stdout.read().decode()
+            runs = found(out, "recipe").get("runs", [])
+            if any("seconds" in run for run in runs):
+                break
+            time.sleep(0.05)
+        else:
+            pytest.fail("no training ended in time")
+    finally:
+        group = children(process.pid)
+        process.kill()
+        process.wait()
+        for child in group:
+            os.killpg(child, signal.SIGKILL)
+    results = json.loads((out / "results.json").read_text())
+    assert results["parts"]["machine"]["status"] == "done"
+    assert results["parts"]["machine"]["images"] == {"train": 64, "test": 64}
+    assert results["parts"]["recipe"]["status"] == "running"
+    assert "| machine | done |" in (out / "results.md").read_text()
+    kept = torch.load(out / "weights.pt", weights_only=True)
+    assert set(kept) <= {"resnet20", "resnet20-pp"} and kept["resnet20"]["weights"]
+    assert len(list(out.iterdir())) <= 8
+
+
+def found(out, part: str) -> dict:
+    path = out / "results.json"
+    return json.loads(path.read_text())["parts"].get(part, {}) if path.exists() else {}
+
+
+def children(process: int) -> list[int]:
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True, check=False
+    )
+    return [int(line) for line in listed.stdout.split()]
+
+
+@pytest.mark.slow
+def test_every_part_runs_on_the_cpu(data, tmp_path):
+    out = tmp_path / "out"
+    process = start(data, out)
+    said = process.communicate()[0].decode()
+    parts = json.loads((out / "results.json").read_text())["parts"]
+    log = (out / "log.txt").read_text()
+    assert {name: part["status"] for name, part in parts.items()} == dict.fromkeys(parent.LIMITS, "done"), (
+        said + log
+    )
+    assert parts["smoke"]["tests"] > 0 and parts["smoke"]["exit"] == 0
+    assert all(all(row.values()) for row in parts["determinism"]["ways"].values())
+    assert set(parts["evaluation"]["nets"]) == {"alexnet 0", "resnet20 0", "resnet20-pp 0"}
+    assert {"E_clean", "E_corr", "mCE", "mFP"} <= set(parts["evaluation"]["nets"]["resnet20 0"])
+    sizes = [file.stat().st_size for file in out.iterdir()]
+    assert len(sizes) == 8 and max(sizes) < 16 << 20
+    assert "lossy JPEG copy" in (out / "results.md").read_text()
+
+
+def test_a_part_gets_what_the_others_left_and_no_more_than_there_is():
+    assert parent.limit_of("smoke", ["recipe"], 1000) == 1000 - parent.LIMITS["recipe"]
+    assert parent.limit_of("smoke", ["recipe"], 200) == parent.LIMITS["smoke"]
+    assert parent.limit_of("smoke", ["recipe"], 20) == 20
+    assert sum(parent.LIMITS.values()) == 9 * 60
+
+
+def test_the_way_of_the_recipe_is_the_fastest_one_that_is_deterministic(tmp_path):
+    setting = Setting(tmp_path, tmp_path)
+    assert recipe.chosen_way(setting) == recipe.DEFAULT
+    sound = {"same_seed": True, "stopped": True}
+    ways = {
+        "fp32 nchw eager": sound,
+        "fp32 nchw graph": {**sound, "as_eager": True},
+        "fp32 nhwc graph": {**sound, "as_eager": False},
+        "bf16 nhwc graph": {**sound, "as_eager": True},
+    }
+    setting.keep("determinism", {"ways": ways})
+    speeds = {way: {"images_per_second": float(i)} for i, way in enumerate(ways)}
+    setting.keep("training", {"nets": {"resnet20-pp": speeds}})
+    assert recipe.chosen_way(setting) == "fp32 nchw graph"
+
+
+def test_a_part_that_failed_and_one_that_never_ran_are_in_the_table():
+    parts = {
+        "machine": {"status": "failed with status 1, see log.txt", "seconds": 1.0},
+        "layer": {"status": "not run"},
+    }
+    page = markdown({"data": "cifar10-jpeg", "dry_run": False, "parts": parts})
+    assert "| machine | failed with status 1, see log.txt | 1.0 |" in page and "| layer | not run |" in page
+
+
+def test_answers_come_back_as_the_files_of_the_pipeline(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, 6).astype(np.uint8)
+    sets = [("clean", 0), ("fog", 1)]
+    answers = {
+        ("resnet20-pp", seed): {
+            "corruption": rng.integers(0, 10, (2, 6)).astype(np.uint8),
+            "brightness": rng.integers(0, 10, (6, 31)).astype(np.uint8),
+        }
+        for seed in (0, 1)
+    }
+    save_answers(tmp_path / "answers.npz", labels, sets, answers)
+    spread_answers(tmp_path / "answers.npz", tmp_path)
+    logits = load_logits(tmp_path / "corruption" / "resnet20-pp.npz")
+    assert logits.sets == sets
+    frames = load_frames(tmp_path / "perturbation" / "resnet20-pp.npz")
+    for seed in (0, 1):
+        np.testing.assert_array_equal(logits.classes(seed), answers["resnet20-pp", seed]["corruption"])
+        np.testing.assert_array_equal(frames[seed]["brightness"], answers["resnet20-pp", seed]["brightness"])
