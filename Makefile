@@ -54,7 +54,7 @@ ui: $(SETUP) ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
 	python -m stages.ui --port $(or $(PORT),5000)
 
 exps: $(SETUP) ## List the experiments with what differs between them (ARGS=-A for those of all commits)
-	dvc exp show --no-pager --only-changed --drop '.*(/|E_best|rCE|_15|_official)|State|Executor' $(ARGS)
+	@python -m stages.exps $(ARGS)
 
 register: $(SETUP) ## Register the best push-pull net in MLflow as champion (ARGS="--experiment NAME")
 	python -m stages.register $(ARGS)

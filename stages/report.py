@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from robustness.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
-from stages import figures, paper, provenance, sections
+from stages import figures, paper, provenance, sections, tracking
 from stages.caption import describe_run
 from stages.datasets import full_name, load_split
 from stages.params import Params, load_params
@@ -91,6 +91,22 @@ def main() -> None:
     write_text(folder / "report.html", page)
     provenance.attach(params, folder / "report.html")
     click.echo(f"{folder / 'report.html'}, {len(page.encode()) / 1e6:.2f} MB")
+    if names := put_away(params.data.name):
+        click.echo(
+            f"Warning: DVC has put tracked results of {', '.join(names)} away, as the pipeline now runs on "
+            f"{params.data.name}; `git checkout -- {' '.join(f'metrics/{name}' for name in names)}` brings them back",
+            err=True,
+        )
+
+
+def put_away(data_name: str) -> list[str]:
+    """Other data sets with results in Git that are not in the workspace.
+
+    As it starts an experiment, DVC removes what it made for outputs that dvc.yaml names no more, and the names hold
+    that of the data set.
+    """
+    lost = tracking.git("ls-files", "--deleted", "--", "metrics").splitlines()
+    return list(dict.fromkeys(name for path in lost if (name := Path(path).parts[1]) != data_name))
 
 
 def aggregated(path: Path, columns: list[str]) -> pd.DataFrame:

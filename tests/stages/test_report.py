@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from robustness.names import CORRUPTION_GROUPS
 from stages import charts, datasets, figures, sections
-from stages.report import main
+from stages.report import main, put_away
 from stages.yaml_file import read_yaml
 from tests.conftest import ROOT
 from tests.stages.yaml_files import write_yaml
@@ -231,6 +231,19 @@ def test_page_says_what_is_missing(project, tmp_path, monkeypatch):
     row = re.search(r'<th scope="row">contrast</th>.*?</tr>', page, re.S)[0]
     assert re.findall(r">(\d+\.\d\d|–)<", row) == ["23.50", "12.50", "–"]
     assert "resnet20-pp, training error" not in page
+
+
+def test_results_of_another_set_that_dvc_put_away_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("digits", "mine", "other"):
+        write(Path("metrics") / name, "curves.csv", [], ["net"])
+        write(Path("metrics") / name, "history/a.csv", [], ["net"])
+    subprocess.run(["git", "init", "-q"], check=True)
+    subprocess.run(["git", "add", "."], check=True)
+    assert put_away("mine") == []
+    for name in ("digits", "mine"):
+        shutil.rmtree(Path("metrics") / name)
+    assert put_away("mine") == ["digits"]
 
 
 @pytest.mark.parametrize(
