@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from robustness.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS

@@ -23,7 +23,7 @@ from benchmarks.gpu.answers import spread_answers
 from benchmarks.gpu.recipe import ALEXNET_LR, NORMALISER
 from benchmarks.gpu.setting import BATCH_SIZE, DATA_FILE, DATA_NAME, PUSHPULL, RECIPE
 from robustness.generate import generate_corruptions, generate_perturbations
-from stages import aggregate, corrupt, models, report, tracking
+from stages import aggregate, corrupt, models, report, repository, tracking
 from stages.datasets import DATASETS, load_split, save_clean
 from stages.jpeg_set import read_jpeg_set
 from stages.params import Params, load_params
@@ -78,7 +78,7 @@ def main(folder: Path, data: Path) -> None:
 
 def prepare_workspace(repository: Path, folder: Path, results: dict[str, Any]) -> Path:
     """A folder with params.yaml of the trainings, where the stages find the rest of the repository."""
-    workspace = tracking.scratch() / "gpu-home"
+    workspace = repository.scratch() / "gpu-home"
     shutil.rmtree(workspace, ignore_errors=True)
     workspace.mkdir()
     for name in SHARED:
@@ -139,7 +139,7 @@ def take_measurements(folder: Path, params: Params) -> None:
     if (folder / "weights.pt").exists():
         trained = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
         for net, fields in trained.items():
-            models.save(tracking.root() / "models" / DATA_NAME / f"{net}.pt", models.Trained(**fields))
+            models.save(repository.root() / "models" / DATA_NAME / f"{net}.pt", models.Trained(**fields))
 
 
 def draw_pictures(workspace: Path) -> None:

@@ -97,7 +97,7 @@ def found(out, part: str) -> dict:
 
 def children(process: int) -> list[int]:
     listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True, check=False
+        ["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, encoding="utf-8", check=False
     )
     return [int(line) for line in listed.stdout.split()]
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from stages import models, serving, store, tracking, train
+from stages import models, repository, serving, store, tracking, train
 from stages.datasets import load_split
 from stages.params import load_params
 from tests.stages.conftest import read_params, write_params
@@ -124,7 +124,7 @@ def test_the_lock_is_taken_before_joining_and_not_waited_for_under_torchrun(work
     for key, value in torchrun(LOCAL_WORLD_SIZE="2").items():
         monkeypatch.setenv(key, value)
     monkeypatch.setattr(parallel, "joined", lambda device: pytest.fail("joined without the lock"))
-    with tracking.lock(train.work_folder(load_params(), "small").name):
+    with repository.lock(train.work_folder(load_params(), "small").name):
         done = run("small")
     assert done.exit_code == 1 and "another process trains small-" in done.output
 
