@@ -34,9 +34,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from benchmarks.layer_variants import triton_path
 from benchmarks.report import machine, write_json
-from pushpull import PushPull2d, pull_kernel
-from pushpull.geometry import place
+from pushpull import PushPull2d
 from robustness.evaluation import float32_as
 from stages.tables import write_text
 
@@ -125,7 +125,7 @@ def measure(
         "layer": lambda: layer(input),
     }
     if device.type == "cuda":
-        responses["triton"] = lambda: by_triton(input, layer)
+        responses["triton"] = lambda: triton_path(input, layer)
     with torch.no_grad():
         expected = responses["plain"]()
         tolerance = 1e-4 if dtype == torch.float32 else 0.1
@@ -164,14 +164,6 @@ def measure(
             "memory_bound": round(1e3 * moved / bandwidth(device), 3),
         }
     return row
-
-
-def by_triton(input: Tensor, layer: PushPull2d) -> Tensor:
-    from benchmarks import triton_path
-
-    geometry = place(layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.scale)
-    kernel = pull_kernel(layer.weight, layer.scale)
-    return triton_path.push_pull(input, layer.weight, kernel, layer.bias, layer.alpha, geometry)
 
 
 @functools.cache

@@ -66,14 +66,14 @@ def one_convolution(kind: str) -> Variant:
 
 def triton_path(images: Tensor, layer: PushPull2d) -> Tensor:
     """Convolutions and epilogue in one Triton kernel."""
-    from benchmarks.triton_path import push_pull_triton
+    from benchmarks.triton_path import push_pull
 
     kernel = pull_kernel(layer.weight, layer.scale)
     weight = layer.weight
     if torch.is_autocast_enabled(images.device.type):
         dtype = torch.get_autocast_dtype(images.device.type)
         images, weight, kernel = images.to(dtype), weight.to(dtype), kernel.to(dtype)
-    return push_pull_triton(images, weight, kernel, layer.bias, layer.alpha, _geometry(layer))
+    return push_pull(images, weight, kernel, layer.bias, layer.alpha, _geometry(layer))
 
 
 VARIANTS: dict[str, Variant] = {

@@ -24,10 +24,12 @@ def upsample(kernels: Tensor, size: Sides) -> Tensor:
     sides = tuple(kernels.shape[2:])
     if sides == size:
         return kernels
-    device, dtype = kernels.device, kernels.dtype
-    if device.type == "cuda" and dtype == torch.float32:
-        dtype = torch.float64  # TF32 does not reach it, whatever is set while the gradient is computed
-    make = _kept_matrix if ordinary(kernels) else _matrix
+    device, dtype, keep = kernels.device, kernels.dtype, ordinary(kernels)
+    if device.type == "cuda":
+        if dtype == torch.float32:
+            dtype = torch.float64  # TF32 does not reach it, whatever is set while the gradient is computed
+        keep = keep and not torch.cuda.is_current_stream_capturing()  # what is recorded holds no values yet
+    make = _kept_matrix if keep else _matrix
     with _without_autocast(device.type):
         flat = kernels.flatten(2).to(dtype) @ make(sides, size, dtype, device)
     upsampled: Tensor = flat.to(kernels.dtype).unflatten(2, size)

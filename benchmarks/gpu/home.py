@@ -17,7 +17,6 @@ import click
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 
 from benchmarks.gpu.answers import spread_answers
 from benchmarks.gpu.recipe import ALEXNET_LR, NORMALISER
@@ -31,6 +30,7 @@ from stages.predictions import PREDICTIONS
 from stages.recording import SECONDS
 from stages.tables import write_csv, write_text
 from stages.train import write_curves
+from stages.yaml_file import yaml_text
 
 NEEDED = ("results.json", "history.csv", "corruption.csv", "perturbation.csv")
 SHARED = ("data", "datasets", "metrics", "predictions")  # of the repository
@@ -72,7 +72,7 @@ def main(folder: Path, data: Path) -> None:
     name = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
     target = Path("benchmarks") / "results" / f"gpu-{name}.json"
     write_text(target, json.dumps(results, indent=1) + "\n")
-    write_text(Path("metrics") / DATA_NAME / "gpu.md", (folder / "results.md").read_text())
+    write_text(Path("metrics") / DATA_NAME / "gpu.md", (folder / "results.md").read_text(encoding="utf-8"))
     click.echo(f"metrics/{DATA_NAME}: results of {device}; its speeds are in {target}")
 
 
@@ -89,9 +89,7 @@ def prepare_workspace(repository: Path, folder: Path, results: dict[str, Any]) -
     seeds = {net: sorted(map(int, found)) for net, found in measured.items()}
     if not seeds:
         raise click.ClickException(f"{folder} holds no measured net")
-    write_text(
-        workspace / "params.yaml", yaml.safe_dump(parameters(results, seeds, history), sort_keys=False)
-    )
+    write_text(workspace / "params.yaml", yaml_text(parameters(results, seeds, history)))
     return workspace
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import layer_variants
+from pushpull import PushPull2d
 from pushpull.functional import _full_kernel
 from pushpull.geometry import place
 from tests.pushpull import reference
@@ -164,7 +166,7 @@ def check_response(call: dict, triton_path, dtype: torch.dtype) -> None:
 
 
 def check_special(triton_path) -> None:
-    """An alpha without sides, the same bits twice and with 64-bit offsets, the layouts, a NaN, no images."""
+    """An alpha without sides, the same bits twice and with 64-bit offsets, layouts, a NaN, the variant, no images."""
     torch.manual_seed(0)
     geometry = place((3, 3), (1, 1), (1, 1), (1, 1), 2.0)
     x, weight = torch.randn(2, 2, 4, 5), torch.randn(2, 2, 3, 3)
@@ -194,6 +196,9 @@ def check_special(triton_path) -> None:
     broken[0, 0, 0, 0] = torch.nan
     output = triton_path.push_pull(broken, weight, kernel, None, 0.7, geometry)
     assert output[0, :, 0, 0].isnan().all() and not output[1].isnan().any()
+
+    layer = PushPull2d(2, 3, 3, padding=1, alpha=0.7)
+    torch.testing.assert_close(layer_variants.triton_path(x, layer), layer(x))
 
     weight.requires_grad_()
     output = triton_path.push_pull(x[:0], weight, _full_kernel(weight, geometry), None, 0.7, geometry)
