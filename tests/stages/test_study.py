@@ -159,13 +159,17 @@ def test_results_of_finished_experiments_become_tables_and_runs(repository, monk
         assert table["resnet56", False, "e_corr"] == pytest.approx(8.5 + 3.0)
         assert parent.data.metrics["corruption/fog/resnet20-pp"] == pytest.approx(6.5 + 3.0)
 
-    broken = measurements(which, wanted[0].cell.net, [0], clean=5.0)  # a seed is missing
-    leave(repository, wanted[0].name, {
-        f"metrics/few/{STUDIES[which].results}/{wanted[0].cell.net}.csv": broken.to_csv(index=False)
-    })  # fmt: skip
-    refused = CliRunner().invoke(study.main, [which])
-    assert refused.exit_code == 1
-    assert f"of experiment {wanted[0].name} must hold every measurement of the seeds [0, 1]" in refused.output
+    broken = measurements(which, wanted[0].cell.net, [0], clean=5.0)
+    for content in (broken.to_csv(index=False), "", "<html>"):  # a seed is missing; the file is damaged
+        leave(repository, wanted[0].name, {
+            f"metrics/few/{STUDIES[which].results}/{wanted[0].cell.net}.csv": content
+        })  # fmt: skip
+        refused = CliRunner().invoke(study.main, [which])
+        assert refused.exit_code == 1
+        assert (
+            f"of experiment {wanted[0].name} must hold every measurement of the seeds [0, 1]"
+            in refused.output
+        )
 
 
 class Queue:
