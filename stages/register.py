@@ -1,5 +1,7 @@
 """`make register`: the best push-pull net of an experiment in MLflow's registry of models, as `champion`."""
 
+import contextlib
+
 import click
 
 from stages import store, sync, tracking
@@ -27,7 +29,9 @@ def main(name: str | None) -> None:
         model = model_of(client, best)
     except sync.ServerError as error:
         raise click.ClickException(str(error)) from None
-    version = register(client, f"pushpull-{data}", best, model)
+    # The registry of a database looks for the model in MLflow's global store.
+    with contextlib.nullcontext() if store.server_uri() else store.global_store():
+        version = register(client, f"pushpull-{data}", best, model)
     click.echo(
         f"{best.info.run_name} of {best.data.tags['dvc.exp']}, seed {best.data.tags['seed']}: "
         f"models:/pushpull-{data}@{ALIAS} is version {version}"

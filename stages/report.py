@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from robustness.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
-from stages import figures, paper, provenance, sections, tracking
+from stages import figures, paper, provenance, repository, sections
 from stages.caption import describe_run
 from stages.datasets import full_name, load_split
 from stages.params import Params, load_params
@@ -105,7 +105,7 @@ def put_away(data_name: str) -> list[str]:
     As it starts an experiment, DVC removes what it made for outputs that dvc.yaml names no more, and the names hold
     that of the data set.
     """
-    lost = tracking.git("ls-files", "--deleted", "--", "metrics").splitlines()
+    lost = repository.git("ls-files", "--deleted", "--", "metrics").splitlines()
     return list(dict.fromkeys(name for path in lost if (name := Path(path).parts[1]) != data_name))
 
 

@@ -18,6 +18,7 @@ DVC = [sys.executable, "-m", "dvc", "repro"]
 def main() -> None:
     """Run `dvc repro`, give MLflow the results that DVC found in Git, and print where to see them."""
     params = load_params()
+    tracking.identity()  # Git may refuse, and that is better known before the work
     started = 1000 * time.time()
     try:
         with repository.lock("repro").acquire(blocking=False):

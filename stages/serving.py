@@ -1,15 +1,14 @@
 """Logging a trained net to MLflow as a model that predicts classes of uint8 images."""
 
-import contextlib
 import os
 import tempfile
-from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from stages import models, store
+from stages import models
+from stages.store import global_store
 
 PACKAGES = ("nets", "pushpull", "robustness", "stages")
 REQUIREMENTS = ("torch", "numpy", "pandas", "scipy", "opencv-python-headless", "pillow", "tqdm", "click")
@@ -36,7 +35,7 @@ def log_model(run: str, trained: models.Trained, seed: int, examples: np.ndarray
     one = models.Trained(
         trained.arch, trained.options, trained.mean, trained.std, {seed: trained.weights[seed]}
     )
-    with _store(), tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run):
+    with global_store(), tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run):
         path = Path(folder) / "net.pt"
         models.save(path, one)
         mlflow.pyfunc.log_model(
@@ -48,21 +47,3 @@ def log_model(run: str, trained: models.Trained, seed: int, examples: np.ndarray
             input_example=examples,
             pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
         )
-
-
-@contextlib.contextmanager
-def _store() -> Iterator[None]:
-    """MLflow's global functions on the store of the pipeline.
-
-    They note it in MLFLOW_TRACKING_URI, which for us names the server that gets the copies.
-    """
-    import mlflow
-
-    server = os.environ.get("MLFLOW_TRACKING_URI")
-    mlflow.set_tracking_uri(store.store_uri())
-    try:
-        yield
-    finally:
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-        if server is not None:
-            os.environ["MLFLOW_TRACKING_URI"] = server

@@ -27,7 +27,6 @@ PATIENCE = 300.0  # seconds that a locked database, or a disk without room, is w
 LOCKED = 5.0  # seconds, longer than MLflow ever holds a lock
 POLL = 1.0  # seconds between two attempts meanwhile
 SETTING = "MLFLOW_TRACKING_URI"
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # that MLflow writes to
 
 T = TypeVar("T")
@@ -161,11 +160,29 @@ class PatientClient:
         return PatientClient(self._client, 0)
 
 
+@contextlib.contextmanager
+def global_store() -> Iterator[None]:
+    """What of MLflow names no store, on the store of the pipeline.
+
+    It notes that in MLFLOW_TRACKING_URI, which for us may name the server that gets the copies.
+    """
+    import mlflow
+
+    setting = os.environ.get(SETTING)
+    mlflow.set_tracking_uri(store_uri())
+    try:
+        yield
+    finally:
+        os.environ.pop(SETTING, None)
+        if setting is not None:
+            os.environ[SETTING] = setting
+
+
 def patiently(step: Callable[[], T], patience: float | None = None) -> T:
-    """Do a step with the store; while that fails by something that passes, say so once and repeat it.
+    """Do a step with the store or the disk; while that fails by something that passes, say so once and repeat it.
 
     Args:
-        step: what to do; its result is returned.
+        step: what to do, which may be done twice; its result is returned.
         patience: for how many seconds, by default PATIENCE.
 
     Raises:
@@ -235,10 +252,12 @@ def failures() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (*NO_ROOM, errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        passes = error.errno in NO_ROOM
-        raise StoreError(f"MLflow's files in {root()}: {_line(error)}", passes=passes) from None
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            place = error.filename or root()
+            raise StoreError(f"no space is left on the disk of {place}", passes=True) from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StoreError(f"MLflow's files cannot be written: {_line(error)}") from None
+        raise
     except Exception as error:
         cause = _of_database(error)
         if cause is None:

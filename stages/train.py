@@ -7,9 +7,9 @@ spreads every batch over processes, of which the first writes.
 
 import contextlib
 import hashlib
+import io
 import json
 import math
-import os
 import shutil
 import signal
 import time
@@ -30,7 +30,7 @@ from stages.datasets import DATASETS, Split, load_split
 from stages.params import Params, load_params
 from stages.recording import begin, recording
 from stages.store import patiently, spared
-from stages.tables import write_csv
+from stages.tables import write_bytes, write_csv
 from training import parallel
 from training.batches import TrainingSet
 from training.device import describe, make_deterministic
@@ -144,8 +144,8 @@ def train_and_write(
                 images = np.array(test.images[:2])
                 spared(log_model, begun[1], trained, seed, images, work / f"{seed}.logged")
         curves.append(pd.DataFrame(rows).drop(columns="images_per_second").assign(net=net, seed=seed))
-    models.save(models.MODELS / f"{net}.pt", trained)
-    write_curves(Path("metrics") / params.data.name, net, pd.concat(curves))
+    patiently(lambda: models.save(models.MODELS / f"{net}.pt", trained))
+    patiently(lambda: write_curves(Path("metrics") / params.data.name, net, pd.concat(curves)))
     shutil.rmtree(work)
 
 
@@ -293,10 +293,10 @@ def load_checkpoint(file: Path | bytes, hardware: str, epochs: int) -> dict | No
 
 
 def save_checkpoint(path: Path, content: dict) -> None:
-    """Replace the checkpoint by a newer one; a kill at any moment leaves one of the two."""
-    part = path.with_name(path.name + ".part")
-    torch.save(content, part)
-    os.replace(part, path)
+    """Replace the checkpoint by a newer one; a kill or a full disk at any moment leaves one of the two."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    patiently(lambda: write_bytes(path, buffer.getvalue()))
 
 
 def write_curves(folder: Path, net: str, rows: pd.DataFrame) -> None:

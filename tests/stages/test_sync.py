@@ -1,5 +1,6 @@
 """Runs on an MLflow server: copied while a net trains, kept where it fails, uploaded later, each value once."""
 
+import shutil
 import time
 from pathlib import Path
 
@@ -153,7 +154,9 @@ def finished(client, net: str, images: np.ndarray) -> str:
     return run
 
 
-def test_champion_of_a_deleted_experiment_with_an_apostrophe_in_its_name(local, images, monkeypatch):
+def test_champion_of_a_deleted_experiment_with_an_apostrophe_in_its_name(
+    local, images, tmp_path, monkeypatch
+):
     monkeypatch.setenv("DVC_EXP_NAME", "it's")
     run = finished(local, "resnet20-pp", images)
     experiment = tracking.experiment_id(local, "digits")
@@ -161,7 +164,13 @@ def test_champion_of_a_deleted_experiment_with_an_apostrophe_in_its_name(local, 
     broken = local.create_logged_model(experiment, "net", run)  # of a training killed as it logged
     assert broken.status == "PENDING"
     local.delete_experiment(experiment)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copy("params.yaml", elsewhere)
+    monkeypatch.chdir(elsewhere)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")  # in the repository
     done = CliRunner().invoke(register.main, ["--experiment", "it's"])
+    assert [path.name for path in elsewhere.iterdir()] == ["params.yaml"]
     assert done.exit_code == 0, done.output
     assert "the experiment digits was deleted in MLflow: restored" in done.output
     champion = local.get_model_version_by_alias("pushpull-digits", "champion")

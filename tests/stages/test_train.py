@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import mlflow
@@ -319,6 +320,43 @@ def test_a_training_needs_no_mlflow(workspace, empty_store, monkeypatch):
     assert done.output.count("is locked by another process; the work goes on") == 1
     client = tracking.connect()
     assert not client.search_runs([tracking.experiment_id(client, "tiny")])
+
+
+def fill(disk: Path) -> Path:
+    """A file that leaves no room on a disk."""
+    with open(disk / "ballast", "wb", buffering=0) as ballast, contextlib.suppress(OSError):
+        while ballast.write(bytes(4096)):
+            pass
+    return disk / "ballast"
+
+
+@pytest.mark.parametrize("cleared", [True, False])
+def test_a_disk_that_fills_up_keeps_the_last_epoch(workspace, mount_disk, monkeypatch, cleared):
+    """It is waited for with a word; where it stays full that is one line, and the training goes on the next time."""
+    disk = mount_disk(workspace / ".dvc" / "tmp" / "pushpull", 20)
+    monkeypatch.setattr(store, "POLL", 0.02)
+    monkeypatch.setattr(store, "PATIENCE", 60 if cleared else 0.2)
+    save, ballast = train.save_checkpoint, []
+
+    def save_and_fill(path: Path, content: dict) -> None:
+        save(path, content)
+        if not ballast:
+            ballast.append(fill(disk))
+            if cleared:
+                threading.Timer(1, ballast[0].unlink).start()
+
+    monkeypatch.setattr(train, "save_checkpoint", save_and_fill)
+    done = run("small")
+    assert f"no space is left on the disk of {workspace}; waiting" in done.output
+    if not cleared:
+        assert done.exit_code == 1
+        assert f"Error: no space is left on the disk of {workspace}" in done.output
+        assert isinstance(done.exception, SystemExit)
+        ballast[0].unlink()
+        done = run("small")
+        assert "going on after epoch 1" in done.output
+    assert done.exit_code == 0, done.output
+    assert models.load(models.MODELS / "small.pt").weights.keys() == {0}
 
 
 def test_tf32_on_a_cpu_is_one_line(workspace):
