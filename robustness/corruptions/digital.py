@@ -6,17 +6,19 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from robustness.filters import channel_max, gaussian_filter, grey, noise_gain, to_uint8
+from robustness.colour import luma, shares_of_value, to_hsv
+from robustness.filters import noise_gain, smoothing_matrix, to_uint8
 from robustness.random import Draws
 
 
 def contrast(images: np.ndarray, draws: Draws, factor: float) -> np.ndarray:
     """Each channel moved towards its mean over the image."""
-    levels = images.astype(np.float32)
-    mean = np.einsum("nhwc->nc", levels) / np.float32(levels[0, ..., 0].size)
-    levels *= np.float32(factor)
-    levels += (np.float32(1 - factor) * mean)[:, None, None, :]
-    return to_uint8(levels)
+    unit = images / 255.0
+    mean = images.sum(axis=(1, 2), keepdims=True, dtype=np.int64) / (255 * unit[0, ..., 0].size)
+    unit -= mean
+    unit *= factor
+    unit += mean
+    return to_uint8(unit)
 
 
 def elastic_transform(
@@ -29,24 +31,77 @@ def elastic_transform(
     """
     height, width = images.shape[1:3]
     side = min(height, width)
-    centre, reach = np.array([width // 2, height // 2]), side // 3
-    points = centre + np.array([[reach, reach], [reach, -reach], [-reach, -reach]])
-    moved = points + draws.uniform("affine", (3, 2), low=-jitter * side, high=jitter * side)
-    maps = (np.linalg.inv(np.column_stack([points, np.ones(3)])) @ moved).transpose(0, 2, 1)
-    warped = np.empty(images.shape, dtype=np.float32)
-    for source, target, affine in zip(images.astype(np.float32), warped, maps, strict=True):
-        cv2.warpAffine(source, affine, (width, height), dst=target, borderMode=cv2.BORDER_REFLECT_101)
+    moves = draws.uniform("affine", (3, 2), low=-jitter * side, high=jitter * side)
+    warped = _warp(images, moves)
     if amplitude == 0:
-        return to_uint8(warped)
-    amplitude *= noise_gain(sigma * 32, side / 32, truncate=3.0)
-    noise = draws.uniform("displacement", (height, width, 2), low=-1.0, high=1.0)
-    places = gaussian_filter(noise, sigma * side, truncate=3.0, border=cv2.BORDER_REFLECT)
-    places *= np.float32(amplitude * side)
-    places += np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
-    out = np.empty_like(warped)
-    for source, target, place in zip(warped, out, places, strict=True):
-        cv2.remap(source, place, None, cv2.INTER_LINEAR, dst=target, borderMode=cv2.BORDER_REFLECT)
-    return to_uint8(out)
+        return warped.astype(np.uint8)
+    amplitude *= side * noise_gain(sigma * 32, side / 32, truncate=3.0)
+    noise = draws.uniform("displacement", (2, height, width), low=-1.0, high=1.0).astype(np.float64)
+    noise @= smoothing_matrix(width, sigma * side, 3.0).T  # exact, and so is the product with the rows
+    np.rint(noise * 2.0**23, out=noise)
+    noise *= amplitude * 2.0**-23
+    fields = smoothing_matrix(height, sigma * side, 3.0) @ noise
+    y, x = np.mgrid[:height, :width]
+    return _read(warped, y + fields[:, 0], x + fields[:, 1]).astype(np.uint8)
+
+
+def _warp(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
+    """The affine map that moves three points around the centre by `moves` (N, 3, 2), x before y; levels, float32.
+
+    As in the OpenCV of 2018 an image is read at multiples of 1/32 pixel, so that what comes out is exact: multiples of
+    2^-10.
+    """
+    height, width = images.shape[1:3]
+    centre_x, centre_y, reach = width // 2, height // 2, min(height, width) // 3
+    # The points (q, q), (q, -q) and (-q, -q) from the centre: their moves are differences quotients of the map.
+    moves = moves.astype(np.float64)
+    along_x, along_y = ((moves[:, i] - moves[:, i + 1]) / (2 * reach) for i in (1, 0))
+    a, c = 1 + along_x[:, 0], along_x[:, 1]
+    b, d = along_y[:, 0], 1 + along_y[:, 1]
+    shift = (moves[:, 0] + moves[:, 2]) / 2
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    a, b, c, d, shift_x, shift_y = (part[:, None, None] for part in (a, b, c, d, *shift.T))
+    x, y = x - centre_x - shift_x, y - centre_y - shift_y
+    area = a * d - b * c
+    from_x = np.rint(((d * x - b * y) / area + centre_x) * 32) / 32
+    from_y = np.rint(((a * y - c * x) / area + centre_y) * 32) / 32
+    warped = np.empty(images.shape, dtype=np.float32)
+    maps = zip(from_x.astype(np.float32), from_y.astype(np.float32), strict=True)
+    for source, target, (map_x, map_y) in zip(images.astype(np.float32), warped, maps, strict=True):
+        cv2.remap(source, map_x, map_y, cv2.INTER_LINEAR, dst=target, borderMode=cv2.BORDER_REFLECT_101)
+    return warped
+
+
+def _read(levels: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Images (N, H, W, C) read at places (N, H, W), bilinear; mirrored outside, the edge pixel repeating."""
+    count, height, width, channels = levels.shape
+    top, left = np.floor(y), np.floor(x)
+    down, right = ((place - floor).astype(np.float32)[..., None] for place, floor in ((y, top), (x, left)))
+    rows, columns = (
+        [_mirrored(floor.astype(np.intp) + step, size) for step in (0, 1)]
+        for floor, size in ((top, height), (left, width))
+    )
+    first_pixels = height * width * np.arange(count)[:, None, None]
+    pixels = levels.reshape(-1, channels)
+    lines = []
+    for row in rows:
+        row = row * width + first_pixels
+        before, after = (pixels.take(row + column, axis=0) for column in columns)
+        after -= before
+        after *= right
+        before += after
+        lines.append(before)
+    above, below = lines
+    below -= above
+    below *= down
+    above += below
+    return above
+
+
+def _mirrored(place: np.ndarray, size: int) -> np.ndarray:
+    """Places less than `size` outside an axis, reflected into it."""
+    place = np.where(place < 0, -1 - place, place)
+    return np.where(place >= size, 2 * size - 1 - place, place)
 
 
 def pixelate(images: np.ndarray, draws: Draws, share: float) -> np.ndarray:
@@ -98,22 +153,15 @@ def jpeg_compression(images: np.ndarray, draws: Draws, quality: int) -> np.ndarr
 def saturate(images: np.ndarray, draws: Draws, factor: float, offset: float) -> np.ndarray:
     """HSV saturation times `factor` plus `offset`, clipped to [0, 1].
 
-    At constant hue and value, a channel's distance from the value is proportional to the saturation. Grey, which has no
-    hue, takes that of red. A one-channel image is treated as grey in three channels and given back as luma.
+    Grey, which has no hue, takes that of red. A one-channel image is treated as grey in three channels and given back
+    as luma.
     """
     if images.shape[-1] == 1:
-        return to_uint8(grey(_saturate(np.repeat(images, 3, axis=-1), factor, offset)))
+        return to_uint8(luma(_saturate(np.repeat(images, 3, axis=-1), factor, offset)))
     return to_uint8(_saturate(images, factor, offset))
 
 
 def _saturate(images: np.ndarray, factor: float, offset: float) -> np.ndarray:
-    levels = images.astype(np.float32)
-    value = channel_max(levels)
-    distance = value - levels
-    spread = channel_max(distance)
-    saturation = spread / np.maximum(value, 1.0)
-    wanted = np.clip(np.float32(factor) * saturation + np.float32(offset), 0.0, 1.0) * value
-    distance *= wanted / np.maximum(spread, 1.0)
-    grey_pixels = spread[..., 0] == 0
-    distance[grey_pixels, 1:] = wanted[grey_pixels]
-    return value - distance
+    hue, saturation, value = to_hsv(images)
+    shares = shares_of_value(hue, np.clip(saturation * factor + offset, 0.0, 1.0))
+    return (value * shares).transpose(1, 2, 3, 0)

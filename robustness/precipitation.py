@@ -1,0 +1,67 @@
+"""Snow and drops of water over images, of which both the corruptions and the perturbations are made."""
+
+import cv2
+import numpy as np
+
+from robustness.colour import in_channels, luma
+from robustness.filters import clipped_zoom, to_uint8
+
+WATER = (175, 238, 238)  # pale turquoise
+DROP_STENCIL = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], dtype=np.float32)
+
+
+def snow_layer(flakes: np.ndarray, zoom: float, threshold: float) -> np.ndarray:
+    """Snow flakes, uint8 (N, H, W), from noise (N, H, W) in units of 1: enlarged, thresholded and clipped."""
+    layer = clipped_zoom(flakes, zoom)
+    layer[layer < threshold] = 0.0
+    return to_uint8(layer)
+
+
+def lay_snow(images: np.ndarray, layer: np.ndarray, keep: float) -> np.ndarray:
+    """Whiten uint8 images (N, H, W, C) and add the blurred uint8 `layer` (N, H, W) and its 180-degree rotation; uint8.
+
+    `keep` is the share of the image that is not whitened. The grey value has single precision, as OpenCV's.
+    """
+    unit = images / 255.0
+    grey = luma(unit.astype(np.float32))
+    unit = keep * unit + (1 - keep) * np.maximum(unit, grey * np.float32(1.5) + np.float32(0.5))
+    flakes = layer[..., None] / 255.0
+    return to_uint8(unit + flakes + flakes[:, ::-1, ::-1])
+
+
+def spatter_water(
+    images: np.ndarray, layer: np.ndarray, strength: float, *, reach: float = 20.0
+) -> np.ndarray:
+    """Put drops of water on uint8 images (N, H, W, C); uint8.
+
+    As published, an amount of water above 1 counts from 0 again, and an image without a drop becomes black, of 0 / 0.
+
+    Args:
+        images: uint8 (N, H, W, C).
+        layer: the amount of water, float64 (N, H, W), 0 where the image is dry.
+        strength: opacity of the water where it shows most.
+        reach: distance in pixels from a drop's edge at which its shading ends.
+    """
+    water = (layer * 255).astype(np.int64).astype(np.uint8)
+    shade = np.empty_like(water)
+    distance, nearby = np.empty(layer.shape, dtype=np.float32), np.empty(layer.shape)
+    for source, target in zip(water, shade, strict=True):
+        cv2.Canny(source, 50, 150, edges=target)
+    for source, target in zip(~shade, distance, strict=True):
+        cv2.distanceTransform(source, cv2.DIST_L2, 5, dst=target)
+    np.minimum(distance, np.float32(reach), out=distance)
+    for source, target in zip(distance, nearby, strict=True):
+        cv2.boxFilter(source, cv2.CV_64F, (3, 3), dst=target, normalize=False)  # exact: multiples of 2^-16
+    nearby /= 9
+    shade = nearby.astype(np.uint8)
+    for image in shade:
+        cv2.filter2D(cv2.equalizeHist(image), -1, DROP_STENCIL, dst=image)
+        cv2.blur(image, (3, 3), dst=image)
+    shine = water * shade.astype(np.float32)
+    peak = shine.max(axis=(1, 2), keepdims=True)
+    dry = peak == 0
+    shine /= np.where(dry, np.float32(1), peak)
+    shine *= np.float32(strength)
+    wet = to_uint8(images / np.float32(255) + shine[..., None] * in_channels(WATER, images.shape[-1]))
+    wet[dry[:, 0, 0]] = 0
+    return wet
