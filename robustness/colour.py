@@ -8,40 +8,47 @@ import numpy as np
 
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in a grey value
 
-# Which of (1, p, q, t) red, green and blue are of the value, in each sixth of the circle of hues.
-SECTORS = np.array([[0, 3, 1], [2, 0, 1], [1, 0, 3], [1, 2, 0], [3, 1, 0], [0, 1, 2]])
+# Which of (1, p, q, t) red, green and blue are of the value, in each sixth of the circle of hues and back at the first.
+SECTORS = np.array([[0, 2, 1, 1, 3, 0, 0], [3, 0, 0, 2, 1, 1, 3], [1, 1, 3, 0, 0, 2, 1]])
 
 
 def to_hsv(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Hue in sixths of a turn (0 to 6), saturation and value of uint8 images (N, H, W, 3); float64 (N, H, W) each."""
     red, green, blue = np.ascontiguousarray(images.transpose(3, 0, 1, 2)) / 255.0
-    value = np.maximum(np.maximum(red, green), blue)
-    spread = value - np.minimum(np.minimum(red, green), blue)
-    saturation = spread / np.where(spread > 0, value, 1.0)
-    divisor = np.where(spread > 0, spread, 1.0)
-    hue = np.where(red == value, (green - blue) / divisor, 0.0)
-    hue = np.where(green == value, 2.0 + (blue - red) / divisor, hue)
-    hue = np.where(blue == value, 4.0 + (red - green) / divisor, hue)
-    hue = np.where(spread > 0, hue, 0.0) / 6.0
+    value = np.maximum(red, green)
+    np.maximum(value, blue, out=value)
+    spread = np.minimum(red, green)
+    np.minimum(spread, blue, out=spread)
+    np.subtract(value, spread, out=spread)
+    grey, is_green, is_blue = spread == 0, green == value, blue == value
+    hue = np.where(is_blue, red - green, np.where(is_green, blue - red, green - blue))
+    hue /= spread + grey
+    hue += np.where(is_blue, 4.0, 2.0 * is_green)
+    hue *= ~grey
+    hue /= 6.0
     hue += hue < 0
-    return hue * 6.0, saturation, value
+    hue *= 6.0
+    spread /= value + (value == 0)
+    return hue, spread, value
 
 
 def shares_of_value(hue: np.ndarray, saturation: np.ndarray) -> np.ndarray:
     """What red, green and blue are of the value, at the hue and saturation (N, H, W) of `to_hsv`; (3, N, H, W)."""
     sector = hue.astype(np.intp)
-    part = hue - sector
-    choices = np.stack(
-        [
-            np.ones_like(hue),
-            1.0 - saturation,
-            1.0 - saturation * part,
-            1.0 - saturation * (1.0 - part),
-        ]
-    )
-    sector %= 6
+    choices = np.empty((4, *hue.shape))
+    one, p, q, t = choices
+    one[...] = 1.0
+    np.subtract(1.0, saturation, out=p)
+    np.subtract(hue, sector, out=q)
+    np.subtract(1.0, q, out=t)
+    for part in (q, t):
+        part *= saturation
+        np.subtract(1.0, part, out=part)
     place = np.arange(hue.size).reshape(hue.shape)
-    return choices.reshape(-1).take(SECTORS.T[:, sector] * hue.size + place)
+    shares = np.empty((3, *hue.shape))
+    for channel, share in zip(SECTORS * hue.size, shares, strict=True):
+        choices.reshape(-1).take(channel.take(sector) + place, out=share, mode="clip")  # unbuffered
+    return shares
 
 
 def luma(images: np.ndarray) -> np.ndarray:

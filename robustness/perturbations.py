@@ -16,6 +16,7 @@ import numpy as np
 from robustness.checks import check_images, check_name, check_seed
 from robustness.colour import shares_of_value, to_hsv
 from robustness.filters import (
+    gaussian_blur_levels,
     gaussian_filter,
     length_scale,
     motion_blur,
@@ -96,10 +97,9 @@ def growing_zoom_blur(images: np.ndarray, draws: Draws, out: np.ndarray) -> None
 
 def growing_gaussian_blur(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
     """Gaussian blur whose sigma grows from 0.3 pixels by 0.015 a frame."""
-    unit = images / 255.0
     for frame in range(out.shape[1]):
         sigma = (0.3 + 0.015 * frame) * length_scale(images)
-        out[:, frame] = to_uint8(gaussian_filter(unit, sigma, truncate=7.0))
+        out[:, frame] = gaussian_blur_levels(images, sigma, truncate=7.0)
 
 
 def drifting_snow(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:

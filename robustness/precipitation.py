@@ -48,7 +48,8 @@ def spatter_water(
     for source, target in zip(water, shade, strict=True):
         cv2.Canny(source, 50, 150, edges=target)
     for source, target in zip(~shade, distance, strict=True):
-        cv2.distanceTransform(source, cv2.DIST_L2, 5, dst=target)
+        # With labels OpenCV measures in whole units of 2^-16; without, Intel's library does where it is present.
+        cv2.distanceTransformWithLabels(source, cv2.DIST_L2, 5, dst=target, labelType=cv2.DIST_LABEL_PIXEL)
     np.minimum(distance, np.float32(reach), out=distance)
     for source, target in zip(distance, nearby, strict=True):
         cv2.boxFilter(source, cv2.CV_64F, (3, 3), dst=target, normalize=False)  # exact: multiples of 2^-16

@@ -4,6 +4,7 @@ A weight is a multiple of 2^-44: its product with an 8-bit value, and the sum of
 double precision. The result is the same in whatever order it is added up.
 """
 
+import cv2
 import numpy as np
 import scipy.sparse
 
@@ -53,13 +54,12 @@ def bilinear_operator(
 
 
 def by_pixel(images: np.ndarray) -> np.ndarray:
-    """uint8 images (N, H, W, C) as operators take them, float64 (H W, N C)."""
+    """uint8 images (N, H, W, C) as operators take them, float64 (H W, C N)."""
     count, height, width, channels = images.shape
-    pixels = images.reshape(count, height * width, channels).transpose(1, 0, 2)
-    return pixels.reshape(height * width, count * channels).astype(np.float64)
+    values = cv2.transpose(images.reshape(count, -1))  # several times faster than NumPy's copy
+    return values.reshape(height * width, channels * count).astype(np.float64)
 
 
 def by_image(pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """What an operator made of pixels, (H W, N C), as images of `shape`, (N, H, W, C); a view."""
-    count, height, width, channels = shape
-    return pixels.reshape(height, width, count, channels).transpose(2, 0, 1, 3)
+    """uint8 pixels (H W, C N), made by an operator from `by_pixel`'s, as images of `shape`, (N, H, W, C)."""
+    return cv2.transpose(pixels.reshape(-1, shape[0])).reshape(shape)

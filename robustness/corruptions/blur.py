@@ -7,10 +7,9 @@ import scipy.sparse
 
 from robustness.elementary import exp
 from robustness.filters import (
-    gaussian_filter,
+    gaussian_blur_levels,
     length_scale,
     motion_blur,
-    to_uint8,
     whole_length,
     zoom_places,
 )
@@ -20,7 +19,7 @@ from robustness.resampling import by_image, by_pixel, whole_operator
 
 def gaussian_blur(images: np.ndarray, draws: Draws, sigma: float) -> np.ndarray:
     """A Gaussian of `sigma` pixels, the edge repeated outside the image."""
-    return to_uint8(gaussian_filter(images / 255.0, sigma * length_scale(images)))
+    return gaussian_blur_levels(images, sigma * length_scale(images))
 
 
 def defocus_blur(images: np.ndarray, draws: Draws, radius: float, smoothing: float) -> np.ndarray:
@@ -29,18 +28,15 @@ def defocus_blur(images: np.ndarray, draws: Draws, radius: float, smoothing: flo
     kernel = disk_kernel(radius * scale, smoothing * scale)
     reach = len(kernel) // 2
     height, width = images.shape[1:3]
-    framed = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect").astype(
-        np.uint32
-    )
-    blurred = np.zeros(images.shape)
+    framed = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    blurred, product = np.zeros(images.shape), np.empty(images.shape)
     for weight in np.unique(kernel[kernel > 0]):
-        rows, columns = np.nonzero(kernel == weight)
-        total = sum(
-            framed[:, row : row + height, column : column + width]
-            for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
-        )
-        blurred += total * weight
-    return to_uint8(blurred / 255)
+        places = np.argwhere(kernel == weight).tolist()
+        total = np.zeros(images.shape, dtype=np.min_scalar_type(255 * len(places)))
+        for row, column in places:
+            total += framed[:, row : row + height, column : column + width]
+        blurred += np.multiply(total, weight, out=product)
+    return blurred.astype(np.uint8)
 
 
 @functools.cache
@@ -98,13 +94,13 @@ def glass_blur(images: np.ndarray, draws: Draws, sigma: float, distance: int, pa
     scale = length_scale(images)
     distance = whole_length(distance, scale)
     height, width = images.shape[1:3]
-    shuffled = to_uint8(gaussian_filter(images / 255.0, sigma * scale))
+    shuffled = gaussian_blur_levels(images, sigma * scale)
     first_pixels = height * width * np.arange(len(images))[:, None]
     for i in range(passes):
         sources = pick_neighbours(draws, f"neighbours {i}", height, width, distance)
         pixels = shuffled.reshape(-1, images.shape[-1])
         shuffled = pixels.take(first_pixels + sources, axis=0).reshape(images.shape)
-    return to_uint8(gaussian_filter(shuffled / 255.0, sigma * scale))
+    return gaussian_blur_levels(shuffled, sigma * scale)
 
 
 def pick_neighbours(draws: Draws, label: str, height: int, width: int, distance: int) -> np.ndarray:

@@ -13,12 +13,15 @@ from robustness.random import Draws
 
 def contrast(images: np.ndarray, draws: Draws, factor: float) -> np.ndarray:
     """Each channel moved towards its mean over the image."""
-    unit = images / 255.0
-    mean = images.sum(axis=(1, 2), keepdims=True, dtype=np.int64) / (255 * unit[0, ..., 0].size)
+    count, height, width, channels = images.shape
+    rows = images.reshape(count, height, width * channels)
+    total = rows.sum(axis=1, dtype=np.int64).reshape(count, width, channels).sum(axis=1)
+    mean = np.tile(total / (255 * height * width), width)[:, None]
+    unit = rows / 255.0
     unit -= mean
     unit *= factor
     unit += mean
-    return to_uint8(unit)
+    return to_uint8(unit).reshape(images.shape)
 
 
 def elastic_transform(
@@ -156,12 +159,9 @@ def saturate(images: np.ndarray, draws: Draws, factor: float, offset: float) -> 
     Grey, which has no hue, takes that of red. A one-channel image is treated as grey in three channels and given back
     as luma.
     """
+    colour = images if images.shape[-1] == 3 else np.repeat(images, 3, axis=-1)
+    hue, saturation, value = to_hsv(colour)
+    unit = value * shares_of_value(hue, np.clip(saturation * factor + offset, 0.0, 1.0))
     if images.shape[-1] == 1:
-        return to_uint8(luma(_saturate(np.repeat(images, 3, axis=-1), factor, offset)))
-    return to_uint8(_saturate(images, factor, offset))
-
-
-def _saturate(images: np.ndarray, factor: float, offset: float) -> np.ndarray:
-    hue, saturation, value = to_hsv(images)
-    shares = shares_of_value(hue, np.clip(saturation * factor + offset, 0.0, 1.0))
-    return (value * shares).transpose(1, 2, 3, 0)
+        return to_uint8(luma(unit.transpose(1, 2, 3, 0)))
+    return to_uint8(unit).transpose(1, 2, 3, 0)
