@@ -1,9 +1,10 @@
-"""Hue, saturation, value and luma of images, as the published corruptions compute them in double precision.
+"""Colours of images: planes, hue, saturation, value and luma, as the published scripts compute them.
 
 The conversions follow `skimage.color` and Matplotlib step by step, since results are truncated: the last bit of a sum
 that is a whole level decides which level it becomes.
 """
 
+import cv2
 import numpy as np
 
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in a grey value
@@ -12,9 +13,23 @@ LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in a grey value
 SECTORS = np.array([[0, 2, 1, 1, 3, 0, 0], [3, 0, 0, 2, 1, 1, 3], [1, 1, 3, 0, 0, 2, 1]])
 
 
+def to_planes(images: np.ndarray) -> np.ndarray:
+    """uint8 images (N, H, W, C), contiguous, as a plane for each channel, (C, N, H, W)."""
+    count, height, width, channels = images.shape
+    planes = np.empty((channels, count, height, width), dtype=np.uint8)
+    cv2.split(images.reshape(count * height, width, channels), [plane.reshape(-1, width) for plane in planes])
+    return planes
+
+
+def from_planes(planes: np.ndarray) -> np.ndarray:
+    """uint8 planes (C, N, H, W) as images (N, H, W, C)."""
+    channels, count, height, width = planes.shape
+    return cv2.merge([plane.reshape(-1, width) for plane in planes]).reshape(count, height, width, channels)
+
+
 def to_hsv(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Hue in sixths of a turn (0 to 6), saturation and value of uint8 images (N, H, W, 3); float64 (N, H, W) each."""
-    red, green, blue = np.ascontiguousarray(images.transpose(3, 0, 1, 2)) / 255.0
+    red, green, blue = to_planes(images) / 255.0
     value = np.maximum(red, green)
     np.maximum(value, blue, out=value)
     spread = np.minimum(red, green)
@@ -51,15 +66,15 @@ def shares_of_value(hue: np.ndarray, saturation: np.ndarray) -> np.ndarray:
     return shares
 
 
-def luma(images: np.ndarray) -> np.ndarray:
-    """The grey value of images (N, H, W, C) of any float type, (N, H, W, 1); one channel is its own."""
-    if images.shape[-1] == 1:
-        return images
-    red, green, blue = (images[..., channel, None] * images.dtype.type(LUMA[channel]) for channel in range(3))
+def luma(planes: np.ndarray) -> np.ndarray:
+    """The grey value of planes (C, ...) of any float type, (...); one channel is its own."""
+    if len(planes) == 1:
+        return planes[0]
+    red, green, blue = (plane * planes.dtype.type(weight) for plane, weight in zip(planes, LUMA, strict=True))
     return red + green + blue
 
 
 def in_channels(colour: tuple[int, int, int], channels: int) -> np.ndarray:
-    """An 8-bit RGB colour as it is in an image of three channels in [0, 1], or its luma in one, float64 (channels,)."""
-    rgb = np.array(colour) / 255.0
-    return rgb if channels == 3 else luma(rgb[None])[0]
+    """An 8-bit RGB colour in planes of three channels in [0, 1], or its luma in one, float64 (channels, 1, 1, 1)."""
+    rgb = np.array(colour).reshape(3, 1, 1, 1) / 255.0
+    return rgb if channels == 3 else luma(rgb)[None]

@@ -15,9 +15,7 @@ import numpy as np
 
 from robustness.elementary import cos_sin, exp
 
-MOTION_TAPS = (
-    15  # at a time: OpenCV turns to the FFT at 122 cells, and that many taps of weight 2^-17 fit 24 bits
-)
+MOTION_IMAGES = 8  # blurred along one angle at once: they fit the cache
 
 
 def length_scale(images: np.ndarray) -> float:
@@ -139,71 +137,43 @@ def motion_blur(images: np.ndarray, radius: int, sigma: float, angles: np.ndarra
 
     This is ImageMagick's motion blur: ``2 * radius + 1`` taps on one side of the pixel, weighted by half a Gaussian of
     `sigma` pixels, each read at the nearest pixel; outside the image the edge repeats. ImageMagick rounds to 16 bits,
-    which the published scripts then truncate to 8.
+    which the published scripts then truncate to 8. The weights are rounded to 2^-23.
     """
     width = 2 * radius + 1
     taps = np.arange(float(width))
     weights = exp(-(taps**2) / (2 * sigma**2))
-    # In units of 2^-29, their sum exactly 1.
-    weights = np.rint(weights / weights.sum() * 2.0**29)
-    weights[0] += 2.0**29 - weights.sum()
-
+    weights = np.rint(weights / weights.sum() * 2.0**23)  # whole, so that the sums below are exact
+    weights[0] += 2.0**23 - weights.sum()
     cosine, sine = cos_sin(math.pi * np.atleast_1d(angles).astype(np.float64)[:, None] / 180)
     down, across = width * sine, width * cosine
     length = np.sqrt(down * down + across * across)
+    taps, weights = taps[weights > 0], weights[weights > 0].astype(int)
     # The form decides on which side a tap half-way between two pixels falls.
-    rows = np.ceil(taps * down / length - 0.5).astype(np.intp)
-    columns = np.ceil(taps * across / length - 0.5).astype(np.intp)
+    rows = np.ceil(taps * down / length - 0.5).astype(int)
+    columns = np.ceil(taps * across / length - 0.5).astype(int)
 
-    levels = images.astype(np.float32)
-    total = np.zeros(images.shape)
-    for first in range(0, np.count_nonzero(weights), MOTION_TAPS):
-        part = slice(first, first + MOTION_TAPS)
-        dy, dx = rows[:, first, None], columns[:, first, None]
-        # The taps go one way, so repeating the edge for the shift and again for the rest is repeating it once.
-        source = _shift(levels, dy, dx) if first else levels
-        _add_taps(source, rows[:, part] - dy, columns[:, part] - dx, weights[part], total)
-    total *= 2.0**-29
-    total += 0.5 / 257  # half of the last of 16 bits
-    return total.astype(np.uint8)
-
-
-def _shift(levels: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> np.ndarray:
-    """Each image read `dy` rows and `dx` columns (N, 1) or (1, 1) further on; the edge repeats outside."""
-    height, width = levels.shape[1:3]
-    rows = np.clip(np.arange(height) + dy, 0, height - 1)
-    columns = np.clip(np.arange(width) + dx, 0, width - 1)
-    return levels[np.arange(len(levels))[:, None, None], rows[:, :, None], columns[:, None, :]]
-
-
-def _add_taps(
-    levels: np.ndarray, rows: np.ndarray, columns: np.ndarray, weights: np.ndarray, total: np.ndarray
-) -> None:
-    """Add to `total` the pixels at the offsets `rows` and `columns` (N or 1, K), times the whole `weights` (K,) to 2^29.
-
-    The edge repeats outside; the first offset of each image is (0, 0). A weight is cut into its high and its low 13
-    bits: the sum of either over 8-bit pixels fits the 24 bits of single precision.
-    """
-    high = np.rint(weights * 2.0**-13)
-    halves = np.concatenate([high, weights - high * 2.0**13])
-    top, left = rows.min(axis=1), columns.min(axis=1)
-    heights, widths = np.ptp(rows, axis=1) + 1, np.ptp(columns, axis=1) + 1
-    cells = (rows - top[:, None]) * widths[:, None] + columns - left[:, None]
-    cells = np.concatenate([cells, cells + (heights * widths)[:, None]], axis=1)
-    kernels = [
-        np.bincount(cell, halves, 2 * height * width).reshape(2, height, width).astype(np.float32)
-        for cell, height, width in zip(cells, heights.tolist(), widths.tolist(), strict=True)
-    ]
-    anchors = np.stack([-left, -top], axis=1).tolist()
-    if len(kernels) == 1:
-        kernels, anchors = kernels * len(levels), anchors * len(levels)
-    highs, lows = np.empty_like(levels), np.empty_like(levels)
-    border = cv2.BORDER_REPLICATE
-    for source, high, low, kernel, anchor in zip(levels, highs, lows, kernels, anchors, strict=True):
-        cv2.filter2D(source, -1, kernel[0], dst=high, anchor=anchor, borderType=border)
-        cv2.filter2D(source, -1, kernel[1], dst=low, anchor=anchor, borderType=border)
-    total += lows
-    total += np.multiply(highs, 2.0**13, dtype=np.float64)
+    # With a frame as wide as the taps reach, a tap is one distance in memory, whatever the row.
+    tall, wide = images.shape[1:3]
+    top, bottom, left, right = -rows.min(), rows.max(), -columns.min(), columns.max()
+    frame = ((0, 0), (top, bottom), (left, right), (0, 0))[: images.ndim]
+    framed = np.pad(images, frame, mode="edge").astype(np.int32)
+    line, pixel = (math.prod(framed.shape[axis:]) for axis in (2, 3))
+    size, before, after = framed[0].size, top * line + left * pixel, bottom * line + right * pixel
+    distances = (rows * line + columns * pixel).tolist()
+    at_once = MOTION_IMAGES if len(rows) == 1 else 1
+    source, total = framed.reshape(-1), np.zeros(framed.size, dtype=np.int32)
+    product = np.empty(size * at_once, dtype=np.int32)
+    for first in range(0, len(images), at_once):
+        start = first * size + before
+        stop = min(first + at_once, len(images)) * size - after
+        target, scaled = total[start:stop], product[: stop - start]
+        for weight, distance in zip(weights.tolist(), distances[first % len(rows)], strict=True):
+            np.multiply(source[start + distance : stop + distance], weight, out=scaled)
+            target += scaled
+    total += round(0.5 / 257 * 2**23)  # half of the last of 16 bits
+    total >>= 23
+    blurred = total.reshape(framed.shape)[:, top : top + tall, left : left + wide]
+    return blurred.astype(np.uint8, order="C")
 
 
 def zoom_places(size: int, factor: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

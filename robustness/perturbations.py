@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from robustness.checks import check_images, check_name, check_seed
-from robustness.colour import shares_of_value, to_hsv
+from robustness.colour import from_planes, shares_of_value, to_hsv
 from robustness.filters import (
     gaussian_blur_levels,
     gaussian_filter,
@@ -26,11 +26,11 @@ from robustness.filters import (
 )
 from robustness.names import FRAMES
 from robustness.noise import add_noise, gaussian_table, shot_table, speckle_table
-from robustness.precipitation import lay_snow, snow_layer, spatter_water
+from robustness.precipitation import lay_snow, snow_layer, spatter_water, whiten
 from robustness.random import Draws
 from robustness.warps import geometric_frames
 
-BLOCK_BYTES = 1 << 16  # images worked on at a time: the float temporaries of one frame then stay in the cache
+BLOCK_BYTES = 1 << 17  # images worked on at a time: the float temporaries of one frame then stay in the cache
 
 Recipe = Callable[[np.ndarray, Draws, np.ndarray], None]
 """Takes images (n, H, W, C) and their draws, and fills the sequences (n, T, H, W, C); all uint8."""
@@ -106,10 +106,11 @@ def drifting_snow(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
     """One layer of flakes over a whitened image; the wind that blurs it turns by 4 degrees a frame."""
     scale = length_scale(images)
     noise = draws.normal("flakes", images.shape[1:3], mean=0.05, std=0.3)
+    whitened = whiten(images, keep=0.85)
     flakes = snow_layer(noise, zoom=max(2 * scale, 1.0), threshold=0.5)
     for frame in range(out.shape[1]):
         layer = motion_blur(flakes, whole_length(10, scale), 2 * scale, 4 * frame - 150)
-        out[:, frame] = lay_snow(images, layer, keep=0.85)
+        out[:, frame] = lay_snow(whitened, layer)
 
 
 def running_spatter(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
@@ -128,13 +129,13 @@ def running_spatter(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
 def brightening(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
     """The HSV value changes by 0.015 a frame, from -0.225 to 0.225."""
     if images.shape[-1] == 1:
-        value, shares = images[..., 0] / 255.0, np.ones((1, 1, 1, 1))
+        value, shares = images[..., 0] / 255.0, np.ones((1, 1, 1, 1))  # grey
     else:
         hue, saturation, value = to_hsv(images)
         shares = shares_of_value(hue, saturation)
     for frame in range(out.shape[1]):
         changed = np.clip(value + 1.5 * (frame - 15) / 100, 0.0, 1.0)
-        out[:, frame] = to_uint8(changed * shares).transpose(1, 2, 3, 0)
+        out[:, frame] = from_planes(to_uint8(changed * shares))
 
 
 def _moved_down(layer: np.ndarray, rows: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from robustness.colour import in_channels, luma
+from robustness.colour import from_planes, in_channels, luma, to_planes
 from robustness.filters import clipped_zoom, to_uint8
 
 WATER = (175, 238, 238)  # pale turquoise
@@ -17,16 +17,26 @@ def snow_layer(flakes: np.ndarray, zoom: float, threshold: float) -> np.ndarray:
     return to_uint8(layer)
 
 
-def lay_snow(images: np.ndarray, layer: np.ndarray, keep: float) -> np.ndarray:
-    """Whiten uint8 images (N, H, W, C) and add the blurred uint8 `layer` (N, H, W) and its 180-degree rotation; uint8.
+def whiten(images: np.ndarray, keep: float) -> np.ndarray:
+    """uint8 images (N, H, W, C) as in snow, the share `keep` of them not whitened; float64 planes (C, N, H, W).
 
-    `keep` is the share of the image that is not whitened. The grey value has single precision, as OpenCV's.
+    The grey value has single precision, as OpenCV's.
     """
-    unit = images / 255.0
-    grey = luma(unit.astype(np.float32))
-    unit = keep * unit + (1 - keep) * np.maximum(unit, grey * np.float32(1.5) + np.float32(0.5))
-    flakes = layer[..., None] / 255.0
-    return to_uint8(unit + flakes + flakes[:, ::-1, ::-1])
+    unit = to_planes(images) / 255.0
+    white = luma(unit.astype(np.float32)) * np.float32(1.5) + np.float32(0.5)
+    whitened = np.maximum(unit, white)
+    whitened *= 1 - keep
+    unit *= keep
+    unit += whitened
+    return unit
+
+
+def lay_snow(whitened: np.ndarray, layer: np.ndarray) -> np.ndarray:
+    """Add the blurred uint8 `layer` (N, H, W) and its 180-degree rotation to the planes of `whiten`; uint8 images."""
+    flakes = layer / 255.0
+    unit = whitened + flakes
+    unit += flakes[:, ::-1, ::-1]
+    return from_planes(to_uint8(unit))
 
 
 def spatter_water(
@@ -63,6 +73,7 @@ def spatter_water(
     dry = peak == 0
     shine /= np.where(dry, np.float32(1), peak)
     shine *= np.float32(strength)
-    wet = to_uint8(images / np.float32(255) + shine[..., None] * in_channels(WATER, images.shape[-1]))
-    wet[dry[:, 0, 0]] = 0
-    return wet
+    unit = shine * in_channels(WATER, images.shape[-1])
+    unit += to_planes(images) / np.float32(255)
+    unit *= ~dry
+    return from_planes(to_uint8(unit))

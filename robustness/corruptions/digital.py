@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from robustness.colour import luma, shares_of_value, to_hsv
+from robustness.colour import from_planes, luma, shares_of_value, to_hsv
 from robustness.filters import noise_gain, smoothing_matrix, to_uint8
 from robustness.random import Draws
 
@@ -76,12 +76,18 @@ def _warp(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
 
 
 def _read(levels: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Images (N, H, W, C) read at places (N, H, W), bilinear; mirrored outside, the edge pixel repeating."""
+    """Images (N, H, W, C) read at places (N, H, W), bilinear; mirrored outside, where the edge comes twice.
+
+    A place may lie outside by less than the image's side.
+    """
     count, height, width, channels = levels.shape
     top, left = np.floor(y), np.floor(x)
     down, right = ((place - floor).astype(np.float32)[..., None] for place, floor in ((y, top), (x, left)))
     rows, columns = (
-        [_mirrored(floor.astype(np.intp) + step, size) for step in (0, 1)]
+        [
+            np.pad(np.arange(size), size, mode="symmetric").take(floor.astype(np.intp) + size + step)
+            for step in (0, 1)
+        ]
         for floor, size in ((top, height), (left, width))
     )
     first_pixels = height * width * np.arange(count)[:, None, None]
@@ -99,12 +105,6 @@ def _read(levels: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     below *= down
     above += below
     return above
-
-
-def _mirrored(place: np.ndarray, size: int) -> np.ndarray:
-    """Places less than `size` outside an axis, reflected into it."""
-    place = np.where(place < 0, -1 - place, place)
-    return np.where(place >= size, 2 * size - 1 - place, place)
 
 
 def pixelate(images: np.ndarray, draws: Draws, share: float) -> np.ndarray:
@@ -163,5 +163,5 @@ def saturate(images: np.ndarray, draws: Draws, factor: float, offset: float) -> 
     hue, saturation, value = to_hsv(colour)
     unit = value * shares_of_value(hue, np.clip(saturation * factor + offset, 0.0, 1.0))
     if images.shape[-1] == 1:
-        return to_uint8(luma(unit.transpose(1, 2, 3, 0)))
-    return to_uint8(unit).transpose(1, 2, 3, 0)
+        unit = luma(unit)[None]
+    return from_planes(to_uint8(unit))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from robustness.colour import in_channels, luma, shares_of_value, to_hsv
+from robustness.colour import from_planes, in_channels, luma, shares_of_value, to_hsv, to_planes
 from robustness.filters import (
     gaussian_filter,
     length_scale,
@@ -15,7 +15,7 @@ from robustness.filters import (
     to_uint8,
     whole_length,
 )
-from robustness.precipitation import lay_snow, snow_layer, spatter_water
+from robustness.precipitation import lay_snow, snow_layer, spatter_water, whiten
 from robustness.random import Draws
 
 FROST = Path(__file__).parent.parent / "frost"
@@ -41,7 +41,7 @@ def snow(
     layer = snow_layer(flakes, max(zoom * scale, 1.0), threshold)
     angles = draws.uniform("angle", low=-135.0, high=-45.0)
     layer = motion_blur(layer, whole_length(radius, scale), sigma * scale, angles)
-    return lay_snow(images, layer, keep)
+    return lay_snow(whiten(images, keep), layer)
 
 
 def frost(images: np.ndarray, draws: Draws, image_share: float, frost_share: float) -> np.ndarray:
@@ -75,19 +75,19 @@ def frost_photo(name: str, height: int, width: int, channels: int) -> np.ndarray
         size = (max(round(wide * factor), width + 1), max(round(tall * factor), height + 1))
         photo = photo.resize(size, Image.Resampling.BILINEAR)
     levels = np.asarray(photo, dtype=np.float64)
-    return luma(levels) if channels == 1 else levels
+    return luma(levels.transpose(2, 0, 1))[..., None] if channels == 1 else levels
 
 
 def fog(images: np.ndarray, draws: Draws, amount: float, decay: float) -> np.ndarray:
     """A plasma fractal added to the image, which is then darkened to its former range."""
     height, width = images.shape[1:3]
     plasma = plasma_fractal(draws, 1 << (max(height, width) - 1).bit_length(), decay)
-    brightest = images.max(axis=(1, 2, 3), keepdims=True) / 255.0
-    unit = images / 255.0
-    unit += amount * plasma[:, :height, :width, None].astype(np.float64)
+    brightest = images.reshape(len(images), -1).max(axis=1)[:, None, None] / 255.0
+    unit = to_planes(images) / 255.0
+    unit += amount * plasma[:, :height, :width].astype(np.float64)
     unit *= brightest
     unit /= brightest + amount
-    return to_uint8(unit)
+    return from_planes(to_uint8(unit))
 
 
 def plasma_fractal(draws: Draws, size: int, decay: float) -> np.ndarray:
@@ -136,9 +136,12 @@ def spatter(
     layer[layer < threshold] = 0.0
     if not mud:
         return spatter_water(images, layer, strength, reach=20.0 * scale)
-    mask = gaussian_filter((layer > threshold).astype(np.float64), strength * scale)[..., None]
+    mask = gaussian_filter((layer > threshold).astype(np.float64), strength * scale)
     mask[mask < 0.8] = 0.0
-    return to_uint8(images / 255.0 * (1 - mask) + mask * in_channels(MUD, images.shape[-1]))
+    unit = to_planes(images) / 255.0
+    unit *= 1 - mask
+    unit += mask * in_channels(MUD, images.shape[-1])
+    return from_planes(to_uint8(unit))
 
 
 def brightness(images: np.ndarray, draws: Draws, amount: float) -> np.ndarray:
@@ -146,5 +149,5 @@ def brightness(images: np.ndarray, draws: Draws, amount: float) -> np.ndarray:
     if images.shape[-1] == 1:
         return to_uint8(images / 255.0 + amount)
     hue, saturation, value = to_hsv(images)
-    brighter = np.clip(value + amount, 0.0, 1.0) * shares_of_value(hue, saturation)
-    return to_uint8(brighter).transpose(1, 2, 3, 0)
+    unit = np.clip(value + amount, 0.0, 1.0) * shares_of_value(hue, saturation)
+    return from_planes(to_uint8(unit))
