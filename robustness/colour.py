@@ -14,9 +14,9 @@ SECTORS = np.array([[0, 2, 1, 1, 3, 0, 0], [3, 0, 0, 2, 1, 1, 3], [1, 1, 3, 0, 0
 
 
 def to_planes(images: np.ndarray) -> np.ndarray:
-    """uint8 images (N, H, W, C), contiguous, as a plane for each channel, (C, N, H, W)."""
+    """Contiguous images (N, H, W, C), uint8 or float32, as a plane for each channel, (C, N, H, W)."""
     count, height, width, channels = images.shape
-    planes = np.empty((channels, count, height, width), dtype=np.uint8)
+    planes = np.empty((channels, count, height, width), dtype=images.dtype)
     cv2.split(images.reshape(count * height, width, channels), [plane.reshape(-1, width) for plane in planes])
     return planes
 

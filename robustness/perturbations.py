@@ -30,7 +30,7 @@ from robustness.precipitation import lay_snow, snow_layer, spatter_water, whiten
 from robustness.random import Draws
 from robustness.warps import geometric_frames
 
-BLOCK_BYTES = 1 << 17  # images worked on at a time: the float temporaries of one frame then stay in the cache
+BLOCK_BYTES = 1 << 16  # images worked on at a time: the float temporaries of one frame then stay in the cache
 
 Recipe = Callable[[np.ndarray, Draws, np.ndarray], None]
 """Takes images (n, H, W, C) and their draws, and fills the sequences (n, T, H, W, C); all uint8."""

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from robustness.colour import from_planes, luma, shares_of_value, to_hsv
+from robustness.colour import from_planes, luma, shares_of_value, to_hsv, to_planes
 from robustness.filters import noise_gain, smoothing_matrix, to_uint8
 from robustness.random import Draws
 
@@ -40,12 +40,16 @@ def elastic_transform(
         return warped.astype(np.uint8)
     amplitude *= side * noise_gain(sigma * 32, side / 32, truncate=3.0)
     noise = draws.uniform("displacement", (2, height, width), low=-1.0, high=1.0).astype(np.float64)
-    noise @= smoothing_matrix(width, sigma * side, 3.0).T  # exact, and so is the product with the rows
-    np.rint(noise * 2.0**23, out=noise)
-    noise *= amplitude * 2.0**-23
+    noise @= smoothing_matrix(
+        width, sigma * side, 3.0
+    ).T  # exact; then back to multiples of 2^-23 for the columns
+    noise *= 2.0**23
+    np.rint(noise, out=noise)
+    noise *= 2.0**-23
     fields = smoothing_matrix(height, sigma * side, 3.0) @ noise
-    y, x = np.mgrid[:height, :width]
-    return _read(warped, y + fields[:, 0], x + fields[:, 1]).astype(np.uint8)
+    fields *= amplitude
+    fields += np.mgrid[:height, :width]
+    return from_planes(_read(to_planes(warped), fields[:, 0], fields[:, 1]))
 
 
 def _warp(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
@@ -56,55 +60,57 @@ def _warp(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
     """
     height, width = images.shape[1:3]
     centre_x, centre_y, reach = width // 2, height // 2, min(height, width) // 3
-    # The points (q, q), (q, -q) and (-q, -q) from the centre: their moves are differences quotients of the map.
+    # The points (q, q), (q, -q) and (-q, -q) from the centre: the map's columns are differences of their moves.
     moves = moves.astype(np.float64)
     along_x, along_y = ((moves[:, i] - moves[:, i + 1]) / (2 * reach) for i in (1, 0))
-    a, c = 1 + along_x[:, 0], along_x[:, 1]
-    b, d = along_y[:, 0], 1 + along_y[:, 1]
+    a, c = 1 + along_x[:, :1], along_x[:, 1:]
+    b, d = along_y[:, :1], 1 + along_y[:, 1:]
+    area = (a * d - b * c) / 32  # of the inverse, in 32nds of a pixel
     shift = (moves[:, 0] + moves[:, 2]) / 2
-    y, x = np.mgrid[:height, :width].astype(np.float64)
-    a, b, c, d, shift_x, shift_y = (part[:, None, None] for part in (a, b, c, d, *shift.T))
-    x, y = x - centre_x - shift_x, y - centre_y - shift_y
-    area = a * d - b * c
-    from_x = np.rint(((d * x - b * y) / area + centre_x) * 32) / 32
-    from_y = np.rint(((a * y - c * x) / area + centre_y) * 32) / 32
+    x = np.arange(width) - centre_x - shift[:, :1]
+    y = np.arange(height) - centre_y - shift[:, 1:]
+    from_x = (32 * centre_x + d * x / area)[:, None, :] - (b * y / area)[:, :, None]
+    from_y = (32 * centre_y + a * y / area)[:, :, None] - (c * x / area)[:, None, :]
+    from_x, from_y = (np.rint(place).astype(np.float32) / np.float32(32) for place in (from_x, from_y))
     warped = np.empty(images.shape, dtype=np.float32)
-    maps = zip(from_x.astype(np.float32), from_y.astype(np.float32), strict=True)
-    for source, target, (map_x, map_y) in zip(images.astype(np.float32), warped, maps, strict=True):
+    for source, target, map_x, map_y in zip(images.astype(np.float32), warped, from_x, from_y, strict=True):
         cv2.remap(source, map_x, map_y, cv2.INTER_LINEAR, dst=target, borderMode=cv2.BORDER_REFLECT_101)
     return warped
 
 
-def _read(levels: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Images (N, H, W, C) read at places (N, H, W), bilinear; mirrored outside, where the edge comes twice.
+def _read(planes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Planes (C, N, H, W) of levels, read at places (N, H, W), bilinear, and truncated; uint8.
 
-    A place may lie outside by less than the image's side.
+    Outside, by less than a side of the image, it is mirrored; the edge comes twice.
     """
-    count, height, width, channels = levels.shape
+    count, height, width = planes.shape[1:]
     top, left = np.floor(y), np.floor(x)
-    down, right = ((place - floor).astype(np.float32)[..., None] for place, floor in ((y, top), (x, left)))
+    down, right = ((place - floor).astype(np.float32) for place, floor in ((y, top), (x, left)))
     rows, columns = (
-        [
-            np.pad(np.arange(size), size, mode="symmetric").take(floor.astype(np.intp) + size + step)
-            for step in (0, 1)
-        ]
+        [mirrored(size).take(floor.astype(np.intp) + (size + step)) for step in (0, 1)]
         for floor, size in ((top, height), (left, width))
     )
     first_pixels = height * width * np.arange(count)[:, None, None]
-    pixels = levels.reshape(-1, channels)
-    lines = []
-    for row in rows:
-        row = row * width + first_pixels
-        before, after = (pixels.take(row + column, axis=0) for column in columns)
-        after -= before
-        after *= right
-        before += after
-        lines.append(before)
-    above, below = lines
-    below -= above
-    below *= down
-    above += below
-    return above
+    places = [[row * width + first_pixels + column for column in columns] for row in rows]
+    out = np.empty(planes.shape, dtype=np.uint8)
+    for plane, target in zip(planes.reshape(len(planes), -1), out, strict=True):
+        above, below = (_between(*(plane.take(place) for place in line), right) for line in places)
+        target[...] = _between(above, below, down)
+    return out
+
+
+def _between(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """`first` and `share` of the way to `second`; both are overwritten."""
+    second -= first
+    second *= share
+    first += second
+    return first
+
+
+@functools.cache
+def mirrored(size: int) -> np.ndarray:
+    """An axis and its mirror images before and after it, (3 * size,)."""
+    return np.pad(np.arange(size), size, mode="symmetric")
 
 
 def pixelate(images: np.ndarray, draws: Draws, share: float) -> np.ndarray:
