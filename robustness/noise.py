@@ -9,7 +9,8 @@ is several times faster than to draw normal or Poisson numbers and to round, and
 import functools
 
 import numpy as np
-from scipy.special import gammaln, ndtr, xlogy
+
+from robustness.elementary import exp, log, normal_cdf
 
 LEVELS = 256
 CHUNK = 1 << 16  # values drawn at a time: they and the table (256 KiB) stay in the cache
@@ -35,7 +36,7 @@ def shot_table(photons: int) -> np.ndarray:
     counts = np.arange(photons)
     outputs = (counts / photons * 255.0).astype(np.intp)
     mean = np.arange(LEVELS)[:, None] / 255.0 * photons
-    mass = np.exp(xlogy(counts, mean) - mean - gammaln(counts + 1))
+    mass = poisson_mass(counts, mean)
     probabilities = np.zeros((LEVELS, LEVELS))
     np.add.at(probabilities.T, outputs, mass.T)
     probabilities[:, -1] += 1.0 - mass.sum(axis=1)  # as many photons as white has, or more
@@ -50,10 +51,17 @@ def impulse_table(amount: float) -> np.ndarray:
     return alias_table(probabilities)
 
 
+def poisson_mass(counts: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """P(count) for counts 0, 1, ... (K,) under each mean (M, 1), float64 (M, K)."""
+    log_factorial = np.append(0.0, np.cumsum(log(counts[1:].astype(np.float64))))
+    positive = np.maximum(mean, np.finfo(np.float64).tiny)
+    return np.where(mean > 0, exp(counts * log(positive) - mean - log_factorial), counts == 0)
+
+
 def _truncated_normal(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
     """P(output | input) of a normal number clipped to 0..255 and truncated, float64 (256, 256), rows by input."""
     upper = np.arange(1, LEVELS) - mean[:, None]
-    below = np.where(std[:, None] > 0, ndtr(upper / np.maximum(std[:, None], 1e-9)), upper > 0)
+    below = np.where(std[:, None] > 0, normal_cdf(upper / np.maximum(std[:, None], 1e-9)), upper > 0)
     return np.diff(below, axis=1, prepend=0.0, append=1.0)
 
 

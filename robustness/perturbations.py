@@ -14,22 +14,21 @@ from collections.abc import Callable
 import numpy as np
 
 from robustness.checks import check_images, check_name, check_seed
+from robustness.colour import from_planes, shares_of_value, to_hsv
 from robustness.filters import (
-    add_to_value,
+    gaussian_blur_levels,
     gaussian_filter,
-    lay_snow,
     length_scale,
     motion_blur,
     noise_gain,
-    snow_layer,
-    spatter_water,
     to_uint8,
     whole_length,
 )
 from robustness.names import FRAMES
 from robustness.noise import add_noise, gaussian_table, shot_table, speckle_table
+from robustness.precipitation import lay_snow, snow_layer, spatter_water, whiten
 from robustness.random import Draws
-from robustness.warps import affine_frames, affine_maps, geometric_frames
+from robustness.warps import geometric_frames
 
 BLOCK_BYTES = 1 << 16  # images worked on at a time: the float temporaries of one frame then stay in the cache
 
@@ -89,38 +88,39 @@ def turning_motion_blur(images: np.ndarray, draws: Draws, out: np.ndarray) -> No
 
 def growing_zoom_blur(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
     """Frame i is the mean of the image and its zooms by 1.004 to 1 + 0.004 i, each an 8-bit image."""
-    affine_frames(images, affine_maps("zoom_blur", *images.shape[1:3]), out)
+    geometric_frames(images, "zoom_blur", out)
     total = np.zeros(images.shape, dtype=np.float32)
     for frame in range(out.shape[1]):  # in the order and the precision of the published script
         total += out[:, frame] / np.float32(255)
-        out[:, frame] = total / np.float32(frame + 1) * np.float32(255)
+        out[:, frame] = to_uint8(total / np.float32(frame + 1))
 
 
 def growing_gaussian_blur(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
     """Gaussian blur whose sigma grows from 0.3 pixels by 0.015 a frame."""
     for frame in range(out.shape[1]):
         sigma = (0.3 + 0.015 * frame) * length_scale(images)
-        out[:, frame] = to_uint8(gaussian_filter(images, sigma, truncate=7.0))
+        out[:, frame] = gaussian_blur_levels(images, sigma, truncate=7.0)
 
 
 def drifting_snow(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
     """One layer of flakes over a whitened image; the wind that blurs it turns by 4 degrees a frame."""
     scale = length_scale(images)
     noise = draws.normal("flakes", images.shape[1:3], mean=0.05, std=0.3)
+    whitened = whiten(images, keep=0.85)
     flakes = snow_layer(noise, zoom=max(2 * scale, 1.0), threshold=0.5)
     for frame in range(out.shape[1]):
         layer = motion_blur(flakes, whole_length(10, scale), 2 * scale, 4 * frame - 150)
-        out[:, frame] = lay_snow(images, layer, keep=0.85)
+        out[:, frame] = lay_snow(whitened, layer)
 
 
 def running_spatter(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
     """One layer of water, which runs down by 0.8 pixels a frame."""
     scale = length_scale(images)
     noise = draws.normal("drops", images.shape[1:3], mean=0.6, std=0.265 * noise_gain(1.75, scale))
-    layer = gaussian_filter(noise, 1.75 * scale)
+    layer = gaussian_filter(noise.astype(np.float64), 1.75 * scale)
     layer[layer < 0.7] = 0.0
     fall = 0.8 * scale
-    whole, part = int(fall), np.float32(fall % 1)
+    whole, part = int(fall), fall % 1
     for frame in range(out.shape[1]):
         out[:, frame] = spatter_water(images, layer, 0.6, reach=20 * scale)
         layer = (1 - part) * _moved_down(layer, whole) + part * _moved_down(layer, whole + 1)
@@ -128,18 +128,14 @@ def running_spatter(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
 
 def brightening(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
     """The HSV value changes by 0.015 a frame, from -0.225 to 0.225."""
-    # A channel's new value depends on itself and the largest channel: 65,536 cases, worked out once.
-    largest = images.max(axis=-1, keepdims=True)
-    case = largest.astype(np.intp) << 8 | images
+    if images.shape[-1] == 1:
+        value, shares = images[..., 0] / 255.0, np.ones((1, 1, 1, 1))  # grey
+    else:
+        hue, saturation, value = to_hsv(images)
+        shares = shares_of_value(hue, saturation)
     for frame in range(out.shape[1]):
-        _brightness_table(0.015 * (frame - 15)).take(case, out=out[:, frame])
-
-
-@functools.lru_cache(maxsize=64)
-def _brightness_table(amount: float) -> np.ndarray:
-    """What becomes of a channel, at index 256 * (largest channel of the pixel) + channel; uint8 (65536,)."""
-    largest, channel = np.mgrid[:256, :256].astype(np.uint8)
-    return add_to_value(np.stack([largest, channel, channel], axis=-1)[None], amount)[0, ..., 1].ravel()
+        changed = np.clip(value + 1.5 * (frame - 15) / 100, 0.0, 1.0)
+        out[:, frame] = from_planes(to_uint8(changed * shares))
 
 
 def _moved_down(layer: np.ndarray, rows: int) -> np.ndarray:

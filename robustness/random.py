@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from robustness.elementary import cos_sin, log
+
 WORDS_PER_COUNT = 4  # Philox-4x64 makes four 64-bit words for each value of its counter
 
 
@@ -55,14 +57,13 @@ class Draws:
         """Normal numbers, float32 (count, *shape), by the Box-Muller transform (a fixed number of words each)."""
         size = math.prod(shape)
         half = -(-size // 2)
-        words = self.words(label, (2, half)).astype(np.float32)
+        words = self.words(label, (2, half)).astype(np.float64)
         # Half a step keeps the logarithm finite; 32 bits reach 6.7 standard deviations.
-        radius = np.sqrt(np.float32(-2.0) * np.log((words[:, 0] + np.float32(0.5)) * np.float32(2.0**-32)))
-        radius *= np.float32(std)
-        angle = words[:, 1] * np.float32(2.0 * math.pi * 2.0**-32)
+        radius = std * np.sqrt(-2.0 * log((words[:, 0] + 0.5) * 2.0**-32))
+        cosine, sine = cos_sin(words[:, 1] * (2.0 * math.pi * 2.0**-32))
         out = np.empty((self.count, 2, half), dtype=np.float32)
-        np.multiply(radius, np.cos(angle), out=out[:, 0])
-        np.multiply(radius, np.sin(angle), out=out[:, 1])
+        np.multiply(radius, cosine, out=out[:, 0], casting="same_kind")
+        np.multiply(radius, sine, out=out[:, 1], casting="same_kind")
         out += np.float32(mean)
         return out.reshape(self.count, -1)[:, :size].reshape(self.count, *shape)
 

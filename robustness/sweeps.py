@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from scipy.special import gammaln, ndtr, xlogy
 
 from robustness.checks import check_images, check_seed
+from robustness.elementary import normal_cdf
 from robustness.evaluation import Net, predict
 from robustness.metrics import classification_error
-from robustness.noise import LEVELS, add_noise, alias_table
+from robustness.noise import LEVELS, add_noise, alias_table, poisson_mass
 from robustness.random import Draws
 
 TABLE4_VARIANCES = (0.0001, 0.0005, 0.001, 0.005, 0.01)
@@ -111,7 +111,7 @@ def gaussian_table(variance: float) -> np.ndarray:
     level = np.arange(LEVELS)
     upper = np.arange(LEVELS - 1) + 0.5 - level[:, None]  # a value is rounded down below it
     std = 255.0 * np.sqrt(variance)
-    below = ndtr(upper / std) if std > 0 else (upper > 0).astype(float)
+    below = normal_cdf(upper / std) if std > 0 else (upper > 0).astype(float)
     return alias_table(np.diff(below, axis=1, prepend=0.0, append=1.0))
 
 
@@ -121,7 +121,7 @@ def poisson_table(contrast: float) -> np.ndarray:
     white = LEVELS - 1
     counts = np.arange(white)
     mean = np.clip((np.arange(LEVELS)[:, None] / white - 0.5) * contrast + 0.5, 0.0, 1.0) * white
-    mass = np.exp(xlogy(counts, mean) - mean - gammaln(counts + 1))
+    mass = poisson_mass(counts, mean)
     return alias_table(np.append(mass, 1.0 - mass.sum(axis=1, keepdims=True), axis=1))
 
 

@@ -1,104 +1,108 @@
 """The geometric perturbations: every frame of a sequence is one fixed resampling of the image.
 
-Where each pixel of each frame reads the image depends on the perturbation and the size alone. It is worked
-out once, and one `cv2.remap` makes all frames of an image.
+Where each pixel of each frame reads the image depends on the perturbation and the size alone; it is worked out once.
 
 The publication (32 x 32 x 3) rotates, scales, shears and translates with Pillow's affine transform: the value
 at a point is bilinear between pixel centres, the outermost half pixel repeats the edge, beyond it all is
-black, and the result is truncated. It tilts with OpenCV's perspective warp: bilinear into a black surround,
-and rounded. Angles, ratios and the centre carry over to other sizes as they are. The steps of `translate` are
-our extension there: they grow with the width, and a fraction of a pixel is bilinear too.
+black, and the result is truncated. The map is that of torchvision in 2018, whose centre lies half a pixel right of
+and below the image's, and whose shear also shrinks the rows. It tilts with OpenCV's perspective warp: bilinear into a
+black surround, and rounded. Angles, ratios and the centre carry over to other sizes as they are. The steps of
+`translate` are our extension there: they grow with the width, and a fraction of a pixel is bilinear too.
 """
 
 import functools
 import math
 
-import cv2
 import numpy as np
+import scipy.sparse
 
+from robustness.elementary import cos_sin
 from robustness.names import FRAMES
+from robustness.resampling import bilinear_operator, by_image, by_pixel
 
-Maps = tuple[np.ndarray, np.ndarray]
-"""The x and the y to read, in pixels from the centre of the first: float32 (frames * height, width) each."""
-
-OUTSIDE = -1e3  # a coordinate that no frame of an image of at most 256 pixels reads by itself
+Operators = tuple[scipy.sparse.csr_array, ...]
+"""For each frame the matrix, float64 (H W, H W), that makes its pixels of the image's."""
 
 
 def geometric_frames(images: np.ndarray, name: str, out: np.ndarray) -> None:
-    """Fill `out`, uint8 (N, T, H, W, C), with the frames of translate, rotate, tilt, scale or shear."""
-    if name == "tilt":
-        maps = tilt_maps(*images.shape[1:3])
-        for image, frames in zip(images, out, strict=True):
-            frames[...] = cv2.remap(image, *maps, cv2.INTER_LINEAR).reshape(frames.shape)
-    else:
-        affine_frames(images, affine_maps(name, *images.shape[1:3]), out)
-
-
-def affine_frames(images: np.ndarray, maps: Maps, out: np.ndarray) -> None:
-    """Resample `images` at `maps` as Pillow does, into `out`, uint8 (N, T, H, W, C)."""
-    for image, frames in zip(images, out, strict=True):
-        framed = cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_REPLICATE).astype(np.float32)
-        warped = cv2.remap(framed, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        np.copyto(frames, warped.reshape(frames.shape), casting="unsafe")  # truncates
+    """Fill `out`, uint8 (N, T, H, W, C), with the frames of an affine perturbation, zoom_blur's zooms, or tilt."""
+    pixels = by_pixel(images)
+    operators = tilts(*images.shape[1:3]) if name == "tilt" else affine_maps(name, *images.shape[1:3])
+    for frame, operator in enumerate(operators):
+        levels = operator @ pixels
+        if name == "tilt":
+            np.rint(levels, out=levels)
+        out[:, frame] = by_image(levels.astype(np.uint8), images.shape)
 
 
 @functools.lru_cache(maxsize=8)
-def affine_maps(name: str, height: int, width: int) -> Maps:
-    """Where the frames of `name` read an image that has a border of one repeated pixel.
-
-    `name` is translate, rotate, scale, shear, or zoom_blur, whose frames here are the zooms to be averaged.
-    """
-    y, x = np.mgrid[:height, :width] + 0.5  # pixel centres, in pixels from the corner
-    y, x = y - height / 2, x - width / 2
-    map_x, map_y = [], []
+def affine_maps(name: str, height: int, width: int) -> Operators:
+    """The frames of translate, rotate, scale or shear, or the zooms of which zoom_blur is the mean."""
+    y, x = np.mgrid[:height, :width].reshape(2, -1) + 0.5  # pixel centres, in pixels from the corner
+    centre_x, centre_y = width / 2 + 0.5, height / 2 + 0.5
+    operators = []
     for frame in range(FRAMES[name]):
-        (a, b, shift), (c, d, _) = _inverse(name, frame, width)
-        source_x = a * x + b * y + shift + width / 2
-        source_y = c * x + d * y + height / 2
+        (a, b), (c, d), shift = _inverse(name, frame, width)
+        source_x = a * (x - centre_x) + b * (y - centre_y) + centre_x + shift
+        source_y = c * (x - centre_x) + d * (y - centre_y) + centre_y
         inside = (source_x >= 0) & (source_x < width) & (source_y >= 0) & (source_y < height)
-        # Minus a half to count from the first centre, plus one for the border.
-        map_x.append(np.where(inside, source_x + 0.5, OUTSIDE))
-        map_y.append(np.where(inside, source_y + 0.5, OUTSIDE))
-    return np.concatenate(map_x).astype(np.float32), np.concatenate(map_y).astype(np.float32)
+        operators.append(
+            bilinear_operator(source_x - 0.5, source_y - 0.5, inside, height, width, border="edge")
+        )
+    return tuple(operators)
 
 
-def _inverse(
-    name: str, frame: int, width: int
-) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """The two rows of the matrix from frame to image, both about the centre."""
-    angle = math.radians(frame - 15)
+def _inverse(name: str, frame: int, width: int) -> tuple[tuple[float, float], tuple[float, float], float]:
+    """The two rows of the matrix from frame to image, and how far to the right the image is read."""
+    cosine, sine = _cos_sin(frame - 15)
     if name == "translate":
-        return (1, 0, -(frame - 7) * width / 32), (0, 1, 0)
+        return (1, 0), (0, 1), -(frame - 7) * width / 32
     if name == "rotate":
-        return (math.cos(angle), math.sin(angle), 0), (-math.sin(angle), math.cos(angle), 0)
+        return (cosine, sine), (-sine, cosine), 0
     if name == "scale":
         factor = (70 + 2 * frame) / 100
-        return (1 / factor, 0, 0), (0, 1 / factor, 0)
+        return (1 / factor, 0), (0, 1 / factor), 0
     if name == "shear":
-        return (1, math.tan(angle), 0), (0, 1, 0)
+        return (1, sine / cosine), (0, 1 / cosine), 0
     if name == "zoom_blur":
         factor = 1 + 0.004 * frame
-        return (1 / factor, 0, 0), (0, 1 / factor, 0)
+        return (1 / factor, 0), (0, 1 / factor), 0
     raise ValueError(f"{name!r} is not an affine perturbation")
 
 
 @functools.lru_cache(maxsize=2)
-def tilt_maps(height: int, width: int) -> Maps:
-    """Where the frames of tilt read the image, a plane turned about both axes before a pinhole camera."""
-    focus = math.hypot(width, height)
-    to_space = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1], [0, 0, 1]])
-    to_image = np.array([[focus, 0, width / 2, 0], [0, focus, height / 2, 0], [0, 0, 1, 0]])
-    back = np.eye(4)
-    back[2, 3] = focus
-    y, x = np.mgrid[:height, :width]
-    points = np.stack([x, y, np.ones_like(x)], axis=-1).astype(np.float64)
-    map_x, map_y = [], []
+def tilts(height: int, width: int) -> Operators:
+    """The frames of tilt: the image is a plane turned about both axes before a pinhole camera."""
+    focus = math.sqrt(width * width + height * height)
+    v, u = np.mgrid[:height, :width].reshape(2, -1).astype(np.float64)
+    operators = []
     for frame in range(FRAMES["tilt"]):
-        angle = math.radians(0.75 * (frame - 15))
-        sin, cos = math.sin(angle), math.cos(angle)
-        about_x = np.array([[1, 0, 0, 0], [0, cos, -sin, 0], [0, sin, cos, 0], [0, 0, 0, 1]])
-        about_y = np.array([[cos, 0, -sin, 0], [0, 1, 0, 0], [sin, 0, cos, 0], [0, 0, 0, 1]])
-        source = points @ np.linalg.inv(to_image @ back @ about_x @ about_y @ to_space).T
-        map_x.append(source[..., 0] / source[..., 2])
-        map_y.append(source[..., 1] / source[..., 2])
-    return np.concatenate(map_x).astype(np.float32), np.concatenate(map_y).astype(np.float32)
+        cosine, sine = _cos_sin(0.75 * (frame - 15))
+        # A point (x, y, 1) from the image's middle is turned about the y axis, then about the x axis, and moved away.
+        forward = (
+            (cosine, 0.0, -sine),
+            (-sine * sine, cosine, -sine * cosine),
+            (cosine * sine, sine, cosine * cosine + focus),
+        )
+        x, y, z = _solve(forward, u - width / 2, v - height / 2, focus)
+        source_x, source_y = x / z + width / 2, y / z + height / 2
+        operators.append(
+            bilinear_operator(source_x, source_y, np.ones(u.shape, dtype=bool), height, width, border="black")
+        )
+    return tuple(operators)
+
+
+def _solve(
+    forward: tuple[tuple[float, ...], ...], u: np.ndarray, v: np.ndarray, focus: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The points that the 3 x 3 matrix `forward` takes to the direction (u, v, focus), up to a common factor."""
+    (a, b, c), (d, e, f), (g, h, i) = forward
+    x = (e * i - f * h) * u + (c * h - b * i) * v + (b * f - c * e) * focus
+    y = (f * g - d * i) * u + (a * i - c * g) * v + (c * d - a * f) * focus
+    z = (d * h - e * g) * u + (b * g - a * h) * v + (a * e - b * d) * focus
+    return x, y, z
+
+
+def _cos_sin(degrees: float) -> tuple[float, float]:
+    cosine, sine = cos_sin(np.array([math.radians(degrees)]))
+    return float(cosine[0]), float(sine[0])

@@ -16,7 +16,7 @@ from robustness.corruptions import blur, digital, noise, weather
 from robustness.names import CORRUPTIONS
 from robustness.random import Draws
 
-BLOCK_VALUES = 1 << 17  # values worked on at a time: as float32 they fit the cache
+BLOCK_VALUES = 1 << 16  # values worked on at a time: as float64 they fit the cache
 
 # Each corruption with its constants for severities 1 to 5.
 RECIPES: dict[str, tuple[Callable[..., np.ndarray], tuple[tuple[float, ...], ...]]] = {

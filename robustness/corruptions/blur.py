@@ -2,51 +2,56 @@
 
 import functools
 
-import cv2
 import numpy as np
 import scipy.sparse
 
+from robustness.elementary import exp
 from robustness.filters import (
-    TRUNCATION_GUARD,
-    gaussian_filter,
+    gaussian_blur_levels,
     length_scale,
     motion_blur,
-    to_uint8,
     whole_length,
-    zoom_matrix,
+    zoom_places,
 )
 from robustness.random import Draws
+from robustness.resampling import by_image, by_pixel, whole_operator
 
 
 def gaussian_blur(images: np.ndarray, draws: Draws, sigma: float) -> np.ndarray:
     """A Gaussian of `sigma` pixels, the edge repeated outside the image."""
-    return to_uint8(gaussian_filter(images, sigma * length_scale(images)))
+    return gaussian_blur_levels(images, sigma * length_scale(images))
 
 
 def defocus_blur(images: np.ndarray, draws: Draws, radius: float, smoothing: float) -> np.ndarray:
     """A disk of `radius` pixels whose rim is softened by a 3 x 3 Gaussian of sigma `smoothing`; reflect-101 borders."""
     scale = length_scale(images)
     kernel = disk_kernel(radius * scale, smoothing * scale)
-    out = np.empty_like(images)
-    for source, target in zip(images, out, strict=True):
-        cv2.filter2D(
-            source,
-            -1,
-            kernel,
-            dst=target,
-            delta=float(TRUNCATION_GUARD) - 0.5,  # filter2D rounds; the recipe truncates
-            borderType=cv2.BORDER_REFLECT_101,
-        )
-    return out
+    reach = len(kernel) // 2
+    height, width = images.shape[1:3]
+    framed = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    blurred, product = np.zeros(images.shape), np.empty(images.shape)
+    for weight in np.unique(kernel[kernel > 0]):
+        places = np.argwhere(kernel == weight).tolist()
+        total = np.zeros(images.shape, dtype=np.min_scalar_type(255 * len(places)))
+        for row, column in places:
+            total += framed[:, row : row + height, column : column + width]
+        blurred += np.multiply(total, weight, out=product)
+    return blurred.astype(np.uint8)
 
 
 @functools.cache
 def disk_kernel(radius: float, smoothing: float) -> np.ndarray:
-    """A disk of unit sum on the pixel grid, smoothed by a 3 x 3 Gaussian; float32, square, of odd side."""
+    """A disk of unit sum on the pixel grid, smoothed by a 3 x 3 Gaussian; float64, square, of odd side."""
     reach = int(radius) + 1  # one more than the disk, for the smoothing
     grid = np.arange(-reach, reach + 1)
     disk = (grid**2 + grid[:, None] ** 2 <= radius**2).astype(np.float32)
-    return cv2.GaussianBlur(disk / disk.sum(), ksize=(3, 3), sigmaX=smoothing, borderType=cv2.BORDER_CONSTANT)
+    disk /= disk.sum()
+    side = exp(np.array([-0.5 / smoothing**2]))[0]
+    outer, middle = np.float32(side / (1 + 2 * side)), np.float32(1 / (1 + 2 * side))
+    for _ in range(2):
+        framed = np.pad(disk, ((0, 0), (1, 1)))
+        disk = (framed[:, 1:-1] * middle + (framed[:, :-2] + framed[:, 2:]) * outer).T
+    return disk.astype(np.float64)
 
 
 def motion_blur_at_random(images: np.ndarray, draws: Draws, radius: int, sigma: float) -> np.ndarray:
@@ -58,26 +63,26 @@ def motion_blur_at_random(images: np.ndarray, draws: Draws, radius: int, sigma: 
 
 def zoom_blur(images: np.ndarray, draws: Draws, largest: float) -> np.ndarray:
     """The mean of the image and of its enlargements by 1, 1.01, ... below `largest`."""
-    count, height, width, channels = images.shape
-    pixels = np.ascontiguousarray(images.transpose(1, 2, 0, 3), dtype=np.float32)
-    blurred = zoom_operator(height, width, largest) @ pixels.reshape(height * width, -1)
-    blurred = to_uint8(blurred).reshape(height, width, count, channels)
-    return np.ascontiguousarray(blurred.transpose(2, 0, 1, 3))
+    operator = zoom_operator(*images.shape[1:3], largest)
+    blurred = (operator @ by_pixel(images)).astype(np.uint8)
+    return np.ascontiguousarray(by_image(blurred, images.shape))
 
 
 @functools.lru_cache(maxsize=10)
 def zoom_operator(height: int, width: int, largest: float) -> scipy.sparse.csr_array:
-    """Zoom blur as one sparse matrix on the pixels of an image, float32 (H W, H W): about ten weights a pixel."""
+    """Zoom blur as one sparse matrix on the pixels of an image, float64 (H W, H W): about ten weights a pixel."""
     factors = [1.0, *np.arange(1.0, largest, 0.01).tolist()]
     total = sum(
-        scipy.sparse.kron(
-            scipy.sparse.csr_array(zoom_matrix(height, factor)),
-            scipy.sparse.csr_array(zoom_matrix(width, factor)),
-            format="csr",
-        )
+        scipy.sparse.kron(_zoom_of_axis(height, factor), _zoom_of_axis(width, factor), format="csr")
         for factor in factors
     )
-    return (total / np.float32(len(factors))).astype(np.float32)
+    return whole_operator(total / len(factors))
+
+
+def _zoom_of_axis(size: int, factor: float) -> scipy.sparse.csr_array:
+    left, right, share = zoom_places(size, factor)
+    places = np.tile(np.arange(size), 2), np.concatenate([left, right])
+    return scipy.sparse.csr_array((np.concatenate([1 - share, share]), places), shape=(size, size))
 
 
 def glass_blur(images: np.ndarray, draws: Draws, sigma: float, distance: int, passes: int) -> np.ndarray:
@@ -89,13 +94,13 @@ def glass_blur(images: np.ndarray, draws: Draws, sigma: float, distance: int, pa
     scale = length_scale(images)
     distance = whole_length(distance, scale)
     height, width = images.shape[1:3]
-    shuffled = to_uint8(gaussian_filter(images, sigma * scale))
+    shuffled = gaussian_blur_levels(images, sigma * scale)
     first_pixels = height * width * np.arange(len(images))[:, None]
     for i in range(passes):
         sources = pick_neighbours(draws, f"neighbours {i}", height, width, distance)
         pixels = shuffled.reshape(-1, images.shape[-1])
         shuffled = pixels.take(first_pixels + sources, axis=0).reshape(images.shape)
-    return to_uint8(gaussian_filter(shuffled, sigma * scale))
+    return gaussian_blur_levels(shuffled, sigma * scale)
 
 
 def pick_neighbours(draws: Draws, label: str, height: int, width: int, distance: int) -> np.ndarray:

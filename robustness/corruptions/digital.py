@@ -6,17 +6,22 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from robustness.filters import channel_max, gaussian_filter, grey, noise_gain, to_uint8
+from robustness.colour import from_planes, luma, shares_of_value, to_hsv, to_planes
+from robustness.filters import noise_gain, smoothing_matrix, to_uint8
 from robustness.random import Draws
 
 
 def contrast(images: np.ndarray, draws: Draws, factor: float) -> np.ndarray:
     """Each channel moved towards its mean over the image."""
-    levels = images.astype(np.float32)
-    mean = np.einsum("nhwc->nc", levels) / np.float32(levels[0, ..., 0].size)
-    levels *= np.float32(factor)
-    levels += (np.float32(1 - factor) * mean)[:, None, None, :]
-    return to_uint8(levels)
+    count, height, width, channels = images.shape
+    rows = images.reshape(count, height, width * channels)
+    total = rows.sum(axis=1, dtype=np.int64).reshape(count, width, channels).sum(axis=1)
+    mean = np.tile(total / (255 * height * width), width)[:, None]
+    unit = rows / 255.0
+    unit -= mean
+    unit *= factor
+    unit += mean
+    return to_uint8(unit).reshape(images.shape)
 
 
 def elastic_transform(
@@ -29,24 +34,83 @@ def elastic_transform(
     """
     height, width = images.shape[1:3]
     side = min(height, width)
-    centre, reach = np.array([width // 2, height // 2]), side // 3
-    points = centre + np.array([[reach, reach], [reach, -reach], [-reach, -reach]])
-    moved = points + draws.uniform("affine", (3, 2), low=-jitter * side, high=jitter * side)
-    maps = (np.linalg.inv(np.column_stack([points, np.ones(3)])) @ moved).transpose(0, 2, 1)
-    warped = np.empty(images.shape, dtype=np.float32)
-    for source, target, affine in zip(images.astype(np.float32), warped, maps, strict=True):
-        cv2.warpAffine(source, affine, (width, height), dst=target, borderMode=cv2.BORDER_REFLECT_101)
+    moves = draws.uniform("affine", (3, 2), low=-jitter * side, high=jitter * side)
+    warped = _warp(images, moves)
     if amplitude == 0:
-        return to_uint8(warped)
-    amplitude *= noise_gain(sigma * 32, side / 32, truncate=3.0)
-    noise = draws.uniform("displacement", (height, width, 2), low=-1.0, high=1.0)
-    places = gaussian_filter(noise, sigma * side, truncate=3.0, border=cv2.BORDER_REFLECT)
-    places *= np.float32(amplitude * side)
-    places += np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
-    out = np.empty_like(warped)
-    for source, target, place in zip(warped, out, places, strict=True):
-        cv2.remap(source, place, None, cv2.INTER_LINEAR, dst=target, borderMode=cv2.BORDER_REFLECT)
-    return to_uint8(out)
+        return warped.astype(np.uint8)
+    amplitude *= side * noise_gain(sigma * 32, side / 32, truncate=3.0)
+    noise = draws.uniform("displacement", (2, height, width), low=-1.0, high=1.0).astype(np.float64)
+    noise @= smoothing_matrix(
+        width, sigma * side, 3.0
+    ).T  # exact; then back to multiples of 2^-23 for the columns
+    noise *= 2.0**23
+    np.rint(noise, out=noise)
+    noise *= 2.0**-23
+    fields = smoothing_matrix(height, sigma * side, 3.0) @ noise
+    fields *= amplitude
+    fields += np.mgrid[:height, :width]
+    return from_planes(_read(to_planes(warped), fields[:, 0], fields[:, 1]))
+
+
+def _warp(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
+    """The affine map that moves three points around the centre by `moves` (N, 3, 2), x before y; levels, float32.
+
+    As in the OpenCV of 2018 an image is read at multiples of 1/32 pixel, so that what comes out is exact: multiples of
+    2^-10.
+    """
+    height, width = images.shape[1:3]
+    centre_x, centre_y, reach = width // 2, height // 2, min(height, width) // 3
+    # The points (q, q), (q, -q) and (-q, -q) from the centre: the map's columns are differences of their moves.
+    moves = moves.astype(np.float64)
+    along_x, along_y = ((moves[:, i] - moves[:, i + 1]) / (2 * reach) for i in (1, 0))
+    a, c = 1 + along_x[:, :1], along_x[:, 1:]
+    b, d = along_y[:, :1], 1 + along_y[:, 1:]
+    area = (a * d - b * c) / 32  # of the inverse, in 32nds of a pixel
+    shift = (moves[:, 0] + moves[:, 2]) / 2
+    x = np.arange(width) - centre_x - shift[:, :1]
+    y = np.arange(height) - centre_y - shift[:, 1:]
+    from_x = (32 * centre_x + d * x / area)[:, None, :] - (b * y / area)[:, :, None]
+    from_y = (32 * centre_y + a * y / area)[:, :, None] - (c * x / area)[:, None, :]
+    from_x, from_y = (np.rint(place).astype(np.float32) / np.float32(32) for place in (from_x, from_y))
+    warped = np.empty(images.shape, dtype=np.float32)
+    for source, target, map_x, map_y in zip(images.astype(np.float32), warped, from_x, from_y, strict=True):
+        cv2.remap(source, map_x, map_y, cv2.INTER_LINEAR, dst=target, borderMode=cv2.BORDER_REFLECT_101)
+    return warped
+
+
+def _read(planes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Planes (C, N, H, W) of levels, read at places (N, H, W), bilinear, and truncated; uint8.
+
+    Outside, by less than a side of the image, it is mirrored; the edge comes twice.
+    """
+    count, height, width = planes.shape[1:]
+    top, left = np.floor(y), np.floor(x)
+    down, right = ((place - floor).astype(np.float32) for place, floor in ((y, top), (x, left)))
+    rows, columns = (
+        [mirrored(size).take(floor.astype(np.intp) + (size + step)) for step in (0, 1)]
+        for floor, size in ((top, height), (left, width))
+    )
+    first_pixels = height * width * np.arange(count)[:, None, None]
+    places = [[row * width + first_pixels + column for column in columns] for row in rows]
+    out = np.empty(planes.shape, dtype=np.uint8)
+    for plane, target in zip(planes.reshape(len(planes), -1), out, strict=True):
+        above, below = (_between(*(plane.take(place) for place in line), right) for line in places)
+        target[...] = _between(above, below, down)
+    return out
+
+
+def _between(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """`first` and `share` of the way to `second`; both are overwritten."""
+    second -= first
+    second *= share
+    first += second
+    return first
+
+
+@functools.cache
+def mirrored(size: int) -> np.ndarray:
+    """An axis and its mirror images before and after it, (3 * size,)."""
+    return np.pad(np.arange(size), size, mode="symmetric")
 
 
 def pixelate(images: np.ndarray, draws: Draws, share: float) -> np.ndarray:
@@ -98,22 +162,12 @@ def jpeg_compression(images: np.ndarray, draws: Draws, quality: int) -> np.ndarr
 def saturate(images: np.ndarray, draws: Draws, factor: float, offset: float) -> np.ndarray:
     """HSV saturation times `factor` plus `offset`, clipped to [0, 1].
 
-    At constant hue and value, a channel's distance from the value is proportional to the saturation. Grey, which has no
-    hue, takes that of red. A one-channel image is treated as grey in three channels and given back as luma.
+    Grey, which has no hue, takes that of red. A one-channel image is treated as grey in three channels and given back
+    as luma.
     """
+    colour = images if images.shape[-1] == 3 else np.repeat(images, 3, axis=-1)
+    hue, saturation, value = to_hsv(colour)
+    unit = value * shares_of_value(hue, np.clip(saturation * factor + offset, 0.0, 1.0))
     if images.shape[-1] == 1:
-        return to_uint8(grey(_saturate(np.repeat(images, 3, axis=-1), factor, offset)))
-    return to_uint8(_saturate(images, factor, offset))
-
-
-def _saturate(images: np.ndarray, factor: float, offset: float) -> np.ndarray:
-    levels = images.astype(np.float32)
-    value = channel_max(levels)
-    distance = value - levels
-    spread = channel_max(distance)
-    saturation = spread / np.maximum(value, 1.0)
-    wanted = np.clip(np.float32(factor) * saturation + np.float32(offset), 0.0, 1.0) * value
-    distance *= wanted / np.maximum(spread, 1.0)
-    grey_pixels = spread[..., 0] == 0
-    distance[grey_pixels, 1:] = wanted[grey_pixels]
-    return value - distance
+        unit = luma(unit)[None]
+    return from_planes(to_uint8(unit))

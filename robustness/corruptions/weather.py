@@ -3,29 +3,25 @@
 import functools
 from pathlib import Path
 
-import cv2
 import numpy as np
+from PIL import Image
 
+from robustness.colour import from_planes, in_channels, luma, shares_of_value, to_hsv, to_planes
 from robustness.filters import (
-    add_to_value,
     gaussian_filter,
-    grey,
-    in_channels,
-    lay_snow,
     length_scale,
     motion_blur,
     noise_gain,
-    snow_layer,
-    spatter_water,
     to_uint8,
     whole_length,
 )
+from robustness.precipitation import lay_snow, snow_layer, spatter_water, whiten
 from robustness.random import Draws
 
 FROST = Path(__file__).parent.parent / "frost"
 # The recipe draws one of frost1 .. frost5; frost3 is the same picture as frost2, which therefore comes twice as often.
 FROST_PHOTOS = ("frost1.png", "frost2.png", "frost2.png", "frost4.png", "frost5.png")
-MUD = np.array([63, 42, 20], dtype=np.float32)
+MUD = (63, 42, 20)
 
 
 def snow(
@@ -45,7 +41,7 @@ def snow(
     layer = snow_layer(flakes, max(zoom * scale, 1.0), threshold)
     angles = draws.uniform("angle", low=-135.0, high=-45.0)
     layer = motion_blur(layer, whole_length(radius, scale), sigma * scale, angles)
-    return lay_snow(images, layer, keep)
+    return lay_snow(whiten(images, keep), layer)
 
 
 def frost(images: np.ndarray, draws: Draws, image_share: float, frost_share: float) -> np.ndarray:
@@ -53,43 +49,45 @@ def frost(images: np.ndarray, draws: Draws, image_share: float, frost_share: flo
     height, width, channels = images.shape[1:]
     which = draws.integers("photograph", (), len(FROST_PHOTOS))
     place = draws.uniform("place", (2,))
-    crops = np.empty(images.shape, dtype=np.float32)
+    crops = np.empty(images.shape)
     for i, target in enumerate(crops):
         photo = frost_photo(FROST_PHOTOS[which[i]], height, width, channels)
         top = int(place[i, 0] * (photo.shape[0] - height))
         left = int(place[i, 1] * (photo.shape[1] - width))
         target[:] = photo[top : top + height, left : left + width]
-    crops *= np.float32(frost_share)
-    crops += np.float32(image_share) * images
-    return to_uint8(crops)
+    crops *= frost_share
+    crops += image_share * images
+    return np.clip(crops, 0.0, 255.0, out=crops).astype(np.uint8)
 
 
 @functools.lru_cache(maxsize=20)
 def frost_photo(name: str, height: int, width: int, channels: int) -> np.ndarray:
-    """A photograph at the size at which an image of this size is cropped from it, float32 (h, w, C).
+    """A photograph at the size at which an image of this size is cropped from it, float64 (h, w, C), 0 to 255.
 
     The packaged photographs are those for 32 x 32. For other sizes they are resized, and never smaller than the image.
     """
-    photo = cv2.imread(str(FROST / name), cv2.IMREAD_COLOR_RGB)
-    if photo is None:
+    if not (FROST / name).is_file():
         raise FileNotFoundError(f"{FROST / name} is missing: install the package with its data")
-    tall, wide = photo.shape[:2]
+    photo = Image.open(FROST / name).convert("RGB")
+    wide, tall = photo.size
     factor = max(min(height, width) / 32, (height + 1) / tall, (width + 1) / wide)
     if factor != 1.0:
         size = (max(round(wide * factor), width + 1), max(round(tall * factor), height + 1))
-        photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
-    return grey(photo[None])[0] if channels == 1 else photo.astype(np.float32)
+        photo = photo.resize(size, Image.Resampling.BILINEAR)
+    levels = np.asarray(photo, dtype=np.float64)
+    return luma(levels.transpose(2, 0, 1))[..., None] if channels == 1 else levels
 
 
 def fog(images: np.ndarray, draws: Draws, amount: float, decay: float) -> np.ndarray:
     """A plasma fractal added to the image, which is then darkened to its former range."""
     height, width = images.shape[1:3]
-    amount *= 255.0
     plasma = plasma_fractal(draws, 1 << (max(height, width) - 1).bit_length(), decay)
-    levels = images + np.float32(amount) * plasma[:, :height, :width, None]
-    brightest = images.reshape(len(images), -1).max(axis=1).astype(np.float32).reshape(-1, 1, 1, 1)
-    levels *= brightest / (brightest + np.float32(amount))
-    return to_uint8(levels)
+    brightest = images.reshape(len(images), -1).max(axis=1)[:, None, None] / 255.0
+    unit = to_planes(images) / 255.0
+    unit += amount * plasma[:, :height, :width].astype(np.float64)
+    unit *= brightest
+    unit /= brightest + amount
+    return from_planes(to_uint8(unit))
 
 
 def plasma_fractal(draws: Draws, size: int, decay: float) -> np.ndarray:
@@ -134,15 +132,22 @@ def spatter(
     """Drops of water of opacity `strength`, or splashes of mud whose outline is smoothed by `strength` pixels."""
     scale = length_scale(images)
     noise = draws.normal("layer", images.shape[1:3], mean, std * noise_gain(sigma, scale))
-    layer = gaussian_filter(noise, sigma * scale)
+    layer = gaussian_filter(noise.astype(np.float64), sigma * scale)
+    layer[layer < threshold] = 0.0
     if not mud:
-        layer[layer < threshold] = 0.0
         return spatter_water(images, layer, strength, reach=20.0 * scale)
-    mask = gaussian_filter((layer > threshold).astype(np.float32), strength * scale)[..., None]
+    mask = gaussian_filter((layer > threshold).astype(np.float64), strength * scale)
     mask[mask < 0.8] = 0.0
-    return to_uint8(images * (1 - mask) + mask * in_channels(MUD, images.shape[-1]))
+    unit = to_planes(images) / 255.0
+    unit *= 1 - mask
+    unit += mask * in_channels(MUD, images.shape[-1])
+    return from_planes(to_uint8(unit))
 
 
 def brightness(images: np.ndarray, draws: Draws, amount: float) -> np.ndarray:
-    """`amount` added to the HSV value."""
-    return add_to_value(images, amount)
+    """`amount` added to the HSV value; hue and saturation are kept, and black becomes grey."""
+    if images.shape[-1] == 1:
+        return to_uint8(images / 255.0 + amount)
+    hue, saturation, value = to_hsv(images)
+    unit = np.clip(value + amount, 0.0, 1.0) * shares_of_value(hue, saturation)
+    return from_planes(to_uint8(unit))

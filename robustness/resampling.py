@@ -1,0 +1,65 @@
+"""Fixed resamplings of an image, each a sparse matrix on its pixels, applied without rounding.
+
+A weight is a multiple of 2^-44: its product with an 8-bit value, and the sum of such products, fit the 53 bits of
+double precision. The result is the same in whatever order it is added up.
+"""
+
+import cv2
+import numpy as np
+import scipy.sparse
+
+GRID = 2.0**44
+
+
+def whole_operator(operator: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
+    """`operator` (P, H W), whose rows sum to about 1, with weights on the grid and rows that sum to 1 exactly."""
+    operator = operator.copy()
+    operator.data = np.rint(operator.data * GRID) / GRID
+    rest = 1.0 - operator @ np.ones(operator.shape[1])
+    largest = scipy.sparse.csr_array(
+        (rest, operator.argmax(axis=1), np.arange(len(rest) + 1)), shape=operator.shape
+    )
+    return operator + largest
+
+
+def bilinear_operator(
+    x: np.ndarray, y: np.ndarray, inside: np.ndarray, height: int, width: int, *, border: str
+) -> scipy.sparse.csr_array:
+    """The operator that reads an image at points, bilinear between pixel centres.
+
+    Args:
+        x, y: float64 (P,), in pixels from the centre of the first.
+        inside: bool (P,); a point that is not reads 0.
+        height, width: of the image.
+        border: what stands around the image: "edge" (the nearest pixel) or "black".
+
+    Returns:
+        float64 (P, height * width).
+    """
+    left, top = np.floor(x), np.floor(y)
+    columns = np.stack([left, left + 1, left, left + 1], axis=1)
+    rows = np.stack([top, top, top + 1, top + 1], axis=1)
+    weights = np.stack([1 - (x - left), x - left] * 2, axis=1)
+    weights *= np.stack([1 - (y - top), 1 - (y - top), y - top, y - top], axis=1)
+    weights = np.rint(weights * GRID) / GRID
+    weights[np.arange(len(x)), weights.argmax(axis=1)] += 1.0 - weights.sum(axis=1)  # exact, on the grid
+    nearest = np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)
+    if border == "black":
+        weights[(nearest[0] != rows) | (nearest[1] != columns)] = 0.0
+    weights[~inside] = 0.0
+    pixels = (nearest[0] * width + nearest[1]).astype(np.int32)
+    kept = weights != 0
+    starts = np.append(0, np.cumsum(kept.sum(axis=1))).astype(np.int32)
+    return scipy.sparse.csr_array((weights[kept], pixels[kept], starts), shape=(len(x), height * width))
+
+
+def by_pixel(images: np.ndarray) -> np.ndarray:
+    """uint8 images (N, H, W, C) as operators take them, float64 (H W, C N)."""
+    count, height, width, channels = images.shape
+    values = cv2.transpose(images.reshape(count, -1))  # several times faster than NumPy's copy
+    return values.reshape(height * width, channels * count).astype(np.float64)
+
+
+def by_image(pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """uint8 pixels (H W, C N), made by an operator from `by_pixel`'s, as images of `shape`, (N, H, W, C)."""
+    return cv2.transpose(pixels.reshape(-1, shape[0])).reshape(shape)
