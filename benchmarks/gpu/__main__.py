@@ -87,7 +87,7 @@ def main(data: Path, out: Path, minutes: float, only: str | None, seeds: str, dr
             if name == "machine":
                 at_the_end.enter_context(generating(setting, out))
         publish(setting, out, status)
-    click.echo((out / "results.md").read_text())
+    click.echo((out / "results.md").read_text(encoding="utf-8"))
 
 
 def chosen_parts(only: str | None) -> list[str]:

@@ -50,7 +50,7 @@ def main(folder: Path, data: Path) -> None:
         raise click.ClickException(
             f"{folder} lacks {', '.join(missing)}: the parts recipe and evaluation write them"
         )
-    results = json.loads((folder / "results.json").read_text())
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     if results["dry_run"]:
         raise click.ClickException(f"{folder} holds a dry run, whose figures mean nothing")
     repository = Path.cwd()

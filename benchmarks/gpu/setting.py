@@ -45,7 +45,7 @@ class Setting:
     def found(self, name: str) -> dict[str, Any]:
         """What a part has found; nothing if it has not run here."""
         path = self.part_file(name)
-        return json.loads(path.read_text()) if path.exists() else {}
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     def keep(self, name: str, results: dict[str, Any]) -> None:
         """Replace what the part has found."""
@@ -56,5 +56,5 @@ def write_whole(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    part.write_text(text)
+    part.write_text(text, encoding="utf-8")
     os.replace(part, path)

@@ -80,11 +80,11 @@ def test_a_kill_in_the_recipe_leaves_what_was_found_before(data, tmp_path):
         process.wait()
         for child in group:
             os.killpg(child, signal.SIGKILL)
-    results = json.loads((out / "results.json").read_text())
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert results["parts"]["machine"]["status"] == "done"
     assert results["parts"]["machine"]["images"] == {"train": 64, "test": 64}
     assert results["parts"]["recipe"]["status"] == "running"
-    assert "| machine | done |" in (out / "results.md").read_text()
+    assert "| machine | done |" in (out / "results.md").read_text(encoding="utf-8")
     kept = torch.load(out / "weights.pt", weights_only=True)
     assert set(kept) <= {"resnet20", "resnet20-pp"} and kept["resnet20"]["weights"]
     assert len(list(out.iterdir())) <= 8
@@ -92,7 +92,7 @@ def test_a_kill_in_the_recipe_leaves_what_was_found_before(data, tmp_path):
 
 def found(out, part: str) -> dict:
     path = out / "results.json"
-    return json.loads(path.read_text())["parts"].get(part, {}) if path.exists() else {}
+    return json.loads(path.read_text(encoding="utf-8"))["parts"].get(part, {}) if path.exists() else {}
 
 
 def children(process: int) -> list[int]:
@@ -107,8 +107,8 @@ def test_every_part_runs_on_the_cpu(data, tmp_path):
     out = tmp_path / "out"
     process = start(data, out)
     said = process.communicate()[0].decode()
-    parts = json.loads((out / "results.json").read_text())["parts"]
-    log = (out / "log.txt").read_text()
+    parts = json.loads((out / "results.json").read_text(encoding="utf-8"))["parts"]
+    log = (out / "log.txt").read_text(encoding="utf-8")
     assert {name: part["status"] for name, part in parts.items()} == dict.fromkeys(parent.LIMITS, "done"), (
         said + log
     )
@@ -118,7 +118,7 @@ def test_every_part_runs_on_the_cpu(data, tmp_path):
     assert {"E_clean", "E_corr", "mCE", "mFP"} <= set(parts["evaluation"]["nets"]["resnet20 0"])
     sizes = [file.stat().st_size for file in out.iterdir()]
     assert len(sizes) == 8 and max(sizes) < 16 << 20
-    assert "lossy JPEG copy" in (out / "results.md").read_text()
+    assert "lossy JPEG copy" in (out / "results.md").read_text(encoding="utf-8")
 
 
 def test_a_part_gets_what_the_others_left_and_no_more_than_there_is():

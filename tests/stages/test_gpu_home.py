@@ -63,7 +63,7 @@ def sent_back(folder: Path, labels: np.ndarray) -> None:
     (folder / "results.json").write_text(
         json.dumps({"data": "cifar10-jpeg", "dry_run": False, "parts": parts})
     )
-    (folder / "results.md").write_text("a table\n")
+    (folder / "results.md").write_text("a table\n", encoding="utf-8")
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def repository(local, tmp_path) -> Path:
 
 
 def test_tables_report_and_runs_are_those_of_the_pipeline(repository, local):
-    before = (repository / "params.yaml").read_text()
+    before = (repository / "params.yaml").read_text(encoding="utf-8")
     done = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
     assert done.exit_code == 0, (done.output, done.exception)
     folder = repository / "metrics" / "cifar10-jpeg"
@@ -89,16 +89,18 @@ def test_tables_report_and_runs_are_those_of_the_pipeline(repository, local):
     assert summary.loc[("alexnet", 0)].mCE == pytest.approx(100)
     difference = pd.read_csv(folder / "tables" / "difference.csv")
     assert difference.images.max() == COUNT  # from the answers
-    page = (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text(encoding="utf-8")
     assert CARD in page and "lossy JPEG copy of CIFAR-10" in page
-    assert "lossy JPEG copies" in (folder / "tables.md").read_text()
+    assert "lossy JPEG copies" in (folder / "tables.md").read_text(encoding="utf-8")
     experiment = tracking.experiment_id(local, "cifar10-jpeg")
     runs = local.search_runs([experiment], "tags.role = 'net'")
     assert len(runs) == 5
     assert {run.data.tags["device"] for run in runs} == {CARD}
     assert {run.data.metrics["train/seconds"] for run in runs} == {60.0}
-    assert (repository / "params.yaml").read_text() == before
-    speeds = json.loads((repository / "benchmarks/results/gpu-nvidia-h100-80gb-hbm3.json").read_text())
+    assert (repository / "params.yaml").read_text(encoding="utf-8") == before
+    speeds = json.loads(
+        (repository / "benchmarks/results/gpu-nvidia-h100-80gb-hbm3.json").read_text(encoding="utf-8")
+    )
     assert speeds["parts"]["machine"]["device"] == CARD
     again = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
     assert again.exit_code == 0, again.output
@@ -106,7 +108,7 @@ def test_tables_report_and_runs_are_those_of_the_pipeline(repository, local):
 
 
 def test_what_is_missing_or_a_dry_run_is_one_line(repository):
-    results = json.loads((repository / "sent" / "results.json").read_text())
+    results = json.loads((repository / "sent" / "results.json").read_text(encoding="utf-8"))
     (repository / "sent" / "results.json").write_text(json.dumps({**results, "dry_run": True}))
     done = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
     assert done.exit_code == 1 and "holds a dry run" in done.output
