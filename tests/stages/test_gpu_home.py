@@ -61,7 +61,7 @@ def sent_back(folder: Path, labels: np.ndarray) -> None:
         "recipe": {"way": "fp32 nchw graph", "runs": runs},
     }
     (folder / "results.json").write_text(
-        json.dumps({"data": "cifar10-jpeg", "dry_run": False, "parts": parts})
+        json.dumps({"data": "cifar10-jpeg", "dry_run": False, "parts": parts}), encoding="utf-8"
     )
     (folder / "results.md").write_text("a table\n", encoding="utf-8")
 
@@ -109,7 +109,9 @@ def test_tables_report_and_runs_are_those_of_the_pipeline(repository, local):
 
 def test_what_is_missing_or_a_dry_run_is_one_line(repository):
     results = json.loads((repository / "sent" / "results.json").read_text(encoding="utf-8"))
-    (repository / "sent" / "results.json").write_text(json.dumps({**results, "dry_run": True}))
+    (repository / "sent" / "results.json").write_text(
+        json.dumps({**results, "dry_run": True}), encoding="utf-8"
+    )
     done = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
     assert done.exit_code == 1 and "holds a dry run" in done.output
     (repository / "sent" / "history.csv").unlink()
