@@ -28,7 +28,7 @@ from robustness.checks import check_images, check_name, check_seed
 from robustness.names import CORRUPTIONS, FRAMES, PERTURBATIONS, SEVERITIES
 from robustness.writing import SetFile, available_cores, write_files
 
-RECIPES_VERSION = 2
+RECIPES_VERSION = 3
 """Goes up when the output of a recipe changes, so that files made by the old one are made again."""
 
 RECORD = "generated.json"
