@@ -56,11 +56,12 @@ def blur_along(image: np.ndarray, radius: int, sigma: float, angle: float) -> np
     padding = ((width, width), (width, width), (0, 0))[: image.ndim]
     padded = np.pad(image.astype(float), padding, mode="edge")
     blurred = np.zeros(image.shape)
+    down, across = (width * turn(math.radians(angle)) for turn in (math.sin, math.cos))
     for i, weight in enumerate(weights):
-        row = width + math.ceil(i * math.sin(math.radians(angle)) - 0.5)
-        column = width + math.ceil(i * math.cos(math.radians(angle)) - 0.5)
+        row = width + math.ceil(i * down / math.hypot(down, across) - 0.5)
+        column = width + math.ceil(i * across / math.hypot(down, across) - 0.5)
         blurred += weight * padded[row : row + SIZE, column : column + SIZE]
-    return np.clip(blurred + 1e-6, 0, 255).astype(np.uint8)
+    return (np.rint(257 * blurred) / 257).astype(np.uint8)  # ImageMagick has 16 bits
 
 
 def gaussian_noise(image, random, std):
@@ -170,14 +171,14 @@ def spatter(image, random, mean, std, sigma, threshold, strength, mud):
         mask = mask[..., None]
         return finish(x * (1 - mask) + mask * np.array([63, 42, 20]) / 255)
     layer[layer < threshold] = 0
-    edges = cv2.Canny(finish(layer), 50, 150)
-    distance = cv2.distanceTransform(255 - edges, cv2.DIST_L2, 5)
-    distance = cv2.blur(np.minimum(distance, 20), (3, 3)).astype(np.uint8)
-    distance = cv2.equalizeHist(distance)
-    distance = cv2.filter2D(distance, cv2.CV_8U, np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]))
-    water = layer * cv2.blur(distance, (3, 3)).astype(np.float32)
-    if water.max() > 0:
-        water *= strength / water.max()
+    drops = (layer * 255).astype(np.int64).astype(np.uint8)  # an amount above 1 counts from 0 again
+    distance = cv2.distanceTransform(255 - cv2.Canny(drops, 50, 150), cv2.DIST_L2, 5)
+    shade = cv2.equalizeHist(cv2.blur(np.minimum(distance, 20), (3, 3)).astype(np.uint8))
+    shade = cv2.filter2D(shade, cv2.CV_8U, np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]))
+    water = drops * cv2.blur(shade, (3, 3)).astype(np.float32)
+    if water.max() == 0:  # 0 / 0: the published image is black
+        return np.zeros_like(image)
+    water = water / water.max() * np.float32(strength)
     return finish(x + water[..., None] * np.array([175, 238, 238]) / 255)
 
 

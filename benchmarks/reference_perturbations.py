@@ -44,7 +44,7 @@ def zoom_blur(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     frames = [image]
     for frame in range(1, 31):
         factor = 1 + 0.004 * frame
-        total = total + affine(image, [1 / factor, 0, 0, 1 / factor]) / np.float32(255)
+        total = total + affine(image, factor=factor) / np.float32(255)
         frames.append(to_uint8(total / np.float32(frame + 1)))
     return np.stack(frames)
 
@@ -74,18 +74,21 @@ def spatter(image: np.ndarray, rng: np.random.Generator, layer: np.ndarray | Non
         layer = rng.normal(size=(SIDE, SIDE), loc=0.6, scale=0.265)
     layer = smooth(layer, 1.75)
     layer[layer < 0.7] = 0
-    x = image / 255.0
+    x = image / np.float32(255)
     frames = []
     for _ in range(31):
-        distance = cv2.distanceTransform(255 - cv2.Canny(to_uint8(layer), 50, 150), cv2.DIST_L2, 5)
+        drops = (layer * 255).astype(np.int64).astype(np.uint8)  # an amount above 1 counts from 0 again
+        distance = cv2.distanceTransform(255 - cv2.Canny(drops, 50, 150), cv2.DIST_L2, 5)
         _, distance = cv2.threshold(distance, 20, 20, cv2.THRESH_TRUNC)
-        distance = cv2.equalizeHist(cv2.blur(distance, (3, 3)).astype(np.uint8))
+        shade = cv2.equalizeHist(cv2.blur(distance, (3, 3)).astype(np.uint8))
         stencil = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]])
-        distance = cv2.filter2D(distance, cv2.CV_8U, stencil)
-        distance = cv2.blur(distance.astype(np.float32), (3, 3))
-        water = layer * distance
-        water = 0.6 * water / max(water.max(), 1e-12)
-        frames.append(to_uint8(x + water[..., None] * np.array([175, 238, 238]) / 255.0))
+        shade = cv2.blur(cv2.filter2D(shade, cv2.CV_8U, stencil), (3, 3))
+        water = drops * shade.astype(np.float32)
+        if water.max() == 0:  # 0 / 0: the published frame is black
+            frames.append(np.zeros_like(image))
+        else:
+            water = water / water.max() * np.float32(0.6)
+            frames.append(to_uint8(x + water[..., None] * np.array([175, 238, 238]) / 255.0))
         layer = np.apply_along_axis(np.convolve, 0, layer, [0.2, 0.8], mode="same")
     return np.stack(frames)
 
@@ -94,18 +97,17 @@ def brightness(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     frames = []
     for frame in range(31):
         hsv = rgb_to_hsv(image / 255.0)
-        hsv[..., 2] = np.clip(hsv[..., 2] + 0.015 * (frame - 15), 0, 1)
+        hsv[..., 2] = np.clip(hsv[..., 2] + 1.5 * (frame - 15) / 100, 0, 1)
         frames.append(to_uint8(hsv_to_rgb(hsv)))
     return np.stack(frames)
 
 
 def translate(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.stack([affine(image, [1, 0, 0, 1], shift=frame - 7) for frame in range(16)])
+    return np.stack([affine(image, shift=frame - 7) for frame in range(16)])
 
 
 def rotate(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    angles = [math.radians(frame - 15) for frame in range(31)]
-    return np.stack([affine(image, [math.cos(a), math.sin(a), -math.sin(a), math.cos(a)]) for a in angles])
+    return np.stack([affine(image, angle=frame - 15) for frame in range(31)])
 
 
 def tilt(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -125,11 +127,11 @@ def tilt(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def scale(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     factors = [(70 + 2 * frame) / 100 for frame in range(31)]
-    return np.stack([affine(image, [1 / factor, 0, 0, 1 / factor]) for factor in factors])
+    return np.stack([affine(image, factor=factor) for factor in factors])
 
 
 def shear(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.stack([affine(image, [1, math.tan(math.radians(frame - 15)), 0, 1]) for frame in range(31)])
+    return np.stack([affine(image, shear=frame - 15) for frame in range(31)])
 
 
 REFERENCE: dict[str, Callable[..., np.ndarray]] = {
@@ -151,17 +153,22 @@ REFERENCE: dict[str, Callable[..., np.ndarray]] = {
 """Takes an image and a generator; the names are those of `robustness.PERTURBATIONS`."""
 
 
-def affine(image: np.ndarray, inverse: list[float], shift: float = 0) -> np.ndarray:
-    """Pillow's affine transform about the centre; `inverse` is the matrix from the result to the image, by rows."""
-    a, b, c, d = inverse
-    centre = SIDE / 2
+def affine(
+    image: np.ndarray, *, angle: float = 0, shift: float = 0, factor: float = 1, shear: float = 0
+) -> np.ndarray:
+    """Pillow's affine transform with the matrix that torchvision made of angles in degrees in 2018."""
+    angle, shear = math.radians(angle), math.radians(shear)
+    centre = SIDE / 2 + 0.5
+    a, b = math.cos(angle + shear), math.sin(angle + shear)
+    c, d = -math.sin(angle), math.cos(angle)
+    a, b, c, d = (part / (math.cos(shear) * factor) for part in (a, b, c, d))
     data = [
         a,
         b,
-        centre - a * (centre + shift) - b * centre,
+        a * -(centre + shift) + b * -centre + centre,
         c,
         d,
-        centre - c * (centre + shift) - d * centre,
+        c * -(centre + shift) + d * -centre + centre,
     ]
     warped = Image.fromarray(image).transform(
         (SIDE, SIDE), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR
@@ -174,14 +181,15 @@ def blur_along(image: np.ndarray, radius: int, sigma: float, angle: float) -> np
     taps = np.arange(2 * radius + 1)
     weights = np.exp(-(taps**2) / (2 * sigma**2))
     weights /= weights.sum()
-    rows = np.ceil(taps * math.sin(math.radians(angle)) - 0.5).astype(int)
-    columns = np.ceil(taps * math.cos(math.radians(angle)) - 0.5).astype(int)
+    down, across = (len(taps) * turn(math.radians(angle)) for turn in (math.sin, math.cos))
+    rows = np.ceil(taps * down / math.hypot(down, across) - 0.5).astype(int)
+    columns = np.ceil(taps * across / math.hypot(down, across) - 0.5).astype(int)
     border = 2 * radius + 1
     wide = np.pad(image.astype(np.float64), ((border, border), (border, border), (0, 0)), mode="edge")
     blurred = np.zeros(image.shape)
     for weight, row, column in zip(weights, rows + border, columns + border, strict=True):
         blurred += weight * wide[row : row + SIDE, column : column + SIDE]
-    return np.clip(blurred, 0, 255).astype(np.uint8)
+    return (np.rint(257 * blurred) / 257).astype(np.uint8)  # ImageMagick has 16 bits
 
 
 def smooth(image: np.ndarray, sigma: float, truncate: float = 4) -> np.ndarray:

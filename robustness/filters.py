@@ -10,12 +10,11 @@ or without.
 import functools
 import math
 
-import cv2
 import numpy as np
 
 from robustness.elementary import cos_sin, exp
 
-MOTION_IMAGES = 8  # blurred along one angle at once: they fit the cache
+CACHED = 3 << 13  # values worked on at once where many steps follow each other: they stay in the cache
 
 
 def length_scale(images: np.ndarray) -> float:
@@ -58,63 +57,45 @@ def noise_gain(sigma: float, scale: float, truncate: float = 4.0) -> float:
 def gaussian_filter(images: np.ndarray, sigma: float, *, truncate: float = 4.0) -> np.ndarray:
     """Smooth each channel of float64 images with a Gaussian of `sigma` pixels; the edge repeats outside.
 
-    This is `skimage.filters.gaussian`, to the last bit: first the columns, then the rows, from the outermost pair of
-    taps inwards.
+    This is `skimage.filters.gaussian` step by step: first the columns, then the rows, from the outermost pair of taps
+    inwards.
     """
     kernel = gaussian_kernel(sigma, truncate)
     if len(kernel) == 1:
         return images.copy()
-    return _correlate_symmetric(_correlate_symmetric(images, kernel, axis=1), kernel, axis=2)
+    count = min(len(images), max(1, CACHED // images[0].size))
+    height, width, *channels = images.shape[1:]
+    border = 2 * (len(kernel) // 2)
+    tall, wide = (
+        np.empty((count, *side, *channels)) for side in ((height + border, width), (height, width + border))
+    )
+    between, pair, out = np.empty_like(images[:count]), np.empty_like(images[:count]), np.empty_like(images)
+    for first in range(0, len(images), count):
+        source, target = images[first : first + count], out[first : first + count]
+        part = slice(len(source))
+        _correlate_symmetric(source, kernel, 1, tall[part], pair[part], between[part])
+        _correlate_symmetric(between[part], kernel, 2, wide[part], pair[part], target)
+    return out
 
 
-def gaussian_blur_levels(images: np.ndarray, sigma: float, *, truncate: float = 4.0) -> np.ndarray:
-    """Smooth uint8 images as `gaussian_filter` smooths them in units of 1, several times faster; uint8, truncated.
-
-    The weights are rounded to 2^-22, which is seen in one of about fifty thousand values.
-    """
-    kernel = gaussian_kernel(sigma, truncate)
-    if len(kernel) == 1:
-        return images.copy()
-    kernel = np.rint(kernel * 2.0**22) * 2.0**-22
-    kernel[len(kernel) // 2] += 1.0 - kernel.sum()
-    blurred = np.empty(images.shape)
-    for source, target in zip(images, blurred, strict=True):
-        cv2.sepFilter2D(source, cv2.CV_64F, kernel, kernel, dst=target, borderType=cv2.BORDER_REPLICATE)
-    levels = blurred.astype(np.uint8)
-    return np.where(blurred == levels, flat_levels(sigma, truncate).take(levels), levels)
-
-
-@functools.cache
-def flat_levels(sigma: float, truncate: float) -> np.ndarray:
-    """What becomes of each level in a flat part of an image, uint8 (256,).
-
-    A sum that should give the level again may fall short of it in double precision, and is truncated to the one below.
-    """
-    return to_uint8(
-        gaussian_filter(np.arange(256.0).reshape(-1, 1, 1) / 255, sigma, truncate=truncate)
-    ).ravel()
-
-
-def _correlate_symmetric(images: np.ndarray, kernel: np.ndarray, axis: int) -> np.ndarray:
+def _correlate_symmetric(
+    images: np.ndarray, kernel: np.ndarray, axis: int, framed: np.ndarray, pair: np.ndarray, out: np.ndarray
+) -> None:
+    """Correlate along `axis` into `out`; `framed` and `pair` are overwritten."""
     radius, size = len(kernel) // 2, images.shape[axis]
 
     def part(start: int, stop: int) -> tuple[slice, ...]:
         return (slice(None),) * axis + (slice(start, stop),)
 
-    shape = list(images.shape)
-    shape[axis] += 2 * radius
-    framed = np.empty(shape)
     framed[part(radius, radius + size)] = images
     framed[part(0, radius)] = images[part(0, 1)]
     framed[part(radius + size, size + 2 * radius)] = images[part(size - 1, size)]
-    total = images * kernel[radius]
-    pair = np.empty_like(total)
+    np.multiply(images, kernel[radius], out=out)
     for reach in range(radius, 0, -1):
         before, after = (framed[part(radius + shift, radius + shift + size)] for shift in (-reach, reach))
         np.add(before, after, out=pair)
         pair *= kernel[radius + reach]
-        total += pair
-    return total
+        out += pair
 
 
 @functools.cache
@@ -160,7 +141,7 @@ def motion_blur(images: np.ndarray, radius: int, sigma: float, angles: np.ndarra
     line, pixel = (math.prod(framed.shape[axis:]) for axis in (2, 3))
     size, before, after = framed[0].size, top * line + left * pixel, bottom * line + right * pixel
     distances = (rows * line + columns * pixel).tolist()
-    at_once = MOTION_IMAGES if len(rows) == 1 else 1
+    at_once = max(1, CACHED // size) if len(rows) == 1 else 1
     source, total = framed.reshape(-1), np.zeros(framed.size, dtype=np.int32)
     product = np.empty(size * at_once, dtype=np.int32)
     for first in range(0, len(images), at_once):

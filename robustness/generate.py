@@ -29,7 +29,7 @@ from robustness.names import CORRUPTIONS, FRAMES, PERTURBATIONS, SEVERITIES
 from robustness.npy import load_array
 from robustness.writing import SetFile, available_cores, write_files
 
-RECIPES_VERSION = 2
+RECIPES_VERSION = 3
 """Goes up when the output of a recipe changes, so that files made by the old one are made again."""
 
 RECORD = "generated.json"

@@ -85,7 +85,7 @@ def corrupt(images: np.ndarray, name: str, severity: int = 3, seed: int = 0, *, 
     check_severity(severity)
     check_seed(seed, start)
     function, constants = RECIPES[name]
-    out = np.empty_like(images, subok=False)
+    out = np.empty(images.shape, dtype=np.uint8)
     step = max(1, BLOCK_VALUES // max(1, images[:1].size))
     for first in range(0, len(images), step):
         block = np.ascontiguousarray(images[first : first + step])

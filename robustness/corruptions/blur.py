@@ -7,9 +7,10 @@ import scipy.sparse
 
 from robustness.elementary import exp
 from robustness.filters import (
-    gaussian_blur_levels,
+    gaussian_filter,
     length_scale,
     motion_blur,
+    to_uint8,
     whole_length,
     zoom_places,
 )
@@ -19,7 +20,7 @@ from robustness.resampling import by_image, by_pixel, whole_operator
 
 def gaussian_blur(images: np.ndarray, draws: Draws, sigma: float) -> np.ndarray:
     """A Gaussian of `sigma` pixels, the edge repeated outside the image."""
-    return gaussian_blur_levels(images, sigma * length_scale(images))
+    return to_uint8(gaussian_filter(images / 255.0, sigma * length_scale(images)))
 
 
 def defocus_blur(images: np.ndarray, draws: Draws, radius: float, smoothing: float) -> np.ndarray:
@@ -94,13 +95,13 @@ def glass_blur(images: np.ndarray, draws: Draws, sigma: float, distance: int, pa
     scale = length_scale(images)
     distance = whole_length(distance, scale)
     height, width = images.shape[1:3]
-    shuffled = gaussian_blur_levels(images, sigma * scale)
+    shuffled = to_uint8(gaussian_filter(images / 255.0, sigma * scale))
     first_pixels = height * width * np.arange(len(images))[:, None]
     for i in range(passes):
         sources = pick_neighbours(draws, f"neighbours {i}", height, width, distance)
         pixels = shuffled.reshape(-1, images.shape[-1])
         shuffled = pixels.take(first_pixels + sources, axis=0).reshape(images.shape)
-    return gaussian_blur_levels(shuffled, sigma * scale)
+    return to_uint8(gaussian_filter(shuffled / 255.0, sigma * scale))
 
 
 def pick_neighbours(draws: Draws, label: str, height: int, width: int, distance: int) -> np.ndarray:

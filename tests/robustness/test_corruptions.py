@@ -11,6 +11,7 @@ from robustness import CORRUPTIONS, corrupt
 from robustness.corruptions import BLOCK_VALUES, RECIPES
 from robustness.corruptions.digital import pixelate
 from robustness.names import CORRUPTION_GROUPS, EXTRA_CORRUPTIONS, MAIN_CORRUPTIONS, SEVERITIES
+from robustness.random import Draws
 
 DETERMINISTIC = (
     "defocus_blur",
@@ -22,6 +23,8 @@ DETERMINISTIC = (
     "jpeg_compression",
     "saturate",
 )
+ROUNDED = {"zoom_blur": 3e-3}
+"""The share of values on the borderline between two levels, where there are any."""
 RANDOM = tuple(name for name in CORRUPTIONS if name not in DETERMINISTIC)
 
 
@@ -46,10 +49,49 @@ def test_names_are_one_ordered_list_with_subsets():
 
 @pytest.mark.parametrize("name", DETERMINISTIC)
 def test_published_results_without_chance(shared, name):
+    """To the last level, but where rounding within the published sums decides between two."""
     golden = np.load(shared / "reference" / "golden" / "corruptions-deterministic.npz")
     for severity, expected in zip(SEVERITIES, golden[name], strict=True):
-        result = corrupt(golden["images"], name, severity).astype(int)
-        assert np.abs(result - expected).max() <= 1
+        distance = np.abs(corrupt(golden["images"], name, severity).astype(int) - expected)
+        assert distance.max() <= 1
+        assert (distance > 0).mean() <= ROUNDED.get(name, 0)
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_published_spatter_of_given_noise(shared, severity, monkeypatch):
+    """One image of severity 3 has more water than 8 bits hold."""
+    golden = np.load(shared / "reference" / "golden" / "from-noise.npz")
+    monkeypatch.setattr(Draws, "normal", lambda *arguments: golden[f"c_spatter_{severity}_layer"])
+    np.testing.assert_array_equal(
+        corrupt(golden["images"], "spatter", severity), golden[f"c_spatter_{severity}"]
+    )
+
+
+@pytest.mark.parametrize("severity", SEVERITIES)
+def test_glass_blur_lifts_no_value_over_what_is_truncated(images, severity, monkeypatch):
+    """The recipe with the same neighbours, one pixel at a time."""
+    _, distance, passes = RECIPES["glass_blur"][1][severity - 1]
+    picks = np.random.default_rng(5).integers(
+        -distance, distance, (len(images), passes, 32 - 2 * distance, 32 - 2 * distance, 2)
+    )  # from the last pixel to the first
+
+    def drawn(draws, label, shape, high):
+        part = picks[draws.start : draws.start + draws.count]
+        down, right = part[:, int(label[-1]), ::-1, ::-1].transpose(3, 0, 1, 2)
+        return (down + distance) * 2 * distance + right + distance
+
+    class Picked:
+        def __init__(self, image: int):
+            self.left = iter(picks[image].reshape(-1, 2))
+
+        def integers(self, low, high, size):
+            down, right = next(self.left)
+            return right, down
+
+    monkeypatch.setattr(Draws, "integers", drawn)
+    result = corrupt(images, "glass_blur", severity)
+    expected = [corrupt_one(image, "glass_blur", severity, Picked(i)) for i, image in enumerate(images)]
+    assert (result != np.stack(expected)).mean() <= 1e-4
 
 
 @pytest.mark.parametrize("name", DETERMINISTIC)
@@ -57,7 +99,9 @@ def test_published_results_without_chance(shared, name):
 def test_one_image_at_a_time_gives_the_same(images, name, severity):
     random = np.random.default_rng(0)
     expected = np.stack([corrupt_one(image, name, severity, random) for image in images])
-    assert np.abs(corrupt(images, name, severity).astype(int) - expected).max() <= 1
+    distance = np.abs(corrupt(images, name, severity).astype(int) - expected)
+    assert distance.max() <= 1
+    assert (distance > 0).mean() <= 10 * ROUNDED.get(name, 0)
 
 
 @pytest.mark.parametrize("share", [0.95, 0.9, 0.85, 0.75, 0.65])
@@ -170,6 +214,7 @@ def test_accepts_what_is_not_contiguous_or_is_on_disk(images, name, tmp_path):
     np.testing.assert_array_equal(corrupt(mapped, name, 3), result)
     swapped = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
     np.testing.assert_array_equal(corrupt(swapped, name, 3), result)
+    np.testing.assert_array_equal(corrupt(np.asfortranarray(images), name, 3), result)
     assert type(corrupt(mapped, name, 3)) is np.ndarray
     assert corrupt(images[:0], name, 1).shape == (0, 32, 32, 3)
 

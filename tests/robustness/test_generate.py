@@ -68,6 +68,28 @@ def test_same_bytes_with_any_number_of_workers(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "3" / "spatter.npy"), perturb(x, "spatter"))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    "laid_out", [np.asfortranarray, lambda x: x.transpose(0, 2, 1, 3), lambda x: x[::-1, :, ::-1]]
+)
+def test_images_in_any_order_of_memory(tmp_path, laid_out, workers):
+    x = laid_out(images())
+    assert not x.flags.c_contiguous
+    generate_corruptions(
+        x, LABELS, tmp_path / "c", corruptions=["fog", "contrast"], workers=workers, progress=False
+    )
+    generate_perturbations(
+        x, LABELS, tmp_path / "p", perturbations=["rotate", "shot_noise"], workers=workers, progress=False
+    )
+    plain = np.ascontiguousarray(x)
+    np.testing.assert_array_equal(np.load(tmp_path / "c" / "fog.npy")[6:12], corrupt(plain, "fog", 2))
+    np.testing.assert_array_equal(np.load(tmp_path / "p" / "rotate.npy"), perturb(plain, "rotate"))
+    again = generate_corruptions(
+        plain, LABELS, tmp_path / "c", corruptions=["fog", "contrast"], workers=1, progress=False
+    )
+    assert again == []  # the same set
+
+
 def test_relative_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     generate_perturbations(
@@ -307,6 +329,23 @@ class TestCommand:
         again = self.run("corrupt", x, out, "--only", "fog,snow", "--seed", 2, "--workers", 1)
         assert "1 files written" in again.output
         assert "1 kept" in again.output
+
+    @pytest.mark.parametrize("command", ["corrupt", "perturb"])
+    def test_file_in_fortran_order(self, tmp_path, command):
+        np.save(tmp_path / "x.npy", np.asfortranarray(images()))
+        only = {"corrupt": "snow", "perturb": "snow,tilt"}[command]
+        result = self.run(
+            command,
+            tmp_path / "x.npy",
+            tmp_path / "out",
+            "--only",
+            only,
+            "--workers",
+            2 if "," in only else 1,
+        )
+        assert result.exit_code == 0, result.output
+        expected = corrupt(images(), "snow", 1) if command == "corrupt" else perturb(images(), "snow")
+        np.testing.assert_array_equal(np.load(tmp_path / "out" / "snow.npy")[:6], expected)
 
     def test_perturb_in_a_process_of_its_own(self, paths):
         x, out, _ = paths

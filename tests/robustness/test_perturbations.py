@@ -22,11 +22,14 @@ def images(count=3, height=32, width=32, channels=3, seed=0):
     return np.clip(fine + rng.integers(-9, 10, fine.shape), 0, 255).astype(np.uint8)
 
 
-def assert_near(ours, expected):
-    """At least 99.5 % of the values within 1 of 255, none further than 3."""
+ROUNDED = {"scale": 6e-3, "shear": 3e-3, "zoom_blur": 1e-3}
+"""The share of values on the borderline between two levels, where it is more than one in ten thousand."""
+
+
+def assert_same(ours, expected, share):
     distance = np.abs(ours.astype(int) - expected)
-    assert np.mean(distance <= 1) >= 0.995
-    assert distance.max() <= 3
+    assert distance.max() <= 1
+    assert (distance > 0).mean() <= share
 
 
 def test_every_name_has_a_recipe():
@@ -35,14 +38,32 @@ def test_every_name_has_a_recipe():
 
 @pytest.mark.parametrize("name", WITHOUT_RANDOMNESS)
 def test_published_outputs(shared, name):
+    """To the last level, but where the sum of rounded double precision decides between two."""
     golden = np.load(shared / "reference" / "golden" / "perturbations-deterministic.npz")
-    assert_near(perturb(golden["images"], name), golden[name])
+    assert_same(perturb(golden["images"], name), golden[name], ROUNDED.get(name, 1e-4))
+
+
+@pytest.mark.parametrize(("name", "label"), [("snow", "flakes"), ("spatter", "drops")])
+def test_published_outputs_of_given_noise(shared, name, label, monkeypatch):
+    golden = np.load(shared / "reference" / "golden" / "from-noise.npz")
+    noise = {label: golden[f"p_{name}_layer"]}
+    monkeypatch.setattr(Draws, "normal", lambda draws, label, shape, mean, std: noise[label])
+    np.testing.assert_array_equal(perturb(golden["images"], name), golden[f"p_{name}"])
+
+
+def test_sequences_without_a_drop_are_black(shared):
+    """The published set holds them; about 5 % of the frames are."""
+    black = np.load(shared / "reference" / "golden" / "from-noise.npz")["p_spatter"].max(axis=(2, 3, 4)) == 0
+    assert black.all(axis=1).sum() == 2 and black[1].sum() == 1
+    ours = perturb(images(400), "spatter").max(axis=(2, 3, 4)) == 0
+    assert 0.02 < ours.mean() < 0.09
 
 
 @pytest.mark.parametrize("name", WITHOUT_RANDOMNESS)
 def test_recipe_one_image_at_a_time(name):
     x = images()
-    assert_near(perturb(x, name), np.stack([REFERENCE[name](image, None) for image in x]))
+    expected = np.stack([REFERENCE[name](image, None) for image in x])
+    assert_same(perturb(x, name), expected, 3 * ROUNDED.get(name, 1e-4))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +74,7 @@ def test_recipe_with_the_same_layer(name, recipe, label, mean, std):
     x = images(8)
     layers = Draws(4, ("perturbation", name), 0, 8).normal(label, (32, 32), mean, std).astype(np.float64)
     expected = [recipe(image, None, layer) for image, layer in zip(x, layers, strict=True)]
-    assert_near(perturb(x, name, 4), np.stack(expected))
+    assert_same(perturb(x, name, 4), np.stack(expected), 1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -104,12 +125,17 @@ def test_nothing_drawn_nothing_to_seed(name):
     [
         (0, (*NOISE_PERTURBATIONS, "zoom_blur")),
         (7, ("translate",)),
-        (15, ("brightness", "rotate", "scale", "shear")),
+        (15, ("rotate", "scale", "shear")),
     ],
 )
 def test_frame_that_is_the_image(frame, names):
     for name in names:
         np.testing.assert_array_equal(perturb(images(), name)[:, frame], images())
+
+
+def test_frame_of_brightness_that_is_the_image_but_for_truncation():
+    lost = images() - perturb(images(), "brightness")[:, 15]
+    assert set(np.unique(lost)) <= {0, 1} and lost.mean() < 0.2
 
 
 @pytest.mark.parametrize(
