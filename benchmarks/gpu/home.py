@@ -53,9 +53,9 @@ def main(folder: Path, data: Path) -> None:
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     if results["dry_run"]:
         raise click.ClickException(f"{folder} holds a dry run, whose figures mean nothing")
-    repository = Path.cwd()
+    here = Path.cwd()
     device = results["parts"]["machine"]["device"]
-    workspace = prepare_workspace(repository, folder, results)
+    workspace = prepare_workspace(here, folder, results)
     splits = read_jpeg_set(data / DATA_FILE)
     os.chdir(workspace)
     try:
@@ -67,23 +67,24 @@ def main(folder: Path, data: Path) -> None:
         aggregate.main.callback()
         report.main.callback()
     finally:
-        os.chdir(repository)
+        os.chdir(here)
     shutil.rmtree(workspace)
     name = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
     target = Path("benchmarks") / "results" / f"gpu-{name}.json"
     write_text(target, json.dumps(results, indent=1) + "\n")
-    write_text(Path("metrics") / DATA_NAME / "gpu.md", (folder / "results.md").read_text(encoding="utf-8"))
+    measured = (folder / "results.md").read_text(encoding="utf-8")
+    write_text(Path("metrics") / DATA_NAME / "gpu.md", f"Trained and measured on {device}.\n\n{measured}")
     click.echo(f"metrics/{DATA_NAME}: results of {device}; its speeds are in {target}")
 
 
-def prepare_workspace(repository: Path, folder: Path, results: dict[str, Any]) -> Path:
-    """A folder with params.yaml of the trainings, where the stages find the rest of the repository."""
+def prepare_workspace(here: Path, folder: Path, results: dict[str, Any]) -> Path:
+    """A folder with params.yaml of the trainings, where the stages find the rest of the repository, `here`."""
     workspace = repository.scratch() / "gpu-home"
     shutil.rmtree(workspace, ignore_errors=True)
     workspace.mkdir()
     for name in SHARED:
-        (repository / name).mkdir(exist_ok=True)
-        (workspace / name).symlink_to(repository / name)
+        (here / name).mkdir(exist_ok=True)
+        (workspace / name).symlink_to(here / name)
     history = pd.read_csv(folder / "history.csv")
     measured = pd.read_csv(folder / "corruption.csv").groupby("net", sort=False).seed.unique()
     seeds = {net: sorted(map(int, found)) for net, found in measured.items()}
