@@ -2,7 +2,8 @@
 
 The nets trained by the paper's authors are run on the first images of the CIFAR-10 test set, perturbed here, and their
 flip probabilities (each frame against the one before, noises too) are put beside those that the authors released for
-CIFAR-10-P (10,000 images).
+CIFAR-10-P (10,000 images). The standard error beside a difference is that of so few images. All perturbations share it,
+as they share the images; it is smaller where what an image flips under the others is taken into account.
 
     python -m benchmarks.flip_fidelity
 """
@@ -16,45 +17,84 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from benchmarks.fidelity import MEAN, NETS, SHARED, STD, read_test_images
+from benchmarks.fidelity import MEAN, SHARED, STD, read_test_images
+from benchmarks.report import machine, write_json
 from nets import load_official
 from robustness import PERTURBATIONS, perturb
 from robustness.evaluation import predict
-from robustness.metrics import flip_probability
+from robustness.generate import RECIPES_VERSION
+
+RESULTS = Path(__file__).parent / "results" / "flip_fidelity.json"
+NETS = ("resnet-20", "resnet-20-pp", "resnet-44", "resnet-44-pp", "densenet-40-12", "densenet-40-12-pp")
 
 
 def read_published(shared: Path, nets: Sequence[str] = NETS) -> pd.DataFrame:
     """The released flip probabilities: a row a perturbation, a column a net."""
     table = pd.read_csv(shared / "reference" / "official-cifar10-p.csv")
     table = table[table["metric"] == "flip_probability"]
-    return table.pivot(index="perturbation", columns="model", values="value").loc[
-        list(PERTURBATIONS), list(nets)
-    ]
+    values = table.pivot(index="perturbation", columns="model", values="value")
+    return values.loc[list(PERTURBATIONS), list(nets)]
 
 
 def measure(
     shared: Path, nets: Sequence[str] = NETS, seed: int = 0, pairs: int | None = None, progress: bool = False
 ) -> pd.DataFrame:
-    """The flip probabilities of the authors' nets on perturbations made here, in the form of `read_published`.
+    """How often the authors' nets flip on each sequence made here.
 
     With `pairs`, only that many pairs of neighbouring frames are looked at in each sequence. A few tell nearly as much
     as all 30, since images differ more than the parts of a sequence do.
+
+    Returns:
+        The share of flips, a row a perturbation and image, a column a net.
     """
     images, _ = read_test_images(shared)
     checkpoints = {net: shared / "reference" / "official" / net / "checkpoint.pth.tar" for net in nets}
     loaded = {  # a third faster in the memory format that `predict` feeds
         net: load_official(path).to(memory_format=torch.channels_last) for net, path in checkpoints.items()
     }
-    flips = pd.DataFrame(0.0, index=list(PERTURBATIONS), columns=list(nets))
-    for name in tqdm(PERTURBATIONS, disable=not progress):
-        sequences = perturb(images, name, seed)
-        if pairs is not None:
-            sequences = stretches(sequences, pairs)
-        frames = sequences.reshape(-1, *sequences.shape[2:])
-        for net in nets:
-            classes = predict(loaded[net], frames, mean=MEAN, std=STD, batch_size=128).argmax(axis=1)
-            flips.loc[name, net] = flip_probability(classes.reshape(sequences.shape[:2]), protocol="official")
+    rows = pd.MultiIndex.from_product([PERTURBATIONS, range(len(images))], names=["perturbation", "image"])
+    flips = pd.DataFrame(0.0, index=rows, columns=list(nets))
+    with tqdm(total=len(PERTURBATIONS) * len(nets), disable=not progress) as bar:
+        for name in PERTURBATIONS:
+            sequences = perturb(images, name, seed)
+            if pairs is not None:
+                sequences = stretches(sequences, pairs)
+            frames = sequences.reshape(-1, *sequences.shape[2:])
+            for net in nets:
+                logits = predict(loaded[net], frames, mean=MEAN, std=STD)
+                classes = logits.argmax(axis=1).reshape(sequences.shape[:2])
+                flips.loc[name, net] = (classes[:, 1:] != classes[:, :-1]).mean(axis=1)
+                bar.update()
     return flips
+
+
+def compare(flips: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    """What `measure` found beside what was published.
+
+    The paired difference is that of the perturbation and the mean over all, scaled to what it should be of that: the
+    images that are looked at, which flip more or less than others under every perturbation, cancel from it.
+
+    Returns:
+        Columns here, published, difference and standard_error, then paired_difference and paired_error; a row a net and
+        perturbation.
+    """
+    groups = {}
+    for net in published.columns:
+        values = flips[net].unstack("perturbation")[list(published.index)]
+        share = published[net] / published[net].mean()
+        contrast = values - np.outer(values.mean(axis=1), share)
+        root = np.sqrt(len(values))
+        groups[net] = pd.DataFrame(
+            {
+                "here": values.mean(),
+                "published": published[net],
+                "difference": values.mean() - published[net],
+                "standard_error": values.std() / root,
+                "paired_difference": contrast.mean(),
+                "paired_error": contrast.std() / root,
+            }
+        )
+    return pd.concat(groups, names=["net", "perturbation"])
 
 
 def stretches(sequences: np.ndarray, pairs: int) -> np.ndarray:
@@ -75,7 +115,8 @@ def stretches(sequences: np.ndarray, pairs: int) -> np.ndarray:
     "--pairs", type=click.IntRange(min=1), help="Pairs of frames of each sequence; all if not given."
 )
 @click.option("--seed", default=0, show_default=True)
-def main(shared: Path, nets: tuple[str, ...], pairs: int | None, seed: int) -> None:
+@click.option("--output", default=RESULTS, show_default=True, type=click.Path(dir_okay=False, path_type=Path))
+def main(shared: Path, nets: tuple[str, ...], pairs: int | None, seed: int, output: Path) -> None:
     if not (shared / "reference").is_dir():
         raise click.ClickException(
             f"{shared} with the reference data is not there; give its place with --shared"
@@ -85,11 +126,24 @@ def main(shared: Path, nets: tuple[str, ...], pairs: int | None, seed: int) -> N
         raise click.ClickException(
             f"no checkpoint of {', '.join(missing)} in {shared / 'reference' / 'official'}"
         )
-    ours, published = measure(shared, nets, seed, pairs, progress=True), read_published(shared, nets)
-    table = pd.concat({"here": ours, "published": published, "difference": ours - published}, axis=1)
-    table = table.swaplevel(axis=1)[list(nets)]
-    table.loc["mean"] = table.mean()
+    flips = measure(shared, nets, seed, pairs, progress=True)
+    table = compare(flips, read_published(shared, nets))
     click.echo(table.to_string(float_format="{:.4f}".format))
+    means = table.groupby("net", sort=False)[["here", "published", "difference"]].mean()
+    means["standard_error"] = flips.groupby("image").mean().std() / np.sqrt(len(flips) / len(PERTURBATIONS))
+    click.echo(means.to_string(float_format="{:.4f}".format))
+    write_json(
+        output,
+        machine=machine(torch=torch.__version__, numpy=np.__version__),
+        setting={
+            "images": len(flips) // len(PERTURBATIONS),
+            "pairs": pairs or "all",
+            "seed": seed,
+            "recipes": RECIPES_VERSION,
+        },
+        flip_probability={net: table.loc[net].round(5).to_dict("index") for net in nets},
+        mean={net: row.round(5).to_dict() for net, row in means.iterrows()},
+    )
 
 
 if __name__ == "__main__":
