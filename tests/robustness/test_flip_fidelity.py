@@ -46,7 +46,7 @@ def test_a_net_flips_as_on_the_plain_recipe(shared, one_thread, name):
 
 
 def test_the_result_on_file_is_of_these_recipes_and_near_the_published_one(shared):
-    result = json.loads(RESULTS.read_text())
+    result = json.loads(RESULTS.read_text(encoding="utf-8"))
     assert result["setting"]["recipes"] == RECIPES_VERSION
     assert tuple(result["flip_probability"]) == NETS
     published = read_published(shared)
