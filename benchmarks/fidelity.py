@@ -70,7 +70,8 @@ def compare(found: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """What was found on a few images beside what was published for all.
 
     A paired difference is that of one corruption or perturbation and its published share of the mean over all: that
-    the images looked at are harder or easier than others cancels from it.
+    the images looked at are harder or easier than others cancels from it. A standard error is that of the sample, or,
+    where less is found than published, of as many more counts: rare flips tell little of their own spread.
 
     Args:
         found: a row a name and image, a column a net.
@@ -86,14 +87,15 @@ def compare(found: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         values = found[net].unstack(kind)[list(published.index)]
         mean = values.mean(axis=1)
         contrast = values - np.outer(mean, published[net] / published[net].mean())
+        rarer = np.sqrt(np.maximum(published[net] / values.mean(), 1))
         root = np.sqrt(len(values))
         rows = pd.DataFrame(
             {
                 "here": values.mean(),
                 "published": published[net],
-                "standard_error": values.std() / root,
+                "standard_error": rarer * values.std() / root,
                 "paired_difference": contrast.mean(),
-                "paired_error": contrast.std() / root,
+                "paired_error": rarer * contrast.std() / root,
             }
         )
         rows.loc["mean"] = [mean.mean(), published[net].mean(), mean.std() / root, np.nan, np.nan]

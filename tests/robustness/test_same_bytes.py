@@ -67,7 +67,7 @@ def digests_in_a_process(environment: dict[str, str]) -> dict[str, str]:
         cwd=ROOT,
         env=os.environ | environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=600,
     )
     assert result.returncode == 0, result.stderr
@@ -92,6 +92,6 @@ def test_the_other_code_is_other_code():
         [sys.executable, "-c", command],
         env=os.environ | ELSEWHERE["instructions"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     ).stdout
     assert [word for word in output.split() if word.startswith("*") and not word.endswith("?")] == []
