@@ -46,7 +46,14 @@ def test_a_net_flips_as_on_the_plain_recipe(shared, one_thread, name):
 
 
 def test_the_result_on_file_is_of_these_recipes_and_near_the_published_one(shared):
+    """A standard error of nine flips is itself a guess, so that of a perturbation is pooled over the nets."""
     result = json.loads(RESULTS.read_text(encoding="utf-8"))
+    pooled = {
+        name: np.sqrt(
+            np.mean([rows[name]["paired_error"] ** 2 for rows in result["flip_probability"].values()])
+        )
+        for name in PERTURBATIONS
+    }
     assert result["setting"]["recipes"] == RECIPES_VERSION
     assert tuple(result["flip_probability"]) == NETS
     published = read_published(shared)
@@ -57,7 +64,7 @@ def test_the_result_on_file_is_of_these_recipes_and_near_the_published_one(share
         for name, row in rows.items():
             assert row["published"] == pytest.approx(published.loc[name, net], abs=1e-5)
             assert row["difference"] == pytest.approx(row["here"] - row["published"], abs=2e-5)
-            assert abs(row["paired_difference"]) <= 4 * row["paired_error"], (net, name)
+            assert abs(row["paired_difference"]) <= 4 * pooled[name], (net, name)
 
 
 def test_stretches_cover_all_pairs_alike():
