@@ -20,7 +20,8 @@ def test_flip_probabilities_are_the_published_ones(shared, one_thread):
     mean = table.xs("mean", level="perturbation")
     assert (mean["difference"].abs() <= 3 * mean["standard_error"]).all(), mean
     rest = table.drop(index="mean", level="perturbation")
-    assert (rest["paired_difference"].abs() <= 4 * rest["paired_error"]).all(), rest
+    pooled = (rest["paired_error"] ** 2).groupby("perturbation").transform("mean") ** 0.5  # of rare flips
+    assert (rest["paired_difference"].abs() <= 4 * pooled).all(), rest
 
 
 @pytest.mark.slow
