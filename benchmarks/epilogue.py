@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pushpull.geometry import output_layout
+
 # Of the one type T that a compiled function has; the arithmetic is float32, whatever T is.
 FORWARD = """template <typename T> T epilogue(T push, T pull, T alpha) {
     float a = static_cast<float>(push), b = static_cast<float>(pull);
@@ -45,17 +47,13 @@ class _Two(torch.autograd.Function):
     def forward(ctx: Any, push: Tensor, pull: Tensor, alpha: float, kind: str) -> Tensor:
         ctx.save_for_backward(push, pull)
         ctx.alpha, ctx.kind = alpha, kind
-        if kind == "nvrtc":
-            return _compiled("epilogue")(push, pull, alpha=alpha)
-        if kind == "triton":
-            return _triton().forward(push, pull, alpha)
-        return push.relu().sub_(pull.relu(), alpha=alpha)
+        return _response(push, pull, alpha, kind)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         push, pull = ctx.saved_tensors
-        gradient = gradient.contiguous(memory_format=layout_of(push))
+        gradient = gradient.contiguous(memory_format=output_layout(push, push))
         if ctx.kind == "nvrtc":
             to_push, to_pull = _compiled("two")(gradient, push, pull, alpha=ctx.alpha)
         elif ctx.kind == "triton":
@@ -71,18 +69,13 @@ class _One(torch.autograd.Function):
     def forward(ctx: Any, responses: Tensor, alpha: float, kind: str) -> Tensor:
         ctx.save_for_backward(responses)
         ctx.alpha, ctx.kind = alpha, kind
-        push, pull = responses.chunk(2, dim=1)
-        if kind == "nvrtc":
-            return _compiled("epilogue")(push, pull, alpha=alpha)
-        if kind == "triton":
-            return _triton().forward(push, pull, alpha)
-        return push.relu().sub_(pull.relu(), alpha=alpha)
+        return _response(*responses.chunk(2, dim=1), alpha, kind)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (responses,) = ctx.saved_tensors
-        gradient = gradient.contiguous(memory_format=layout_of(responses))
+        gradient = gradient.contiguous(memory_format=output_layout(responses, responses))
         if ctx.kind == "triton":
             found = torch.empty_like(responses)
             push, pull = responses.chunk(2, dim=1)
@@ -97,10 +90,12 @@ class _One(torch.autograd.Function):
         return found.flatten(1, 2), None, None
 
 
-def layout_of(tensor: Tensor) -> torch.memory_format:
-    """Channels last where the tensor has that layout and no other."""
-    last = tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
-    return torch.channels_last if last else torch.contiguous_format
+def _response(push: Tensor, pull: Tensor, alpha: float, kind: str) -> Tensor:
+    if kind == "nvrtc":
+        return _compiled("epilogue")(push, pull, alpha=alpha)
+    if kind == "triton":
+        return _triton().forward(push, pull, alpha)
+    return push.relu().sub_(pull.relu(), alpha=alpha)
 
 
 @functools.cache
