@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pushpull.module import PushPull1d, PushPull2d, PushPull3d
-from pushpull.replacement import COMPILED, compiled, replace, take_over, what_is_lost
+from pushpull.replacement import COMPILED, compiled, kind_of, replace, take_over, what_is_lost
 
 Layers = str | Iterable[str] | Callable[[str, nn.Module], bool]
 
@@ -131,7 +131,7 @@ def _problem(layer: nn.Module) -> str | None:
         return "its weight is parametrized; remove the parametrization first"
     if not isinstance(layer.weight, nn.Parameter):
         return "a hook computes its weight (as weight_norm, spectral_norm and pruning do); remove it first"
-    if lost := what_is_lost(layer, _kind(layer)):
+    if lost := what_is_lost(layer, kind_of(layer, _PUSH_PULL)):
         return lost
     if _even(layer):
         return f"its kernel of {' x '.join(map(str, layer.kernel_size))} has an even side"
@@ -142,14 +142,11 @@ def _problem(layer: nn.Module) -> str | None:
     return None
 
 
-def _kind(layer: nn.Module) -> type[nn.Module]:
-    return next(kind for kind in _PUSH_PULL if isinstance(layer, kind))
-
-
 def _push_pull(
     old: nn.Conv1d | nn.Conv2d | nn.Conv3d, alpha: float | Tensor, scale: float, train_alpha: bool
 ) -> PushPull1d | PushPull2d | PushPull3d:
-    new = _PUSH_PULL[_kind(old)](
+    kind = kind_of(old, _PUSH_PULL)
+    new = _PUSH_PULL[kind](
         old.in_channels,
         old.out_channels,
         old.kernel_size,
@@ -168,5 +165,5 @@ def _push_pull(
         values = torch.as_tensor(alpha, device=old.weight.device, dtype=old.weight.dtype)
         values = values.detach().expand(old.out_channels).clone()
         new.alpha = nn.Parameter(values) if train_alpha else values
-    take_over(new, old, _kind(old))
+    take_over(new, old, kind)
     return new

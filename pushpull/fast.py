@@ -24,9 +24,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
-from pushpull.execution import ordinary
+from pushpull.execution import ordinary, without_modes
 from pushpull.geometry import Geometry, Sides, output_layout, output_size
 from pushpull.layout import channels_last
 from pushpull.upsampling import hats, upsample
@@ -286,8 +285,7 @@ def _band(rows: int, geometry: Geometry, height: int, outputs: int) -> Tensor:
     """
     taps, stride = geometry.pull_size[0], geometry.stride[0]
     padding, dilation = geometry.pull_padding[0], geometry.dilation[0]
-    # A tensor made in inference mode could not be used in a graph later.
-    with _disable_current_modes(), torch.inference_mode(False), torch.no_grad():
+    with without_modes():
         values = hats(rows, taps, torch.float32, torch.device("cpu"))
         padded = torch.zeros((outputs, rows, height + 2 * padding), dtype=torch.float32, device="cpu")
         for output, weights in enumerate(padded):

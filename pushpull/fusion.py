@@ -5,13 +5,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from pushpull.module import PushPull1d, PushPull2d, PushPull3d
-from pushpull.replacement import replace, take_over, what_is_lost
+from pushpull.replacement import kind_of, replace, take_over, what_is_lost
 
 _CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     1: nn.Conv1d,
     2: nn.Conv2d,
     3: nn.Conv3d,
 }
+_PUSH_PULL: tuple[type[nn.Module], ...] = (PushPull1d, PushPull2d, PushPull3d)
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 
@@ -64,7 +65,7 @@ def _inhibits_nothing(layer: PushPull1d | PushPull2d | PushPull3d) -> bool:
 def _problem(layer: PushPull1d | PushPull2d | PushPull3d) -> str | None:
     if parametrize.is_parametrized(layer):
         return "its weight is parametrized; remove the parametrization first"
-    if lost := what_is_lost(layer, _kind(layer)):
+    if lost := what_is_lost(layer, kind_of(layer, _PUSH_PULL)):
         return lost
     if layer.rectifier not in _ACTIVATIONS:
         return f"its rectifier {layer.rectifier!r} is a function, not one of {', '.join(_ACTIVATIONS)}"
@@ -86,9 +87,5 @@ def _convolution(layer: PushPull1d | PushPull2d | PushPull3d) -> nn.Sequential:
     convolution.weight, convolution.bias = layer.weight, layer.bias
     activation = _ACTIVATIONS[layer.rectifier]() if isinstance(layer.rectifier, str) else nn.Identity()
     fused = nn.Sequential(convolution, activation)
-    take_over(fused, layer, _kind(layer))
+    take_over(fused, layer, kind_of(layer, _PUSH_PULL))
     return fused
-
-
-def _kind(layer: PushPull1d | PushPull2d | PushPull3d) -> type[nn.Module]:
-    return next(kind for kind in (PushPull1d, PushPull2d, PushPull3d) if isinstance(layer, kind))

@@ -1,8 +1,11 @@
 """Putting other modules in the places of a net's modules."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from torch import nn
+
+Kind = TypeVar("Kind", bound=type[nn.Module])
 
 # Hooks live in private dictionaries of a module; there is no public way to move them.
 _HOOKS = (
@@ -33,6 +36,11 @@ _HARMLESS = {
     "__weakref__", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__",
     "__static_attributes__", "__firstlineno__",
 }  # fmt: skip
+
+
+def kind_of(module: nn.Module, kinds: Iterable[Kind]) -> Kind:
+    """The one of `kinds` that `module` is, or is a subclass of."""
+    return next(kind for kind in kinds if isinstance(module, kind))
 
 
 def what_is_lost(module: nn.Module, kind: type[nn.Module]) -> str | None:

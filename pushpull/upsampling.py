@@ -10,9 +10,8 @@ import math
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
-from pushpull.execution import ordinary
+from pushpull.execution import ordinary, without_modes
 from pushpull.geometry import Sides
 
 
@@ -53,8 +52,7 @@ def _matrix(sides: Sides, size: Sides, dtype: torch.dtype, device: torch.device)
 
 @functools.lru_cache(maxsize=64)
 def _kept_matrix(sides: Sides, size: Sides, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # A tensor made in inference mode could not be used in a graph later, one made in another mode nowhere else.
-    with _disable_current_modes(), torch.inference_mode(False), torch.no_grad():
+    with without_modes():
         return _matrix(sides, size, dtype, device)
 
 

@@ -98,7 +98,7 @@ def evaluating(net: Net) -> Iterator[None]:
 
 def predict(
     net: Net,
-    images: np.ndarray,
+    images: np.ndarray | Tensor,
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -113,7 +113,7 @@ def predict(
     Args:
         net: takes (n, C, H, W) in the type of its parameters, else float32, and returns logits (n, K), K >= 2, as a
             tensor or an array. All of a Module is in eval mode meanwhile; in any other callable call `eval()` yourself.
-        images: (N, H, W, C) uint8; a memory map is read batch by batch.
+        images: (N, H, W, C) uint8, an array or a tensor on the device; a memory map is read batch by batch.
         mean, std: normalisation per channel of values 0..1, both or neither; without them the net gets values 0..1.
         batch_size: images at a time; by default 64 on the CPU and 1000 elsewhere.
         device: where to compute; by default where the parameters of `net` are, or the CPU.

@@ -14,7 +14,6 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -136,7 +135,9 @@ def train_and_write(
         saved = load_checkpoint(file, hardware, epochs) if file.exists() else None
         device = saved["device"] if saved else hardware
         begun = spared(begin, work / f"{seed}.run", params, net, seed, device)
-        with recording(*begun, params.data.name) if begun else nullcontext(lambda rows: None) as log:
+        with (
+            recording(*begun, params.data.name) if begun else contextlib.nullcontext(lambda rows: None) as log
+        ):
             module = trained.new(seed, data.device)
             rows = train_seed(module, data, test, params, net, seed, file, saved, log)
             trained.weights[seed] = {name: value.cpu() for name, value in module.state_dict().items()}
