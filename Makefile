@@ -25,10 +25,10 @@ mlflow.db: | $(VENV)/.installed
 	python -m stages.tracking
 
 .dvc/plots/page.html: $(VENV)/.installed
-	python -m stages.plots_page
+	python -m stages.page.dvc_plots
 
 repro: $(SETUP) ## Run the whole pipeline on the data set of params.yaml
-	@python -m stages.repro
+	@python -m stages.experiments.repro
 
 test: $(SETUP) ## Run the tests
 	OMP_NUM_THREADS=1 PYTHONWARNDEFAULTENCODING=1 python -m pytest -n 2 --dist loadgroup
@@ -41,23 +41,23 @@ lint: $(SETUP) ## Check the code's form and the types of pushpull
 PAPER := -S 'data=$${paper.data}' -S 'train=$${paper.train}' -S 'evaluate=$${paper.evaluate}' -S 'nets=$${paper.nets}'
 
 paper: $(SETUP) ## Run the paper's study at full size (ARGS="-S paper.train.epochs=5", LAUNCHER=ray or ray://HOST:PORT)
-	$(if $(LAUNCHER),dvc exp run $(PAPER) $(ARGS) fetch && python -m stages.launch $(LAUNCHER))
+	$(if $(LAUNCHER),dvc exp run $(PAPER) $(ARGS) fetch && python -m stages.experiments.launch $(LAUNCHER))
 	dvc exp run $(PAPER) $(ARGS)
 
 table4: $(SETUP) ## Study scale and alpha (table 4) by experiments; DATA=cifar10 for full size, JOBS=2 at a time
 table5: $(SETUP) ## Study the learned alpha (table 5); DATA=cifar10 for full size
 mnist: $(SETUP) ## Study the LeNets (table 1, figures 4 and 5); DATA=mnist for full size
 table4 table5 mnist:
-	python -m stages.study $@ --jobs $(or $(JOBS),2) $(if $(DATA),--data $(DATA)) $(ARGS)
+	python -m stages.experiments.study $@ --jobs $(or $(JOBS),2) $(if $(DATA),--data $(DATA)) $(ARGS)
 
 ui: $(SETUP) ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
-	python -m stages.ui --port $(or $(PORT),5000)
+	python -m stages.tracking ui --port $(or $(PORT),5000)
 
 exps: $(SETUP) ## List the experiments with what differs between them (ARGS=-A for those of all commits)
-	@python -m stages.exps $(ARGS)
+	@python -m stages.experiments.listing $(ARGS)
 
 register: $(SETUP) ## Register the best push-pull net in MLflow as champion (ARGS="--experiment NAME")
-	python -m stages.register $(ARGS)
+	python -m stages.tracking register $(ARGS)
 
 bench: $(SETUP) ## Measure the speed of every part against its plain reference
 	for name in metrics corruptions perturbations unpack layer training evaluation tracking; do python -m benchmarks.$$name || exit 1; done

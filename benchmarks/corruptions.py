@@ -26,8 +26,8 @@ from sklearn.datasets import load_digits
 from benchmarks.fidelity import SHARED, read_test_images
 from benchmarks.reference_corruptions import corrupt_one
 from benchmarks.report import machine, write_json
-from robustness import CORRUPTIONS, corrupt
-from robustness.names import SEVERITIES
+from common_corruptions import CORRUPTIONS, corrupt
+from common_corruptions.recipes.names import SEVERITIES
 
 RESULTS = Path(__file__).parent / "results" / "corruptions.json"
 

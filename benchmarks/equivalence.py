@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from archives.formats import Splits, read_cifar_batches
 from benchmarks import textbook
 from benchmarks.report import machine, write_json
 from nets import create_net
-from stages.formats import Splits, read_cifar_batches
 from training.batches import TrainingSet
 from training.engine import train_epochs
 from training.normalisation import normalisation

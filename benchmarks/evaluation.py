@@ -16,9 +16,9 @@ import torch
 from benchmarks import textbook
 from benchmarks.report import write_json
 from benchmarks.training import MEAN, NETS, STD, compared, hardware, new_net, pictures, seconds
-from robustness.evaluation import predict
-from robustness.folding import fold_norms
-from stages.models import choose_device
+from common_corruptions.evaluation import predict
+from common_corruptions.folding import fold_norms
+from stages.files.models import choose_device
 
 RESULTS = Path(__file__).parent / "results" / "evaluation.json"
 

@@ -16,13 +16,13 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from archives.formats import read_cifar_batches
 from benchmarks.report import machine, write_json
+from common_corruptions import CORRUPTIONS, corrupt
+from common_corruptions.evaluation import predict
+from common_corruptions.generate import RECIPES_VERSION
+from common_corruptions.recipes.names import SEVERITIES
 from nets import load_official
-from robustness import CORRUPTIONS, corrupt
-from robustness.evaluation import predict
-from robustness.generate import RECIPES_VERSION
-from robustness.names import SEVERITIES
-from stages.formats import read_cifar_batches
 
 RESULTS = Path(__file__).parent / "results" / "fidelity.json"
 SHARED = Path(__file__).parents[2] / "shared"

@@ -31,14 +31,14 @@ import click
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from stages.files.writing import write_text
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.layer_variants import triton_path
 from benchmarks.report import machine, write_json
+from common_corruptions.evaluation import float32_as
 from pushpull import PushPull2d
-from robustness.evaluation import float32_as
-from stages.tables import write_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "layer.md"
 MARKS = ("<!-- benchmark -->", "<!-- /benchmark -->")

@@ -19,7 +19,7 @@ import scipy
 from scipy.stats import rankdata
 
 from benchmarks.report import machine, write_json
-from robustness.metrics import flip_probability, ordinal_ranks, top5_distance, zipf_distance
+from common_corruptions.metrics import flip_probability, ordinal_ranks, top5_distance, zipf_distance
 
 RESULTS = Path(__file__).parent / "results" / "metrics.json"
 
@@ -68,7 +68,7 @@ def best_time(call: Callable[[], object], repeats: int) -> float:
 def measure(
     sequences: int, frames: int, classes: int, subset: int, repeats: int
 ) -> dict[str, dict[str, float]]:
-    """Seconds of the loop (scaled) and of `robustness.metrics`, and their ratio, for each metric."""
+    """Seconds of the loop (scaled) and of `common_corruptions.metrics`, and their ratio, for each metric."""
     logits = np.random.default_rng(0).normal(size=(sequences, frames, classes)).astype(np.float32)
     predictions = logits.argmax(-1)
 
@@ -95,7 +95,7 @@ def measure(
     for name, (loop, ours) in pairs.items():
         part = predictions[:subset], logits[:subset]
         if not np.allclose(loop(*part), ours(*part)):
-            raise click.ClickException(f"{name}: the loop and robustness.metrics disagree")
+            raise click.ClickException(f"{name}: the loop and common_corruptions.metrics disagree")
         loop_seconds = best_time(partial(loop, *part), repeats) * sequences / subset
         seconds = best_time(partial(ours, predictions, logits), repeats)
         results[name] = {

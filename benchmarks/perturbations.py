@@ -20,9 +20,9 @@ import scipy
 
 from benchmarks.reference_perturbations import REFERENCE
 from benchmarks.report import machine, write_json
-from robustness import PERTURBATIONS, perturb
-from robustness.generate import generate_perturbations
-from robustness.writing import available_cores
+from common_corruptions import PERTURBATIONS, perturb
+from common_corruptions.generate import generate_perturbations
+from common_corruptions.writing import available_cores
 
 RESULTS = Path(__file__).parent / "results" / "perturbations.json"
 

@@ -1,8 +1,8 @@
 """The 19 corruptions in the textbook way: one image at a time, with NumPy, SciPy, Pillow and OpenCV.
 
 Each function reads like its recipe and takes one image of 32 x 32 x 3 (uint8) and a `numpy.random.Generator`; it shares
-nothing with `robustness` but the constants and the frost photographs. It is what speed is compared with, and what
-tests compare results with.
+nothing with `common_corruptions` but the constants and the frost photographs. It is what speed is compared with, and
+what tests compare results with.
 """
 
 import io
@@ -14,8 +14,8 @@ from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image
 from scipy import ndimage
 
-from robustness.corruptions import RECIPES
-from robustness.corruptions.weather import FROST, FROST_PHOTOS
+from common_corruptions.recipes.corruptions import RECIPES
+from common_corruptions.recipes.corruptions.weather import FROST, FROST_PHOTOS
 
 SIZE = 32
 Random = np.random.Generator

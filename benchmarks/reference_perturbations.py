@@ -150,7 +150,7 @@ REFERENCE: dict[str, Callable[..., np.ndarray]] = {
     "scale": scale,
     "shear": shear,
 }
-"""Takes an image and a generator; the names are those of `robustness.PERTURBATIONS`."""
+"""Takes an image and a generator; the names are those of `common_corruptions.PERTURBATIONS`."""
 
 
 def affine(

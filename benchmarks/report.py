@@ -6,7 +6,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from stages.tables import write_text
+from stages.files.writing import write_text
+
 from training.device import processor
 
 

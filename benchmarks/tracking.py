@@ -19,9 +19,10 @@ import torch
 
 from benchmarks.report import machine, write_json
 from nets import create_net
-from stages import datasets, models, serving, tracking
-from stages.params import load_params
-from stages.recording import recording
+from stages.files import datasets, models
+from stages.files.params import load_params
+from stages.tracking import logged_model, runs
+from stages.tracking.recording import recording
 from training.batches import TrainingSet
 from training.engine import train_epochs
 
@@ -36,12 +37,12 @@ def main() -> None:
         repository(Path(folder))
         opening, nothing = [], []
         for _ in range(2 * ROUNDS):
-            opening.append(in_new_process("from stages import tracking, train; tracking.connect()"))
+            opening.append(in_new_process("from stages import tracking, train; runs.connect()"))
             nothing.append(in_new_process("from stages import train"))
         plain, tracked, model = [], [], []
         for _ in range(ROUNDS):
             plain.append(train(None)[0])
-            seconds, logging = train(tracking.connect())
+            seconds, logging = train(runs.connect())
             tracked.append(seconds)
             model.append(logging)
     result = {
@@ -63,7 +64,7 @@ def repository(folder: Path) -> None:
     os.environ["DVC_ROOT"] = str(folder)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    for name in serving.PACKAGES:
+    for name in logged_model.PACKAGES:
         (folder / name).symlink_to(ROOT / name)
     subprocess.run(["git", "init", "-q", folder], check=True)
     random = np.random.default_rng(0)
@@ -75,7 +76,7 @@ def repository(folder: Path) -> None:
         for split, count in (("train", IMAGES), ("test", 500))
     }
     datasets.save_clean(Path("datasets/digits/clean"), splits)
-    tracking.connect()
+    runs.connect()
 
 
 def train(client) -> tuple[float, float]:
@@ -92,9 +93,9 @@ def train(client) -> tuple[float, float]:
     with contextlib.ExitStack() as stack:
         if client is not None:
             params = load_params()
-            experiment = tracking.experiment_id(client, "digits")
-            parent = tracking.parent_run(client, experiment, params)
-            run = tracking.child_run(client, experiment, parent, params, "resnet20", 0, {"device": "cpu"})
+            experiment = runs.experiment_id(client, "digits")
+            parent = runs.parent_run(client, experiment, params)
+            run = runs.child_run(client, experiment, parent, params, "resnet20", 0, {"device": "cpu"})
             stack.enter_context(recording(client, run, "digits"))
         epochs = train_epochs(
             net, data, test.images, test.labels, epochs=EPOCHS, batch_size=128, lr=0.1, momentum=0.9,
@@ -103,12 +104,12 @@ def train(client) -> tuple[float, float]:
         for row, _ in epochs:
             rows.append({**row, "images_per_second": 1.0})
             if client is not None:
-                tracking.log_curve(client, run, rows)
+                runs.log_curve(client, run, rows)
     seconds = time.monotonic() - started
     started = time.monotonic()
     if client is not None:
         trained = models.Trained("resnet20", options, mean, std, {0: net.state_dict()})
-        serving.log_model(run, trained, 0, np.array(test.images[:2]))
+        logged_model.log_model(run, trained, 0, np.array(test.images[:2]))
     return seconds, time.monotonic() - started
 
 

@@ -19,9 +19,9 @@ from torch import nn
 
 from benchmarks import textbook
 from benchmarks.report import machine, write_json
+from common_corruptions.evaluation import memory_format
 from nets import create_net
-from robustness.evaluation import memory_format
-from stages.models import choose_device
+from stages.files.models import choose_device
 from training.batches import TrainingSet, draw_epoch
 from training.epoch import Precision, train_epoch
 

@@ -23,8 +23,8 @@ from pathlib import Path
 import click
 import numpy as np
 
+from archives.catalogue import Archive
 from benchmarks.report import write_json
-from stages.archives import Archive
 
 RESULTS = Path(__file__).parent / "results" / "unpack.json"
 SHAPE = (50_000, 32, 32, 3)
@@ -32,8 +32,8 @@ CASES = ("md5 of members", "md5 of archive")
 OURS = r"""
 import json, re, sys, time
 from pathlib import Path
-from stages.archives import Archive
-from stages.unpack import unpack
+from archives.catalogue import Archive
+from archives.unpack import unpack
 archive = Archive.model_validate_json(sys.stdin.read())
 begin = time.perf_counter()
 unpack([(archive, Path(sys.argv[1]))], Path(sys.argv[2]))

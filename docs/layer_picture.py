@@ -14,8 +14,8 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from common_corruptions import corrupt
 from pushpull import pull_kernel, push_pull_conv2d
-from robustness import corrupt
 
 PICTURE = Path(__file__).with_name("layer.png")
 

@@ -3,7 +3,7 @@
 A ResNet-20 with plain convolutions is trained, or a net read from a checkpoint. It is then fine-tuned twice from the
 same weights for the same number of epochs: once as it is, for comparison, and once with its first layer converted. The
 table shows the error in percent on the test images and on their corruptions, mean over the corruptions of
-`robustness` at the severities chosen.
+`common_corruptions` at the severities chosen.
 
     python -m examples.finetune /folder/with/cifar-10-batches-py
 """
@@ -18,12 +18,12 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from archives.formats import ArchiveError, read_cifar_batches
+from common_corruptions import CORRUPTIONS, corrupt
+from common_corruptions.evaluation import predict
+from common_corruptions.metrics import classification_error
 from nets import create_net, load_official
 from pushpull import convert
-from robustness import CORRUPTIONS, corrupt
-from robustness.evaluation import predict
-from robustness.metrics import classification_error
-from stages.formats import ArchiveError, read_cifar_batches
 from training.batches import TrainingSet
 from training.engine import DivergedError, train_epochs
 from training.normalisation import normalisation

@@ -7,21 +7,22 @@ from pathlib import Path
 import click
 import pandas as pd
 
-from stages import paper
-from stages.caption import describe_run
-from stages.cells import AUTHORS, Lineup
-from stages.datasets import full_name
-from stages.mirror import mirror
-from stages.paper_tables import table2, table3
-from stages.params import Params, load_params
-from stages.perturbation_table import perturbations
-from stages.predictions import PREDICTIONS
-from stages.results import Results, check, check_official, concatenate
-from stages.statistics import read_answers
-from stages.statistics_tables import calibration, difference
-from stages.store import spared
-from stages.summary import choose_baseline, leave_out_incomplete, pairs, summarise_nets
-from stages.tables import Table, markdown, show, write_csv, write_table, write_text
+from stages.files.datasets import full_name
+from stages.files.measurements import AUTHORS, Results, check, check_official, concatenate
+from stages.files.params import Params, load_params
+from stages.files.predictions import PREDICTIONS
+from stages.files.writing import show, write_csv, write_text
+from stages.tables import paper
+from stages.tables.answers import read_answers
+from stages.tables.caption import describe_run
+from stages.tables.cells import Lineup
+from stages.tables.differences import calibration, difference
+from stages.tables.paper_tables import table2, table3
+from stages.tables.perturbations import perturbations
+from stages.tables.summary import choose_baseline, leave_out_incomplete, pairs, summarise_nets
+from stages.tables.table import Table, markdown, write_table
+from stages.tracking.mirror import mirror
+from stages.tracking.store import spared
 
 
 @click.command()

@@ -10,19 +10,20 @@ from pathlib import Path
 
 import click
 import numpy as np
+from archives.form import put_in_place
 from PIL import Image
 
-from robustness.generate import generate_corruptions, generate_perturbations
-from robustness.names import CORRUPTIONS, FRAMES, SEVERITIES
-from robustness.npy import load_array
-from robustness.pictures import animation, corruption_sheet, film_strip
-from stages import repository
-from stages.archives import Archive, ArchiveError
-from stages.datasets import DATASETS, Split, load_split, put_in_place
-from stages.interruption import stopping
-from stages.params import Data, load_params
-from stages.published import bring, published
-from stages.tables import write_bytes
+from archives.bring import bring
+from archives.catalogue import Archive, ArchiveError
+from common_corruptions.generate import generate_corruptions, generate_perturbations
+from common_corruptions.npy import load_array
+from common_corruptions.pictures import animation, corruption_sheet, film_strip
+from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, SEVERITIES
+from stages.files import workspace
+from stages.files.datasets import DATASETS, Split, load_split, published
+from stages.files.interruption import stopping
+from stages.files.params import Data, load_params
+from stages.files.writing import write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +40,8 @@ def main() -> None:
     test = load_split(data.name, "test")
     sources = {part: published(data, part) for part in PARTS}
     # DVC empties the outputs of a stage before it runs, so files that are to survive a stop are made elsewhere.
-    work = repository.scratch() / f"corrupt-{data.name}-{fingerprint(data, sources)}"
-    with repository.lock(work.name):
+    work = workspace.scratch() / f"corrupt-{data.name}-{fingerprint(data, sources)}"
+    with workspace.lock(work.name):
         try:
             for part, archives in sources.items():
                 if archives:

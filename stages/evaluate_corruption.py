@@ -6,14 +6,15 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
-from robustness.names import SEVERITIES
-from stages import models
-from stages.datasets import DATASETS, load_split
-from stages.evaluation import answer_corruptions, every_seed, made_by_corrupt, options
-from stages.interruption import stopping
-from stages.params import load_params
-from stages.predictions import PREDICTIONS, Logits, save_logits
-from stages.tables import write_csv
+from common_corruptions.benchmarking import answer_corruptions
+from common_corruptions.recipes.names import SEVERITIES
+from stages.files import models
+from stages.files.datasets import DATASETS, load_split, made_by_corrupt
+from stages.files.interruption import stopping
+from stages.files.models import every_seed, options
+from stages.files.params import load_params
+from stages.files.predictions import PREDICTIONS, Logits, save_logits
+from stages.files.writing import write_csv
 
 
 @click.command()

@@ -7,13 +7,13 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
-from robustness.sweeps import SWEEPS, measure_noise
-from stages import models
-from stages.datasets import load_split
-from stages.evaluation import every_seed, options
-from stages.interruption import stopping
-from stages.params import load_params
-from stages.tables import write_csv, write_text
+from common_corruptions.sweeps import SWEEPS, measure_noise
+from stages.files import models
+from stages.files.datasets import load_split
+from stages.files.interruption import stopping
+from stages.files.models import every_seed, options
+from stages.files.params import load_params
+from stages.files.writing import write_csv, write_text
 
 
 @click.command()

@@ -6,13 +6,14 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
-from stages import models
-from stages.datasets import DATASETS
-from stages.evaluation import answer_perturbations, every_seed, made_by_corrupt, options
-from stages.interruption import stopping
-from stages.params import load_params
-from stages.predictions import PREDICTIONS, save_frames
-from stages.tables import write_csv
+from common_corruptions.benchmarking import answer_perturbations
+from stages.files import models
+from stages.files.datasets import DATASETS, made_by_corrupt
+from stages.files.interruption import stopping
+from stages.files.models import every_seed, options
+from stages.files.params import load_params
+from stages.files.predictions import PREDICTIONS, save_frames
+from stages.files.writing import write_csv
 
 
 @click.command()

@@ -1,20 +1,21 @@
-"""Stage `fetch`: the clean images and labels of `data.name`, in the one form of stages/datasets.py."""
+"""Stage `fetch`: the clean images and labels of `data.name`, in the one form of stages/files/datasets.py."""
 
 import logging
 from pathlib import Path
 
 import click
 import numpy as np
+from archives.form import save_clean
 
-from stages import repository
-from stages.archives import archives_of, read_archives
-from stages.datasets import DATASETS, LOSSY, SPLITS, full_name, load_split, save_clean
-from stages.formats import Splits
-from stages.interruption import stopping
-from stages.jpeg_set import read_jpeg_set
-from stages.params import Data, load_params
-from stages.published import bring
-from stages.sources import digits, from_folder
+from archives.bring import bring
+from archives.catalogue import archives_of, read_archives
+from archives.formats import Splits
+from archives.jpeg_set import read_jpeg_set
+from archives.sources import digits, from_folder
+from stages.files import workspace
+from stages.files.datasets import DATASETS, LOSSY, SPLITS, full_name, load_split
+from stages.files.interruption import stopping
+from stages.files.params import Data, load_params
 
 
 @click.command()
@@ -29,7 +30,7 @@ def main() -> None:
         if data.name in LOSSY:
             save_clean(folder, lossy(data))
         elif data.path is not None:
-            save_clean(folder, from_folder(repository.root() / Path(data.path).expanduser()))
+            save_clean(folder, from_folder(workspace.root() / Path(data.path).expanduser()))
         elif data.name == "digits":
             save_clean(folder, digits(data.seed))
         elif data.name in (known := {archive.data: None for archive in archives.values()}):
@@ -61,7 +62,7 @@ def lossy(data: Data) -> Splits:
         raise click.ClickException(
             f"data.name: {data.name} is published nowhere; set data.path to {data.name}.npz"
         )
-    path = repository.root() / Path(data.path).expanduser()
+    path = workspace.root() / Path(data.path).expanduser()
     return from_folder(path) if path.is_dir() else read_jpeg_set(path)
 
 

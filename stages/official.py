@@ -6,17 +6,17 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
+from common_corruptions.benchmarking import answer_corruptions, answer_perturbations
+from common_corruptions.evaluation import memory_format
+from common_corruptions.recipes.names import SEVERITIES
 from nets import load_official
-from robustness.evaluation import memory_format
-from robustness.names import SEVERITIES
-from stages import models
-from stages.cells import AUTHORS
-from stages.datasets import DATASETS, load_split
-from stages.evaluation import answer_corruptions, answer_perturbations
-from stages.interruption import stopping
-from stages.params import load_params
-from stages.predictions import PREDICTIONS, Logits, save_frames, save_logits
-from stages.tables import write_csv
+from stages.files import models
+from stages.files.datasets import DATASETS, load_split
+from stages.files.interruption import stopping
+from stages.files.measurements import AUTHORS
+from stages.files.params import load_params
+from stages.files.predictions import PREDICTIONS, Logits, save_frames, save_logits
+from stages.files.writing import write_csv
 from training.normalisation import CIFAR_MEAN, CIFAR_STD
 
 

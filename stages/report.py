@@ -14,19 +14,20 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from robustness.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
-from stages import figures, paper, provenance, repository, sections
-from stages.caption import describe_run
-from stages.datasets import full_name, load_split
-from stages.params import Params, load_params
-from stages.published import origin
-from stages.results import check
-from stages.sections import Study
-from stages.summary import choose_baseline
-from stages.tables import read_table, write_csv, write_text
-from stages.yaml_file import yaml_text
+from common_corruptions.recipes.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
+from stages.files import workspace
+from stages.files.datasets import full_name, load_split, origin
+from stages.files.measurements import check
+from stages.files.params import Params, load_params
+from stages.files.writing import read_table, write_csv, write_text
+from stages.files.yaml_file import yaml_text
+from stages.page import figures, provenance, sections
+from stages.page.sections import Study
+from stages.tables import paper
+from stages.tables.caption import describe_run
+from stages.tables.summary import choose_baseline
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "page" / "templates"
 
 
 @click.command()
@@ -105,7 +106,7 @@ def put_away(data_name: str) -> list[str]:
     As it starts an experiment, DVC removes what it made for outputs that dvc.yaml names no more, and the names hold
     that of the data set.
     """
-    lost = repository.git("ls-files", "--deleted", "--", "metrics").splitlines()
+    lost = workspace.git("ls-files", "--deleted", "--", "metrics").splitlines()
     return list(dict.fromkeys(name for path in lost if (name := Path(path).parts[1]) != data_name))
 
 

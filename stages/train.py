@@ -24,12 +24,13 @@ from filelock import Timeout
 from tqdm import tqdm
 
 from nets.checkpoint import read_checkpoint
-from stages import interruption, models, repository, serving
-from stages.datasets import DATASETS, Split, load_split
-from stages.params import Params, load_params
-from stages.recording import begin, recording
-from stages.store import patiently, spared
-from stages.tables import write_bytes, write_csv
+from stages.files import interruption, models, workspace
+from stages.files.datasets import DATASETS, Split, load_split
+from stages.files.params import Params, load_params
+from stages.files.writing import write_bytes, write_csv
+from stages.tracking import logged_model
+from stages.tracking.recording import begin, recording
+from stages.tracking.store import patiently, spared
 from training import parallel
 from training.batches import TrainingSet
 from training.device import describe, make_deterministic
@@ -39,7 +40,7 @@ from training.normalisation import MIRRORED, normalisation
 # Code that decides the weights: a checkpoint of other code is not taken up.
 ROOT = Path(__file__).parents[1]
 CODE = (
-    "pushpull", "nets", "robustness/evaluation.py", "robustness/staging.py",
+    "pushpull", "nets", "common_corruptions/evaluation.py", "common_corruptions/staging.py",
     "training", "stages/train.py",
 )  # fmt: skip
 
@@ -88,7 +89,7 @@ def taken(name: str) -> Iterator[None]:
     Raises:
         click.ClickException: under torchrun, where another process trains the net.
     """
-    lock = repository.lock(name)
+    lock = workspace.lock(name)
     try:
         lock.acquire(timeout=0 if torch.distributed.is_torchelastic_launched() else -1)
     except Timeout:
@@ -170,13 +171,13 @@ def work_folder(params: Params, net: str) -> Path:
     for file in sorted((DATASETS / params.data.name / "clean").glob("*.npy")):
         with open(file, "rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
-    return repository.scratch() / f"{net}-{digest.hexdigest()[:16]}"
+    return workspace.scratch() / f"{net}-{digest.hexdigest()[:16]}"
 
 
 def log_model(run: str, trained: models.Trained, seed: int, examples: np.ndarray, note: Path) -> None:
     """Log the trained net to its run, unless the file `note` says that the run has it."""
     if not (note.exists() and note.read_text(encoding="utf-8") == run):
-        patiently(lambda: serving.log_model(run, trained, seed, examples))
+        patiently(lambda: logged_model.log_model(run, trained, seed, examples))
         note.write_text(run, encoding="utf-8")
 
 

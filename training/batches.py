@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustness.staging import slices, staged
+from common_corruptions.staging import slices, staged
 
 PADDING = 4  # pixels of reflected border from which the crops are taken
 SHARE = 0.5  # of the free memory that the images may take; the net and its activations need the rest

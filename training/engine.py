@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustness.evaluation import evaluating, memory_format, outputs
+from common_corruptions.evaluation import evaluating, memory_format, outputs
 from training import parallel
 from training.batches import TrainingSet, draw_epoch, epoch_seed
 from training.epoch import Precision, train_epoch
@@ -59,7 +59,7 @@ def train_epochs(
         seed: decides every draw, with the epoch.
         precision: of the training; weights, optimizer and the test error stay float32. `fp32` computes as it says;
             `tf32` rounds the factors of products to 10 bits (CUDA alone); `bf16` is autocast to bfloat16.
-        layout: in which net and images are computed; by default `robustness.evaluation.memory_format`.
+        layout: in which net and images are computed; by default `common_corruptions.evaluation.memory_format`.
         graph: take the steps of `training.graph.RecordedEpochs`, which a GPU replays from a recording; by default
             where the images lie on a GPU and one process trains. The bits are the same.
         state: what an earlier call yielded last; training goes on after that epoch.

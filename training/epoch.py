@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustness.evaluation import affine, float32_as, memory_format, normalise
+from common_corruptions.evaluation import affine, float32_as, memory_format, normalise
 from training import parallel
 from training.batches import Draws, TrainingSet
 
@@ -62,7 +62,7 @@ def training_step(
         net, optimizer: which are trained.
         data: says how images are normalised, and the device.
         precision: as for `training.engine.train_epochs`.
-        layout: of the images; by default that of `robustness.evaluation.memory_format`.
+        layout: of the images; by default that of `common_corruptions.evaluation.memory_format`.
     """
     device = data.device
     scale, shift = affine(data.mean, data.std, data.images.shape[3], device)

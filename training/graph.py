@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from robustness.evaluation import float32_as
+from common_corruptions.evaluation import float32_as
 from training.batches import Draws, TrainingSet, crop
 from training.epoch import Precision, counted_together, training_step
 

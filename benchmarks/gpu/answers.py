@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.predictions import Logits, save_frames, save_logits
+from stages.files.predictions import Logits, save_frames, save_logits
 
 Answers = Mapping[tuple[str, int], Mapping[str, np.ndarray]]
 
@@ -35,7 +35,7 @@ def save_answers(path: Path, labels: np.ndarray, sets: Sequence[tuple[str, int]]
 
 
 def spread_answers(path: Path, folder: Path) -> None:
-    """Write the files of `stages.predictions` for every net, below `folder`: `corruption/`, `perturbation/`."""
+    """Write the files of `stages.files.predictions` for every net, below `folder`: `corruption/`, `perturbation/`."""
     classes: dict[str, dict[int, np.ndarray]] = {}
     frames: dict[str, dict[int, dict[str, np.ndarray]]] = {}
     with np.load(path) as file:

@@ -7,23 +7,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from stages.files.writing import write_csv
 
 from benchmarks.gpu import sets
 from benchmarks.gpu.answers import save_answers
 from benchmarks.gpu.recipe import NORMALISER
 from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.timing import choose_device
-from robustness.benchmark import (
+from common_corruptions.benchmarking import (
     Baseline,
     perturbation_metrics,
     predict_corruptions,
     rank_perturbations,
     summarise,
 )
-from robustness.folding import fold_norms
-from robustness.metrics import classification_error
-from stages import models
-from stages.tables import write_csv
+from common_corruptions.folding import fold_norms
+from common_corruptions.metrics import classification_error
+from stages.files import models
 from training.device import make_deterministic
 
 CORRUPTION = ["net", "seed", "corruption", "severity", "error"]

@@ -18,19 +18,22 @@ import numpy as np
 import pandas as pd
 import torch
 
+from archives.form import save_clean
+from archives.jpeg_set import read_jpeg_set
 from benchmarks.gpu.answers import spread_answers
 from benchmarks.gpu.recipe import ALEXNET_LR, NORMALISER
 from benchmarks.gpu.setting import BATCH_SIZE, DATA_FILE, DATA_NAME, PUSHPULL, RECIPE
-from robustness.generate import generate_corruptions, generate_perturbations
-from stages import aggregate, corrupt, models, report, repository, tracking
-from stages.datasets import DATASETS, load_split, save_clean
-from stages.jpeg_set import read_jpeg_set
-from stages.params import Params, load_params
-from stages.predictions import PREDICTIONS
-from stages.recording import SECONDS
-from stages.tables import write_csv, write_text
+from common_corruptions.generate import generate_corruptions, generate_perturbations
+from stages import aggregate, corrupt, report
+from stages.files import models, workspace
+from stages.files.datasets import DATASETS, load_split
+from stages.files.params import Params, load_params
+from stages.files.predictions import PREDICTIONS
+from stages.files.writing import write_csv, write_text
+from stages.files.yaml_file import yaml_text
+from stages.tracking import runs
+from stages.tracking.recording import SECONDS
 from stages.train import write_curves
-from stages.yaml_file import yaml_text
 
 NEEDED = ("results.json", "history.csv", "corruption.csv", "perturbation.csv")
 SHARED = ("data", "datasets", "metrics", "predictions")  # of the repository
@@ -55,20 +58,20 @@ def main(folder: Path, data: Path) -> None:
         raise click.ClickException(f"{folder} holds a dry run, whose figures mean nothing")
     here = Path.cwd()
     device = results["parts"]["machine"]["device"]
-    workspace = prepare_workspace(here, folder, results)
+    place = prepare_workspace(here, folder, results)
     splits = read_jpeg_set(data / DATA_FILE)
-    os.chdir(workspace)
+    os.chdir(place)
     try:
         params = load_params()
         save_clean(DATASETS / DATA_NAME / "clean", splits)
         take_measurements(folder, params)
-        draw_pictures(workspace)
+        draw_pictures(place)
         record(params, folder, results, device)
         aggregate.main.callback()
         report.main.callback()
     finally:
         os.chdir(here)
-    shutil.rmtree(workspace)
+    shutil.rmtree(place)
     name = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
     target = Path("benchmarks") / "results" / f"gpu-{name}.json"
     write_text(target, json.dumps(results, indent=1) + "\n")
@@ -79,19 +82,19 @@ def main(folder: Path, data: Path) -> None:
 
 def prepare_workspace(here: Path, folder: Path, results: dict[str, Any]) -> Path:
     """A folder with params.yaml of the trainings, where the stages find the rest of the repository, `here`."""
-    workspace = repository.scratch() / "gpu-home"
-    shutil.rmtree(workspace, ignore_errors=True)
-    workspace.mkdir()
+    place = workspace.scratch() / "gpu-home"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
     for name in SHARED:
         (here / name).mkdir(exist_ok=True)
-        (workspace / name).symlink_to(here / name)
+        (place / name).symlink_to(here / name)
     history = pd.read_csv(folder / "history.csv")
     measured = pd.read_csv(folder / "corruption.csv").groupby("net", sort=False).seed.unique()
     seeds = {net: sorted(map(int, found)) for net, found in measured.items()}
     if not seeds:
         raise click.ClickException(f"{folder} holds no measured net")
-    write_text(workspace / "params.yaml", yaml_text(parameters(results, seeds, history)))
-    return workspace
+    write_text(place / "params.yaml", yaml_text(parameters(results, seeds, history)))
+    return place
 
 
 def parameters(results: dict[str, Any], seeds: dict[str, list[int]], history: pd.DataFrame) -> dict[str, Any]:
@@ -138,14 +141,14 @@ def take_measurements(folder: Path, params: Params) -> None:
     if (folder / "weights.pt").exists():
         trained = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
         for net, fields in trained.items():
-            models.save(repository.root() / "models" / DATA_NAME / f"{net}.pt", models.Trained(**fields))
+            models.save(workspace.root() / "models" / DATA_NAME / f"{net}.pt", models.Trained(**fields))
 
 
-def draw_pictures(workspace: Path) -> None:
+def draw_pictures(place: Path) -> None:
     """The corruptions and perturbations of the first test image."""
     test = load_split(DATA_NAME, "test")
     image, label = np.array(test.images[:1]), test.labels[:1]
-    sets = workspace / "first"
+    sets = place / "first"
     generate_corruptions(image, label, sets / "c", workers=1, progress=False)
     generate_perturbations(image, label, sets / "p", workers=1, progress=False)
     corrupt.draw(sets, image, Path("metrics") / DATA_NAME)
@@ -154,22 +157,22 @@ def draw_pictures(workspace: Path) -> None:
 def record(params: Params, folder: Path, results: dict[str, Any], device: str) -> None:
     """Give every training its run in MLflow, with its curve, its duration and the device it ran on."""
     history = pd.read_csv(folder / "history.csv")
-    client = tracking.connect()
-    experiment = tracking.experiment_id(client, DATA_NAME)
-    parent = tracking.parent_run(client, experiment, params)
+    client = runs.connect()
+    experiment = runs.experiment_id(client, DATA_NAME)
+    parent = runs.parent_run(client, experiment, params)
     for run in results["parts"]["recipe"]["runs"]:
         net, seed = run["net"], run["seed"]
         if (
             "seconds" not in run
             or net not in params.nets
-            or tracking.find_child(client, experiment, parent, net, seed)
+            or runs.find_child(client, experiment, parent, net, seed)
         ):
             continue
-        new = tracking.child_run(client, experiment, parent, params, net, seed, {"device": device})
+        new = runs.child_run(client, experiment, parent, params, net, seed, {"device": device})
         curve = history[(history.net == net) & (history.seed == seed)].drop(columns=["net", "seed"])
         curve = curve.assign(images_per_second=run["images_per_second"])
-        tracking.log_curve(client, new, curve.to_dict("records"))
-        tracking.log_metrics(client, new, {SECONDS: run["seconds"]})
+        runs.log_curve(client, new, curve.to_dict("records"))
+        runs.log_metrics(client, new, {SECONDS: run["seconds"]})
         client.set_terminated(new)
 
 

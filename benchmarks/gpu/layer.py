@@ -11,8 +11,8 @@ from benchmarks.gpu.nets import LAYOUTS
 from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.timing import choose_device, milliseconds, replayed
 from benchmarks.layer_variants import variants
+from common_corruptions.evaluation import float32_as
 from pushpull import PushPull2d
-from robustness.evaluation import float32_as
 
 BATCHES = (128, 1024)
 CHANNELS = (3, 16)

@@ -8,12 +8,12 @@ from importlib import metadata
 from typing import Any
 
 import torch
+from archives.form import save_clean
 
+from archives.jpeg_set import read_jpeg_set
 from benchmarks.gpu.setting import DATA_FILE, Setting
 from benchmarks.gpu.timing import choose_device, milliseconds
-from robustness.evaluation import float32_as
-from stages.datasets import save_clean
-from stages.jpeg_set import read_jpeg_set
+from common_corruptions.evaluation import float32_as
 from training.device import processor
 
 PACKAGES = ("torch", "triton", "numpy", "scipy", "opencv-python-headless", "pandas")

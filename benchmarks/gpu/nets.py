@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks.gpu.setting import DATA_NAME, PUSHPULL, RECIPE, Setting
 from nets import create_net
-from stages.datasets import Split
+from stages.files.datasets import Split
 from training.batches import TrainingSet, draw_epoch
 from training.epoch import Precision, train_epoch
 from training.graph import RecordedEpochs

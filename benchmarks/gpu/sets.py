@@ -7,8 +7,8 @@ import click
 import numpy as np
 
 from benchmarks.gpu.setting import Setting
-from robustness.generate import generate_corruptions, generate_perturbations
-from robustness.names import CORRUPTIONS, PERTURBATIONS
+from common_corruptions.generate import generate_corruptions, generate_perturbations
+from common_corruptions.recipes.names import CORRUPTIONS, PERTURBATIONS
 
 SPARED = 4  # cores for the process that launches on the GPU
 SEQUENCES = 8  # of a dry run

@@ -17,7 +17,7 @@ from benchmarks.gpu import recipe
 from benchmarks.gpu.answers import save_answers, spread_answers
 from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.table import markdown
-from stages.predictions import load_frames, load_logits
+from stages.files.predictions import load_frames, load_logits
 from tests.conftest import ROOT
 
 

@@ -68,5 +68,5 @@ def test_the_tests_of_a_gpu_are_collected_without_the_pipeline():
 
 
 def test_the_finder_refuses():
-    done = run_without(ABSENT, "import stages.tracking")
+    done = run_without(ABSENT, "import stages.tracking.runs")
     assert "No module named 'pydantic'" in done.stderr or "No module named 'mlflow'" in done.stderr

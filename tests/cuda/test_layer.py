@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.layer_variants import EAGER, VARIANTS
+from common_corruptions.evaluation import float32_as
 from pushpull import PushPull2d
-from robustness.evaluation import float32_as
 from tests.cuda.conftest import needs_gpu
 
 LAYOUTS = (torch.contiguous_format, torch.channels_last)

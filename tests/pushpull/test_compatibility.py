@@ -269,7 +269,7 @@ allowed = {{re.sub("[-_.]+", "-", n).lower() for n in needed}}
 blocked = {{
     module for module, names in importlib.metadata.packages_distributions().items()
     if not any(re.sub("[-_.]+", "-", n).lower() in allowed for n in names)
-}} - set(sys.stdlib_module_names) - {{"pushpull"}} | {{"nets", "robustness", "stages"}}
+}} - set(sys.stdlib_module_names) - {{"pushpull"}} | {{"nets", "common_corruptions", "stages"}}
 assert {{"numpy", "scipy", "mlflow"}} <= blocked
 class Block:
     def find_spec(self, name, path=None, target=None):

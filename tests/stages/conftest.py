@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages import tracking
-from stages.datasets import DATASETS, save_clean
-from stages.yaml_file import read_yaml
+from archives.form import save_clean
+from stages.files.datasets import DATASETS
+from stages.files.yaml_file import read_yaml
+from stages.tracking import runs
 from tests.conftest import ROOT
-from tests.stages.mlflow_server import MlflowServer
+from tests.stages.tracking.mlflow_server import MlflowServer
 from tests.stages.yaml_files import write_yaml
 
 TRAIN = {"epochs": 2, "batch_size": 16, "lr": 0.01, "milestones": [1], "seeds": [0], "device": "cpu"}
@@ -118,7 +119,7 @@ def local(tmp_path, monkeypatch, images, empty_store):
     )
     shutil.copy(empty_store, tmp_path)
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
-    for name in ("nets", "pushpull", "robustness", "stages"):  # the model takes the code along
+    for name in ("nets", "pushpull", "common_corruptions", "stages"):  # the model takes the code along
         (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
@@ -126,4 +127,4 @@ def local(tmp_path, monkeypatch, images, empty_store):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     labels = np.arange(12) % 10
     save_clean(DATASETS / "digits" / "clean", {"train": (images, labels), "test": (images, labels)})
-    return tracking.connect()
+    return runs.connect()

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
-from robustness import CORRUPTIONS
-from tests.stages.miniatures import cifar, corruptions
+from common_corruptions import CORRUPTIONS
+from tests.archives.miniatures import cifar, corruptions
 from tests.stages.test_pipeline import clone, run
 from tests.stages.yaml_files import write_yaml
 

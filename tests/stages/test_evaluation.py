@@ -6,11 +6,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from common_corruptions.benchmarking import measure_corruptions, measure_perturbations
 from nets import create_net
-from robustness.benchmark import measure_corruptions, measure_perturbations
-from stages import evaluate_corruption, evaluate_perturbation, models
-from stages.predictions import Logits, load_frames, load_logits, save_logits
-from stages.yaml_file import read_yaml
+from stages import evaluate_corruption, evaluate_perturbation
+from stages.files import models
+from stages.files.predictions import Logits, load_frames, load_logits, save_logits
+from stages.files.yaml_file import read_yaml
 from tests.conftest import ROOT
 from tests.stages.yaml_files import write_yaml
 

@@ -4,13 +4,14 @@ import shutil
 
 import pandas as pd
 import pytest
+from archives.form import save_clean
 from click.testing import CliRunner
 
-from robustness.generate import generate_corruptions, generate_perturbations
+from archives.sources import from_folder
+from common_corruptions.generate import generate_corruptions, generate_perturbations
 from stages import official
-from stages.datasets import load_split, save_clean
-from stages.sources import from_folder
-from stages.yaml_file import read_yaml
+from stages.files.datasets import load_split
+from stages.files.yaml_file import read_yaml
 from tests.conftest import ROOT
 from tests.stages.yaml_files import write_yaml
 

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.yaml_file import read_yaml
-from tests.stages.miniatures import few_digits
+from stages.files.yaml_file import read_yaml
+from tests.archives.miniatures import few_digits
 from tests.stages.yaml_files import write_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -158,8 +158,8 @@ def test_every_net_and_seed_has_its_run(pipeline):
 
 def test_results_found_in_git_reach_mlflow(pipeline):
     before, _ = runs(pipeline)
-    run(pipeline, sys.executable, "-m", "stages.mirror")
-    run(pipeline, sys.executable, "-m", "stages.mirror")  # has nothing left to do
+    run(pipeline, sys.executable, "-m", "stages.tracking", "mirror")
+    run(pipeline, sys.executable, "-m", "stages.tracking", "mirror")  # has nothing left to do
     parents, children = runs(pipeline)
     (new,) = {one.info.run_id for one in parents} - {one.info.run_id for one in before}
     assert len(children[new]) == 6

@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from robustness import CORRUPTIONS, PERTURBATIONS
+from archives.catalogue import Archive
+from common_corruptions import CORRUPTIONS, PERTURBATIONS
 from stages import corrupt, fetch
-from stages.archives import Archive
-from tests.stages.archive_server import ArchiveServer, File, serving
-from tests.stages.miniatures import cifar, corruptions, describe, npy_bytes, perturbations, tar_bytes
+from tests.archives.archive_server import ArchiveServer, File, serving
+from tests.archives.miniatures import cifar, corruptions, describe, npy_bytes, perturbations, tar_bytes
 from tests.stages.test_pipeline import clone, environment, run
 from tests.stages.yaml_files import write_yaml
 

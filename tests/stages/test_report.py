@@ -14,10 +14,11 @@ import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
 
-from robustness.names import CORRUPTION_GROUPS
-from stages import charts, datasets, figures, sections
+from common_corruptions.recipes.names import CORRUPTION_GROUPS
+from stages.files import datasets
+from stages.files.yaml_file import read_yaml
+from stages.page import charts, figures, sections
 from stages.report import main, put_away
-from stages.yaml_file import read_yaml
 from tests.conftest import ROOT
 from tests.stages.yaml_files import write_yaml
 

@@ -16,9 +16,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from stages import models, repository, serving, store, tracking, train
-from stages.datasets import load_split
-from stages.params import load_params
+from stages import train
+from stages.files import models
+from stages.files.datasets import load_split
+from stages.files.params import load_params
+from stages.tracking import logged_model, runs, store
 from tests.stages.conftest import read_params, write_params
 from training import engine, parallel
 from training.batches import TrainingSet
@@ -28,7 +30,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def no_model_logged(monkeypatch):
-    monkeypatch.setattr(serving, "log_model", lambda *_: None)
+    monkeypatch.setattr(logged_model, "log_model", lambda *_: None)
 
 
 def run(*arguments: str):
@@ -125,7 +127,7 @@ def test_the_lock_is_taken_before_joining_and_not_waited_for_under_torchrun(work
     for key, value in torchrun(LOCAL_WORLD_SIZE="2").items():
         monkeypatch.setenv(key, value)
     monkeypatch.setattr(parallel, "joined", lambda device: pytest.fail("joined without the lock"))
-    with repository.lock(train.work_folder(load_params(), "small").name):
+    with workspace.lock(train.work_folder(load_params(), "small").name):
         done = run("small")
     assert done.exit_code == 1 and "another process trains small-" in done.output
 
@@ -179,13 +181,13 @@ def test_checkpoints_are_written_by_time_and_at_a_stop(workspace, monkeypatch):
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_ctrl_c_says_where_the_next_run_goes_on(workspace, monkeypatch, epoch):
     """The signal comes at the first batch, or when the first epoch was kept."""
-    log_curve, begin = tracking.log_curve, train.train_epochs
+    log_curve, begin = runs.log_curve, train.train_epochs
 
     def press(*_, **__):
         os.kill(os.getpid(), signal.SIGINT)
 
     if epoch:
-        monkeypatch.setattr(tracking, "log_curve", press)
+        monkeypatch.setattr(runs, "log_curve", press)
     else:
         monkeypatch.setattr(train, "train_epochs", press)
     stopped = run("small")
@@ -195,7 +197,7 @@ def test_ctrl_c_says_where_the_next_run_goes_on(workspace, monkeypatch, epoch):
         f"Stopped; the next run {expected}."
     ]
     assert net_runs()[0].info.status == "KILLED"
-    monkeypatch.setattr(tracking, "log_curve", log_curve)
+    monkeypatch.setattr(runs, "log_curve", log_curve)
     monkeypatch.setattr(train, "train_epochs", begin)
     done = run("small")
     assert done.exit_code == 0
@@ -243,8 +245,8 @@ def interrupted(workspace, monkeypatch):
     )
     assert run("small").exit_code == 1
     monkeypatch.setattr(train, "save_checkpoint", save)
-    client = tracking.connect()
-    experiment = tracking.experiment_id(client, "tiny")
+    client = runs.connect()
+    experiment = runs.experiment_id(client, "tiny")
     (one,) = client.search_runs([experiment], "tags.role = 'net'")
     assert one.info.status == "KILLED"
     return client, experiment, one.info.run_id
@@ -274,7 +276,7 @@ def test_an_interrupted_training_whose_run_was_deleted_gets_a_new_one(interrupte
     (note,) = Path(".dvc/tmp/pushpull").glob("small-*/0.run")
     note.with_suffix(".logged").write_text(killed, encoding="utf-8")
     logged = []
-    monkeypatch.setattr(serving, "log_model", lambda run, *_: logged.append(run))
+    monkeypatch.setattr(logged_model, "log_model", lambda run, *_: logged.append(run))
     client.delete_run(killed)
     done = run("small")
     assert done.exit_code == 0, done.output
@@ -303,8 +305,8 @@ def test_an_interrupted_training_whose_experiment_was_deleted_goes_on_in_it(inte
 def test_an_interrupted_training_whose_database_was_removed_gets_a_new_run(interrupted, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///new.db")
     assert run("small").exit_code == 0
-    client = tracking.connect()
-    whole_run(client, tracking.experiment_id(client, "tiny"))
+    client = runs.connect()
+    whole_run(client, runs.experiment_id(client, "tiny"))
 
 
 def test_a_training_needs_no_mlflow(workspace, empty_store, monkeypatch):
@@ -318,8 +320,8 @@ def test_a_training_needs_no_mlflow(workspace, empty_store, monkeypatch):
     assert done.exit_code == 0, done.output
     assert models.load(models.MODELS / "small.pt").weights.keys() == {0}
     assert done.output.count("is locked by another process; the work goes on") == 1
-    client = tracking.connect()
-    assert not client.search_runs([tracking.experiment_id(client, "tiny")])
+    client = runs.connect()
+    assert not client.search_runs([runs.experiment_id(client, "tiny")])
 
 
 def fill(disk: Path) -> Path:

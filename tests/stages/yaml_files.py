@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from stages.yaml_file import yaml_text
+from stages.files.yaml_file import yaml_text
 
 
 def write_yaml(path: Path, content: Any) -> None:

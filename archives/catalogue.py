@@ -1,0 +1,185 @@
+"""The published archives as data/archives.yaml describes them, and what every step with them shares.
+
+`download` brings an archive to the disk, `unpack` turns it into arrays; both take an `Archive` from here.
+"""
+
+import hashlib
+import math
+import shutil
+import threading
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from archives.formats import ArchiveError
+from stages.files.yaml_file import read_yaml
+
+ARCHIVES = Path("data/archives.yaml")
+
+_BLOCK = 128 << 10
+
+Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+
+class Entry(BaseModel):
+    """A mapping of archives.yaml: no unknown key, no value of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Member(Entry):
+    """One array inside an archive; `md5` is that of the member file, where one is published."""
+
+    name: str
+    shape: Annotated[tuple[Annotated[int, Field(gt=0, strict=True)], ...], Field(strict=False)]
+    dtype: Literal["uint8"] = "uint8"
+    md5: Md5 | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the array in bytes, without any header."""
+        return math.prod(self.shape)
+
+    @property
+    def stem(self) -> str:
+        """The name people use: `fog` for `fog.npy`."""
+        return self.name.removesuffix(".npy")
+
+
+class Archive(Entry):
+    """One file of archives.yaml; the comments at the top of that say what the fields mean."""
+
+    name: str
+    data: str
+    part: Literal["clean", "c", "p"]
+    layout: Literal["npy", "cifar-batches", "idx"]
+    urls: Annotated[list[Annotated[str, Field(pattern=r"^(https?|file):")]], Field(min_length=1)]
+    bytes: Annotated[int, Field(gt=0)] | None = None
+    md5: Md5
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    folder: str | None = None
+    members: Annotated[dict[str, Member], Field(min_length=1)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def named_members(cls, entry: Any) -> Any:
+        """Give each member the name under which it stands."""
+        if isinstance(entry, dict) and isinstance(entry.get("members"), dict):
+            members = {n: m | {"name": n} if isinstance(m, dict) else m for n, m in entry["members"].items()}
+            entry = entry | {"members": members}
+        return entry
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Every published digest of the whole file, by the name `hashlib` knows."""
+        return {"md5": self.md5} | ({"sha256": self.sha256} if self.sha256 else {})
+
+    def choose(self, names: Collection[str] | None) -> list[Member]:
+        """The members called `names` (`fog`, not `fog.npy`) and the labels beside them; None is all of them.
+
+        Raises ArchiveError for a name that the archive does not hold.
+        """
+        if names is None:
+            return list(self.members.values())
+        known = {member.stem for member in self.members.values()}
+        if unknown := sorted(set(names) - known):
+            raise ArchiveError(
+                f"{self.name} holds no {', '.join(unknown)}. Choose from: {', '.join(sorted(known - {'labels'}))}."
+            )
+        return [m for m in self.members.values() if m.stem in names or m.stem == "labels"]
+
+
+def read_archives(path: Path = ARCHIVES) -> dict[str, Archive]:
+    """Every archive that `path` describes, by file name. Raises ArchiveError where an entry is wrong."""
+    try:
+        entries = read_yaml(path)
+    except OSError as error:
+        raise ArchiveError(f"{path} cannot be read: {error}") from error
+    except ValueError as error:
+        raise ArchiveError(str(error)) from error
+    if not isinstance(entries, dict):
+        raise ArchiveError(f"{path} must map the file name of each archive to its description.")
+    try:
+        return {name: Archive.model_validate(entry | {"name": name}) for name, entry in entries.items()}
+    except (ValidationError, TypeError) as error:
+        problems = error.errors() if isinstance(error, ValidationError) else []
+        lines = [f"  {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in problems] or [f"  {error}"]
+        raise ArchiveError(f"{path} has a wrong entry:\n" + "\n".join(lines)) from error
+
+
+def archives_of(archives: Mapping[str, Archive], data: str, part: str) -> list[Archive]:
+    """The archives behind `datasets/<data>/<part>`. Raises ArchiveError when none is published."""
+    found = [archive for archive in archives.values() if (archive.data, archive.part) == (data, part)]
+    if not found:
+        remedy = (
+            "" if part == "clean" else " Set data.corrupted: generate to make it from the clean test set."
+        )
+        raise ArchiveError(f"{ARCHIVES} names no archive for {data}/{part}.{remedy}")
+    return found
+
+
+def require_space(needs: Collection[tuple[Path, int]], purpose: str) -> None:
+    """Refuse to start what cannot end: `needs` lists folders (they may not exist yet) and bytes to be written.
+
+    Folders on the same file system are added up. Raises ArchiveError with need and free in GB.
+    """
+    totals: dict[int, tuple[Path, int]] = {}
+    for folder, need in needs:
+        home = folder.absolute()
+        while not home.exists():
+            home = home.parent
+        device = home.stat().st_dev
+        totals[device] = (home, totals.get(device, (home, 0))[1] + need)
+    for home, need in totals.values():
+        free = shutil.disk_usage(home).free
+        if need > free:
+            raise ArchiveError(
+                f"{purpose} needs {gigabytes(need)} on the disk of {home}, where {gigabytes(free)} are free. "
+                f"Make room there, or choose fewer data.corruptions / data.perturbations."
+            )
+
+
+def verify_size(archive: Archive, path: Path) -> None:
+    """Raise ArchiveError when `path` cannot be `archive` by its size."""
+    size = path.stat().st_size
+    if archive.bytes is not None and size != archive.bytes:
+        raise ArchiveError(
+            f"{path} has {size:,} bytes where {archive.name} has {archive.bytes:,}: it is "
+            f"{'cut short' if size < archive.bytes else 'another file'}. Delete it and fetch it again"
+            f" from {archive.urls[0]}."
+        )
+
+
+def verify_file(archive: Archive, path: Path, halt: threading.Event | None = None) -> None:
+    """Read `path` once and compare its size and every published digest. Raises ArchiveError on a difference.
+
+    `halt`, once set by another thread, ends the reading early and without a verdict.
+    """
+    verify_size(archive, path)
+    digests = {name: hashlib.new(name) for name in archive.digests}
+    buffer = memoryview(bytearray(_BLOCK))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            if halt is not None and halt.is_set():
+                return
+            for digest in digests.values():
+                digest.update(buffer[:count])
+    for name, expected in archive.digests.items():
+        if digests[name].hexdigest() != expected:
+            raise ArchiveError(
+                f"{path} is not the published {archive.name}: its {name} is {digests[name].hexdigest()}, not "
+                f"{expected}. Delete it and fetch it again from {archive.urls[0]}."
+            )
+
+
+def file_digest(path: Path, name: str) -> str:
+    """The digest called `name` (md5, sha256) of a file, as hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, name).hexdigest()
+
+
+def gigabytes(size: int) -> str:
+    """`size` in decimal GB as people read it; small sizes keep enough digits to tell them apart."""
+    return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e9:.6f} GB"

@@ -1,0 +1,337 @@
+"""Bring one published archive to the disk, whole and verified, over connections that break.
+
+A file is cut into segments that several connections ask for in order of position, so what has arrived without a
+gap grows steadily and is hashed behind the writers, from the page cache and in the main thread: verification adds
+no pass over the disk. After a restart the part that is already there is hashed again while the rest arrives.
+"""
+
+import logging
+import random
+import re
+import sys
+import tarfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import requests
+from filelock import FileLock
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from archives.catalogue import Archive, ArchiveError, gigabytes, require_space
+from archives.part_file import PartFile, PrefixDigests, Window
+from archives.transport import Refused, Reply, Transient, open_session
+from archives.unpack import published_members
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+_SMALLEST_SEGMENT = 8 << 20
+_HASH_TURN = 64 << 20  # hashed at most between two looks at the clock
+_FLUSH_EVERY = 2.0  # seconds
+_WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body|!--)", re.IGNORECASE)
+_TITLE = re.compile(rb"<title[^>]*>\s*(.{1,80}?)\s*</title", re.IGNORECASE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a file is asked for, and how patiently. Times in seconds, sizes in bytes."""
+
+    connections: int = 4
+    segment: int = 64 << 20  # at most this much in one request
+    attempts: int = 6  # failures in a row, without a byte of progress, after which a URL is given up
+    backoff: float = 1.0  # before the first repetition; doubles with each further one
+    longest_pause: float = 300.0  # a server that asks for more is given up
+    timeout: float = 30.0  # without a byte
+    slow: int = 100_000  # bytes a second; below it the next URL is tried, if there is one
+    slow_after: float = 30.0
+
+
+class _TooSlow(Refused):
+    """This URL would give the file, but not soon."""
+
+
+class _Halted(Exception):
+    """This connection stops because something else failed for good."""
+
+
+def download(
+    archive: Archive, folder: Path, names: Collection[str] | None = None, policy: Policy = Policy()
+) -> Path:
+    """Bring `archive` into `folder` and return its path; a file already there under its name is used as it is.
+
+    The URLs are tried in order, and what one of them gave is kept for the next. The file carries its final name
+    only after its size and every published digest were found right. With `names` (`fog`, `frost`, ...) only those
+    members of a plain tar are asked for, where the server gives byte ranges: the result is then `<name>.tar.part`,
+    a tar with holes in which just these members may be read. Members with a published md5 are verified.
+
+    Raises ArchiveError, with the URLs, what was wrong with each and what to do, when no URL gives the file, when
+    the disk is full or too small, or when `names` holds an unknown one. What arrived is kept for the next run.
+    """
+    archive.choose(names)
+    target = folder / archive.name
+    if target.exists():
+        return target
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{archive.name}.lock"):  # a second process waits, and finds the file
+            if target.exists():
+                return target
+            with PartFile(target.with_name(f"{target.name}.part")) as part, open_session() as session:
+                return _from_any_url(archive, part, session, target, names, policy)
+    except OSError as error:
+        raise ArchiveError(
+            f"{archive.name} cannot be written to {folder}: {error.strerror or error}. Make room there or choose "
+            f"another folder with data.archives, and run it again: what has arrived from {archive.urls[0]} is kept."
+        ) from error
+
+
+def _from_any_url(
+    archive: Archive,
+    part: PartFile,
+    session: requests.Session,
+    target: Path,
+    names: Collection[str] | None,
+    policy: Policy,
+) -> Path:
+    """Try the URLs in order; one that is only slow gets a second, unhurried turn after the others."""
+    failures: dict[str, str] = {}
+    turns = deque((url, len(archive.urls) > 1) for url in archive.urls)
+    while turns:
+        url, hurried = turns.popleft()
+        try:
+            return _Transfer(archive, part, session, url, policy, hurried).run(target, names)
+        except Refused as refusal:
+            log.warning("%s: %s: %s", archive.name, url, refusal)
+            failures[url] = str(refusal)
+            if isinstance(refusal, _TooSlow):
+                turns.append((url, False))
+    reasons = "\n".join(f"  {url}: {reason}" for url, reason in failures.items())
+    kept = f"{gigabytes(part.received)} are kept for the next run. " if part.received else ""
+    if not part.received:
+        part.discard()
+    raise ArchiveError(
+        f"{archive.name} could not be fetched:\n{reasons}\n{kept}What to do: run it again later; or add a mirror "
+        f"to its urls in data/archives.yaml; or bring the file (md5 {archive.md5}) into a folder by hand and name "
+        f"that folder in data.archives."
+    )
+
+
+class _Transfer:
+    """One attempt to bring one archive from one URL. Raises Refused when the URL fails, OSError when the disk does."""
+
+    def __init__(
+        self,
+        archive: Archive,
+        part: PartFile,
+        session: requests.Session,
+        url: str,
+        policy: Policy,
+        hurried: bool,
+    ):
+        self.archive, self.part, self.session, self.url = archive, part, session, url
+        self.policy, self.hurried = policy, hurried
+        self.halt = threading.Event()
+
+    def run(self, target: Path, names: Collection[str] | None) -> Path:
+        """Bring the file, verify it and give it its name; or only the members called `names`, as a `.part`."""
+        log.info("%s: from %s to %s", self.archive.name, self.url, target.parent)
+        total, ranged = self.patiently(self.probe, lambda: 0)
+        if self.archive.bytes is not None and total not in (None, self.archive.bytes):
+            raise Refused(f"has {total:,} bytes where the published file has {self.archive.bytes:,}")
+        self.part.begin(total or self.archive.bytes)
+        chosen = {member.name for member in self.archive.choose(names)}
+        if ranged and len(chosen) < len(self.archive.members) and self.archive.name.endswith(".tar"):
+            return self.bring_members(chosen)
+        resumed = self.part.received > 0
+        digests = PrefixDigests(self.archive.digests, self.part)
+        if ranged:
+            self.bring([(0, self.part.total)], digests)
+        else:
+            log.warning("%s: %s gives no byte ranges, only all from the start", self.archive.name, self.url)
+            self.require_space((self.part.total or 0) - self.part.received)
+            self.work([self.bring_stream], self.part.total, digests)
+        if wrong := digests.difference():
+            self.part.restart()
+            if resumed:  # an earlier run or another URL may have brought the wrong bytes
+                log.warning("%s: %s; all of it is fetched again", self.archive.name, wrong)
+                return self.run(target, names)
+            raise Refused(f"{wrong}: it is damaged there or not the published file")
+        self.part.finish(target)
+        return target
+
+    def probe(self) -> tuple[int | None, bool]:
+        """The size of the file, where the server states it, and whether it gives byte ranges."""
+        with Reply(self.session, self.url, 0, 1024, self.policy.timeout) as reply:
+            head = b"".join(reply.blocks(1024))
+        # The content decides, not its declared type: servers mislabel both archives and error pages.
+        if _WEB_PAGE.match(head):
+            title = _TITLE.search(head)
+            named = f" ({title[1].decode(errors='replace')!r})" if title else ""
+            raise Refused(f"answers with a web page{named} instead of the file")
+        return reply.total, reply.ranged
+
+    def bring_members(self, names: set[str]) -> Path:
+        """Bring the members called `names` and the tar headers that lead to them; verify those that can be."""
+        places = {}
+        try:
+            with tarfile.open(fileobj=Window(self.part, self.bring_segment), mode="r:") as tar:
+                for info, member in published_members(tar, self.archive):
+                    places[member.name] = member, info.offset_data, info.offset_data + info.size
+        except tarfile.TarError as error:
+            raise Refused(f"is not a readable tar: {error}") from error
+        if missing := names - places.keys():
+            raise Refused(f"does not hold {', '.join(sorted(missing))}")
+        wanted = [places[name] for name in sorted(names)]
+        self.bring([(start, stop) for _, start, stop in wanted])
+        for member, start, stop in wanted:
+            digests = PrefixDigests({"md5": member.md5} if member.md5 else {}, self.part, start, stop)
+            if wrong := digests.difference():
+                self.part.forget(start, stop)
+                raise Refused(f"{member.name}: {wrong}")
+        return self.part.path
+
+    def bring(self, wanted: list[tuple[int, int]], digests: PrefixDigests | None = None) -> None:
+        """Fill every gap in the `wanted` ranges over several connections."""
+        gaps = [gap for start, stop in wanted for gap in self.part.missing(start, stop)]
+        size = sum(stop - start for start, stop in gaps)
+        self.require_space(size)
+        step = min(self.policy.segment, max(size // (4 * self.policy.connections), _SMALLEST_SEGMENT))
+        segments = deque(
+            (at, min(at + step, stop)) for start, stop in gaps for at in range(start, stop, step)
+        )
+
+        failures: list[Refused] = []
+
+        def connection() -> None:
+            while not self.halt.is_set():
+                try:
+                    start, stop = segments.popleft()
+                except IndexError:
+                    return
+                try:
+                    for gap in self.part.missing(start, stop):
+                        self.bring_segment(*gap)
+                except Refused as refusal:
+                    segments.appendleft((start, stop))
+                    failures.append(refusal)
+                    return
+
+        goal, connections = self.part.received + size, self.policy.connections
+        while segments:
+            connections = min(connections, len(segments))
+            self.work([connection] * connections, goal, digests)
+            if len(failures) == connections:
+                raise failures[0]
+            connections -= len(failures)  # the server may allow fewer than were tried
+            failures.clear()
+
+    def bring_segment(self, start: int, stop: int) -> None:
+        """Write the bytes [start, stop), going on where a connection broke."""
+        position = start
+
+        def attempt() -> None:
+            nonlocal position
+            with Reply(self.session, self.url, position, stop, self.policy.timeout) as reply:
+                if not reply.ranged:
+                    raise Transient("gives no byte ranges any more")
+                if reply.total != self.part.total:
+                    raise Refused("is another file now than when the transfer began")
+                for block in reply.blocks(stop - position):
+                    self.write(block, position)
+                    position += len(block)
+            if position < stop:
+                raise Transient(f"closed the connection {stop - position:,} bytes early")
+
+        self.patiently(attempt, lambda: position)
+
+    def bring_stream(self) -> None:
+        """Write the file from its beginning to its end; after a broken connection from the beginning again."""
+        total = self.part.total
+
+        def attempt() -> None:
+            position = 0
+            if total is None:  # nothing tells whether what has arrived is of the same file
+                self.part.restart()
+            with Reply(self.session, self.url, 0, None, self.policy.timeout) as reply:
+                for block in reply.blocks(total):
+                    self.write(block, position)
+                    position += len(block)
+            if total is not None and self.part.missing(0, total):
+                raise Transient(f"closed the connection {total - position:,} bytes early")
+
+        self.patiently(attempt, lambda: self.part.received)
+
+    def write(self, block: bytes, position: int) -> None:
+        if self.halt.is_set():
+            raise _Halted
+        self.part.write(block, position)
+
+    def patiently(self, attempt: Callable[[], T], progress: Callable[[], int]) -> T:
+        """Repeat `attempt` after failures that may pass, at growing distances or when the server asks for it."""
+        failures, best = 0, progress()
+        while True:
+            try:
+                return attempt()
+            except Transient as failure:
+                failures = failures + 1 if progress() <= best else 1
+                best = max(best, progress())
+                if failures >= self.policy.attempts:
+                    raise Refused(f"{failure}, {failures} times in a row") from failure
+                pause = failure.pause
+                if pause is None:
+                    pause = self.policy.backoff * 2 ** (failures - 1) * random.uniform(0.75, 1.25)
+                elif pause > self.policy.longest_pause:
+                    raise Refused(f"{failure}, and asks to wait {pause:.0f} s") from failure
+                log.warning("%s: %s: %s; again in %.1f s", self.archive.name, self.url, failure, pause)
+            if self.halt.wait(pause):
+                raise _Halted
+
+    def work(
+        self, connections: list[Callable[[], None]], goal: int | None, digests: PrefixDigests | None
+    ) -> None:
+        """Run the connections in threads; meanwhile hash, flush, show the progress and watch the pace."""
+        begun, flushed, received = time.monotonic(), time.monotonic(), self.part.received
+        bar = tqdm(desc=self.archive.name, total=goal, initial=received, unit="B", unit_scale=True)
+        bar.mininterval = 0.5 if sys.stderr.isatty() else 30  # a line in a log each time
+        with ThreadPoolExecutor(max(len(connections), 1)) as pool, logging_redirect_tqdm(), bar:
+            running = [pool.submit(connection) for connection in connections]
+            try:
+                while not _settled(running):
+                    if digests is None or digests.advance(_HASH_TURN) < _HASH_TURN:
+                        wait(running, timeout=0.1, return_when=FIRST_EXCEPTION)
+                    bar.update(self.part.received - bar.n)
+                    now = time.monotonic()
+                    if now - flushed > _FLUSH_EVERY:
+                        self.part.checkpoint()
+                        flushed = now
+                    if self.hurried and now - begun > self.policy.slow_after:
+                        rate = (self.part.received - received) / (now - begun)
+                        if rate < self.policy.slow:
+                            raise _TooSlow(f"gives only {rate / 1e3:.0f} kB/s")
+                        begun, received = now, self.part.received
+            finally:
+                self.halt.set()
+                wait(running)
+                self.part.checkpoint()
+                bar.update(self.part.received - bar.n)
+        for future in running:
+            if not isinstance(future.exception(), _Halted):
+                future.result()
+        self.halt.clear()
+
+    def require_space(self, size: int) -> None:
+        require_space([(self.part.path.parent, size)], f"The rest of {self.archive.name} from {self.url}")
+
+
+def _settled(running: list[Future[None]]) -> bool:
+    """Whether all have ended, or one has failed."""
+    return all(future.done() for future in running) or any(
+        future.done() and future.exception() is not None for future in running
+    )

@@ -1,0 +1,79 @@
+"""The one form that every data set has on disk, that of the published CIFAR-10-C: writing it, whole or not at all.
+
+`clean/{train,test}_{images,labels}.npy`, `c/<corruption>.npy` (severities 1 to 5 stacked) and `p/<perturbation>.npy`
+(images x frames); images uint8 NHWC, labels uint8.
+"""
+
+import errno
+import shutil
+from pathlib import Path
+
+import click
+import numpy as np
+
+
+def save_clean(folder: Path, splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Check the clean images and labels of a set and write them, all of them or none, in the place of what was there.
+
+    Raises:
+        OSError: what the file system has against it.
+        click.ClickException: images that are not uint8 NHWC of 1 or 3 channels, labels of another number, splits of
+            different image shapes.
+    """
+    shapes = set()
+    for split, (images, labels) in splits.items():
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or not len(images):
+            raise click.ClickException(
+                f"{split} images must be uint8 of shape (N, H, W, 1 or 3), got {images.dtype} {images.shape}"
+            )
+        if (
+            labels.shape != (len(images),)
+            or labels.dtype.kind not in "iu"
+            or not 0 <= labels.min() <= labels.max() <= 255
+        ):
+            raise click.ClickException(
+                f"{split} labels must be {len(images)} classes from 0 to 255, got {labels.dtype} {labels.shape}"
+            )
+        shapes.add(images.shape[1:])
+    if len(shapes) > 1:
+        raise click.ClickException(f"training and test images differ in shape: {sorted(shapes)}")
+    fresh = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(fresh, ignore_errors=True)  # of a run that was killed
+    try:
+        fresh.mkdir(parents=True)
+        for split, (images, labels) in splits.items():
+            save_array(fresh / f"{split}_images.npy", images)
+            save_array(fresh / f"{split}_labels.npy", labels.astype(np.uint8))
+        put_in_place(fresh, folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """What `np.save` does; but its error for a full disk does not say that the disk is full."""
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.data)
+
+
+def put_in_place(source: Path, target: Path) -> None:
+    """Give a complete folder its final name; what was there is removed. On another disk that is a copy.
+
+    Raises:
+        OSError: the other disk does not take it.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        near = target.with_name(f"{target.name}.partial")
+        shutil.rmtree(near, ignore_errors=True)
+        try:
+            shutil.copytree(source, near)
+            near.rename(target)
+        finally:
+            shutil.rmtree(near, ignore_errors=True)

@@ -1,0 +1,30 @@
+"""Common corruptions and perturbations of images, and what image classifiers make of them, on arrays.
+
+>>> from common_corruptions import CORRUPTIONS, PERTURBATIONS, corrupt, perturb, benchmark
+>>> foggy = corrupt(images, "fog", severity=3, seed=0)  # uint8 (N, H, W, C) in, the same out
+>>> sequences = perturb(images, "motion_blur", seed=0)  # uint8 (N, T, H, W, C)
+>>> table, summary = benchmark(net, "datasets/cifar10")
+
+Only `benchmark` loads torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from common_corruptions.recipes.corruptions import corrupt
+from common_corruptions.recipes.names import CORRUPTIONS, PERTURBATIONS
+from common_corruptions.recipes.perturbations import perturb
+
+if TYPE_CHECKING:
+    from common_corruptions.benchmarking import benchmark
+
+__all__ = ["CORRUPTIONS", "PERTURBATIONS", "benchmark", "corrupt", "perturb"]
+
+
+def __getattr__(name: str) -> Any:
+    # The submodule `benchmark` takes the place of this function once it is loaded; the name stays the function's.
+    if name == "benchmark":
+        from common_corruptions import benchmarking
+
+        globals()["benchmark"] = benchmarking.benchmark
+        return benchmarking.benchmark
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

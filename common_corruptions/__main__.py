@@ -1,0 +1,122 @@
+"""`python -m common_corruptions`: the corrupted and the perturbed version of any images, as `.npy` files."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from common_corruptions.generate import generate_corruptions, generate_perturbations
+from common_corruptions.npy import load_array
+from common_corruptions.recipes.names import (
+    CORRUPTION_GROUPS,
+    CORRUPTIONS,
+    EXTRA_CORRUPTIONS,
+    EXTRA_PERTURBATIONS,
+    MAIN_PERTURBATIONS,
+    NOISE_VARIANTS,
+    PERTURBATIONS,
+)
+
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """Make the corrupted (-C) or perturbed (-P) version of any images, as CIFAR-10-C and -P were made.
+
+    IN.npy holds uint8 images of shape (N, H, W, C): 8 to 256 pixels a side, C 3 (RGB) or 1. A run that was
+    stopped goes on where it was when it is started again.
+
+    \b
+    python -m common_corruptions corrupt test_images.npy out/c --labels test_labels.npy
+    python -m common_corruptions perturb test_images.npy out/p --only gaussian_noise,rotate --seed 1
+    """
+
+
+def _writing_options(command: Callable) -> Callable:
+    for option in (
+        click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one per core]"),
+        click.option("--labels", type=EXISTING_FILE, help="Integers (N,), to be written beside the images."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Decides all that is drawn."),
+        click.option("--only", metavar="NAME,NAME", help="Make these alone; `list` shows the names."),
+        click.argument("folder", metavar="OUT_DIR", type=click.Path(file_okay=False, path_type=Path)),
+        click.argument("images", metavar="IN.npy", type=EXISTING_FILE),
+    ):
+        command = option(command)
+    return command
+
+
+@main.command()
+@_writing_options
+def corrupt(images: Path, folder: Path, only: str | None, **options) -> None:
+    """Write each corruption at severities 1 to 5 to OUT_DIR.
+
+    OUT_DIR/<corruption>.npy is uint8 (5 N, H, W, C), the severities one after the other, and labels.npy the
+    labels five times.
+
+    \b
+    python -m common_corruptions corrupt test_images.npy out/c --labels test_labels.npy
+    """
+    names = _chosen(only, CORRUPTIONS)
+    _write(functools.partial(generate_corruptions, corruptions=names), images, folder, len(names), **options)
+
+
+@main.command()
+@_writing_options
+def perturb(images: Path, folder: Path, only: str | None, **options) -> None:
+    """Write a sequence of frames for each image and perturbation to OUT_DIR.
+
+    OUT_DIR/<perturbation>.npy is uint8 (N, T, H, W, C); T is 31, but 21 for motion_blur and 16 for translate.
+    The stronger noises (gaussian_noise_2, ...) are made only when they are named.
+
+    \b
+    python -m common_corruptions perturb test_images.npy out/p --only gaussian_noise,rotate --seed 1
+    """
+    names = _chosen(only, PERTURBATIONS)
+    _write(
+        functools.partial(generate_perturbations, perturbations=names),
+        images,
+        folder,
+        len(names),
+        **options,
+    )
+
+
+@main.command("list")
+def list_names() -> None:
+    """Print the names of all corruptions and perturbations by group."""
+    click.echo("Corruptions (* not among the main 15)")
+    for group, names in CORRUPTION_GROUPS.items():
+        marked = (f"{name}*" if name in EXTRA_CORRUPTIONS else name for name in names)
+        click.echo(f"  {group:8} {' '.join(marked)}")
+    click.echo("Perturbations")
+    click.echo(f"  {'main':8} {' '.join(MAIN_PERTURBATIONS)}")
+    click.echo(f"  {'extra':8} {' '.join(EXTRA_PERTURBATIONS)}")
+    click.echo(f"  {'variants':8} {' '.join(NOISE_VARIANTS)}")
+
+
+def _chosen(only: str | None, default: tuple[str, ...]) -> list[str]:
+    if only is None:
+        return list(default)
+    names = [name.strip() for name in only.split(",")]
+    if not all(names):
+        raise click.UsageError("--only takes names with commas between them, such as fog,snow")
+    return list(dict.fromkeys(names))
+
+
+def _write(
+    generate: Callable[..., list[str]], images: Path, folder: Path, count: int, labels: Path | None, **options
+) -> None:
+    try:
+        written = generate(
+            load_array(images), None if labels is None else load_array(labels), folder, **options
+        )
+    except (TypeError, ValueError, OSError, RuntimeError) as error:
+        raise click.ClickException(str(error)) from None
+    kept = count - len(written)
+    click.echo(f"{len(written)} files written to {folder}" + (f", {kept} kept" if kept else ""))
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m common_corruptions")

@@ -1,0 +1,173 @@
+"""Contrast, elastic transform, pixelate, JPEG compression and saturate."""
+
+import functools
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from common_corruptions.recipes.colour import from_planes, luma, shares_of_value, to_hsv, to_planes
+from common_corruptions.recipes.filters import noise_gain, smoothing_matrix, to_uint8
+from common_corruptions.recipes.random import Draws
+
+
+def contrast(images: np.ndarray, draws: Draws, factor: float) -> np.ndarray:
+    """Each channel moved towards its mean over the image."""
+    count, height, width, channels = images.shape
+    rows = images.reshape(count, height, width * channels)
+    total = rows.sum(axis=1, dtype=np.int64).reshape(count, width, channels).sum(axis=1)
+    mean = np.tile(total / (255 * height * width), width)[:, None]
+    unit = rows / 255.0
+    unit -= mean
+    unit *= factor
+    unit += mean
+    return to_uint8(unit).reshape(images.shape)
+
+
+def elastic_transform(
+    images: np.ndarray, draws: Draws, amplitude: float, sigma: float, jitter: float
+) -> np.ndarray:
+    """A small random affine map, then a smooth random displacement of every pixel.
+
+    All three constants are shares of the shorter side: how far the smoothed unit noise moves a pixel, how far it is
+    smoothed, and how far the three points that fix the affine map are moved.
+    """
+    height, width = images.shape[1:3]
+    side = min(height, width)
+    moves = draws.uniform("affine", (3, 2), low=-jitter * side, high=jitter * side)
+    warped = _warp(images, moves)
+    if amplitude == 0:
+        return warped.astype(np.uint8)
+    amplitude *= side * noise_gain(sigma * 32, side / 32, truncate=3.0)
+    noise = draws.uniform("displacement", (2, height, width), low=-1.0, high=1.0).astype(np.float64)
+    noise @= smoothing_matrix(
+        width, sigma * side, 3.0
+    ).T  # exact; then back to multiples of 2^-23 for the columns
+    noise *= 2.0**23
+    np.rint(noise, out=noise)
+    noise *= 2.0**-23
+    fields = smoothing_matrix(height, sigma * side, 3.0) @ noise
+    fields *= amplitude
+    fields += np.mgrid[:height, :width]
+    return from_planes(_read(to_planes(warped), fields[:, 0], fields[:, 1]))
+
+
+def _warp(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
+    """The affine map that moves three points around the centre by `moves` (N, 3, 2), x before y; levels, float32.
+
+    As in the OpenCV of 2018 an image is read at multiples of 1/32 pixel, so that what comes out is exact: multiples of
+    2^-10.
+    """
+    height, width = images.shape[1:3]
+    centre_x, centre_y, reach = width // 2, height // 2, min(height, width) // 3
+    # The points (q, q), (q, -q) and (-q, -q) from the centre: the map's columns are differences of their moves.
+    moves = moves.astype(np.float64)
+    along_x, along_y = ((moves[:, i] - moves[:, i + 1]) / (2 * reach) for i in (1, 0))
+    a, c = 1 + along_x[:, :1], along_x[:, 1:]
+    b, d = along_y[:, :1], 1 + along_y[:, 1:]
+    area = (a * d - b * c) / 32  # of the inverse, in 32nds of a pixel
+    shift = (moves[:, 0] + moves[:, 2]) / 2
+    x = np.arange(width) - centre_x - shift[:, :1]
+    y = np.arange(height) - centre_y - shift[:, 1:]
+    from_x = (32 * centre_x + d * x / area)[:, None, :] - (b * y / area)[:, :, None]
+    from_y = (32 * centre_y + a * y / area)[:, :, None] - (c * x / area)[:, None, :]
+    from_x, from_y = (np.rint(place).astype(np.float32) / np.float32(32) for place in (from_x, from_y))
+    warped = np.empty(images.shape, dtype=np.float32)
+    for source, target, map_x, map_y in zip(images.astype(np.float32), warped, from_x, from_y, strict=True):
+        cv2.remap(source, map_x, map_y, cv2.INTER_LINEAR, dst=target, borderMode=cv2.BORDER_REFLECT_101)
+    return warped
+
+
+def _read(planes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Planes (C, N, H, W) of levels, read at places (N, H, W), bilinear, and truncated; uint8.
+
+    Outside, by less than a side of the image, it is mirrored; the edge comes twice.
+    """
+    count, height, width = planes.shape[1:]
+    top, left = np.floor(y), np.floor(x)
+    down, right = ((place - floor).astype(np.float32) for place, floor in ((y, top), (x, left)))
+    rows, columns = (
+        [mirrored(size).take(floor.astype(np.intp) + (size + step)) for step in (0, 1)]
+        for floor, size in ((top, height), (left, width))
+    )
+    first_pixels = height * width * np.arange(count)[:, None, None]
+    places = [[row * width + first_pixels + column for column in columns] for row in rows]
+    out = np.empty(planes.shape, dtype=np.uint8)
+    for plane, target in zip(planes.reshape(len(planes), -1), out, strict=True):
+        above, below = (_between(*(plane.take(place) for place in line), right) for line in places)
+        target[...] = _between(above, below, down)
+    return out
+
+
+def _between(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """`first` and `share` of the way to `second`; both are overwritten."""
+    second -= first
+    second *= share
+    first += second
+    return first
+
+
+@functools.cache
+def mirrored(size: int) -> np.ndarray:
+    """An axis and its mirror images before and after it, (3 * size,)."""
+    return np.pad(np.arange(size), size, mode="symmetric")
+
+
+def pixelate(images: np.ndarray, draws: Draws, share: float) -> np.ndarray:
+    """Shrunk to a `share` of each side and enlarged again, as by Pillow's box filter: along the rows, then the columns.
+
+    Shrunk by less than two, a coarse pixel is one pixel or the mean of two, and enlarging repeats it, so each direction
+    averages two selections of the image.
+    """
+    count, height, width, channels = images.shape
+    first, last = box_ends(width, share)
+    # A pixel is `channels` neighbouring values of a flat row.
+    rows = images.reshape(count * height, width * channels)
+    first, last = ((end[:, None] * channels + np.arange(channels)).ravel() for end in (first, last))
+    out = round_mean(rows.take(first, axis=1), rows.take(last, axis=1)).reshape(images.shape)
+    first, last = box_ends(height, share)
+    return round_mean(out.take(first, axis=1), out.take(last, axis=1))
+
+
+@functools.cache
+def box_ends(size: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """For each pixel of an axis, the first and the last of the one or two that its coarse pixel is the mean of.
+
+    Pillow itself is asked, by a ramp, as it decides by rounding where a pixel lies between two boxes.
+    """
+    ramp = Image.fromarray(np.arange(size, dtype=np.float32)[None])
+    coarse = ramp.resize((int(size * share), 1), Image.Resampling.BOX)
+    twice = np.rint(2 * np.asarray(coarse.resize((size, 1), Image.Resampling.BOX))[0]).astype(np.intp)
+    return twice // 2, (twice + 1) // 2
+
+
+def round_mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(a + b + 1) // 2 of uint8, without leaving 8 bits."""
+    return (a | b) - ((a ^ b) >> 1)
+
+
+def jpeg_compression(images: np.ndarray, draws: Draws, quality: int) -> np.ndarray:
+    """JPEG and back. OpenCV's default encoding (4:2:0, baseline) gives the same bytes as Pillow's."""
+    settings = (cv2.IMWRITE_JPEG_QUALITY, quality)
+    colour = images.shape[-1] == 3
+    sources = np.ascontiguousarray(images[..., ::-1]) if colour else images  # the encoder expects BGR
+    flag = cv2.IMREAD_COLOR_RGB if colour else cv2.IMREAD_GRAYSCALE
+    out = np.empty_like(images)
+    for source, target in zip(sources, out, strict=True):
+        _, encoded = cv2.imencode(".jpg", source, settings)
+        target[:] = cv2.imdecode(encoded, flag).reshape(target.shape)
+    return out
+
+
+def saturate(images: np.ndarray, draws: Draws, factor: float, offset: float) -> np.ndarray:
+    """HSV saturation times `factor` plus `offset`, clipped to [0, 1].
+
+    Grey, which has no hue, takes that of red. A one-channel image is treated as grey in three channels and given back
+    as luma.
+    """
+    colour = images if images.shape[-1] == 3 else np.repeat(images, 3, axis=-1)
+    hue, saturation, value = to_hsv(colour)
+    unit = value * shares_of_value(hue, np.clip(saturation * factor + offset, 0.0, 1.0))
+    if images.shape[-1] == 1:
+        unit = luma(unit)[None]
+    return from_planes(to_uint8(unit))

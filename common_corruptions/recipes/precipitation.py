@@ -1,0 +1,79 @@
+"""Snow and drops of water over images, of which both the corruptions and the perturbations are made."""
+
+import cv2
+import numpy as np
+
+from common_corruptions.recipes.colour import from_planes, in_channels, luma, to_planes
+from common_corruptions.recipes.filters import clipped_zoom, to_uint8
+
+WATER = (175, 238, 238)  # pale turquoise
+DROP_STENCIL = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], dtype=np.float32)
+
+
+def snow_layer(flakes: np.ndarray, zoom: float, threshold: float) -> np.ndarray:
+    """Snow flakes, uint8 (N, H, W), from noise (N, H, W) in units of 1: enlarged, thresholded and clipped."""
+    layer = clipped_zoom(flakes, zoom)
+    layer[layer < threshold] = 0.0
+    return to_uint8(layer)
+
+
+def whiten(images: np.ndarray, keep: float) -> np.ndarray:
+    """uint8 images (N, H, W, C) as in snow, the share `keep` of them not whitened; float64 planes (C, N, H, W).
+
+    The grey value has single precision, as OpenCV's.
+    """
+    unit = to_planes(images) / 255.0
+    white = luma(unit.astype(np.float32)) * np.float32(1.5) + np.float32(0.5)
+    whitened = np.maximum(unit, white)
+    whitened *= 1 - keep
+    unit *= keep
+    unit += whitened
+    return unit
+
+
+def lay_snow(whitened: np.ndarray, layer: np.ndarray) -> np.ndarray:
+    """Add the blurred uint8 `layer` (N, H, W) and its 180-degree rotation to the planes of `whiten`; uint8 images."""
+    flakes = layer / 255.0
+    unit = whitened + flakes
+    unit += flakes[:, ::-1, ::-1]
+    return from_planes(to_uint8(unit))
+
+
+def spatter_water(
+    images: np.ndarray, layer: np.ndarray, strength: float, *, reach: float = 20.0
+) -> np.ndarray:
+    """Put drops of water on uint8 images (N, H, W, C); uint8.
+
+    As published, an amount of water above 1 counts from 0 again, and an image without a drop becomes black, of 0 / 0.
+
+    Args:
+        images: uint8 (N, H, W, C).
+        layer: the amount of water, float64 (N, H, W), 0 where the image is dry.
+        strength: opacity of the water where it shows most.
+        reach: distance in pixels from a drop's edge at which its shading ends.
+    """
+    water = (layer * 255).astype(np.int64).astype(np.uint8)
+    shade = np.empty_like(water)
+    distance, nearby = np.empty(layer.shape, dtype=np.float32), np.empty(layer.shape)
+    for source, target in zip(water, shade, strict=True):
+        cv2.Canny(source, 50, 150, edges=target)
+    for source, target in zip(~shade, distance, strict=True):
+        # With labels OpenCV measures in whole units of 2^-16; without, Intel's library does where it is present.
+        cv2.distanceTransformWithLabels(source, cv2.DIST_L2, 5, dst=target, labelType=cv2.DIST_LABEL_PIXEL)
+    np.minimum(distance, np.float32(reach), out=distance)
+    for source, target in zip(distance, nearby, strict=True):
+        cv2.boxFilter(source, cv2.CV_64F, (3, 3), dst=target, normalize=False)  # exact: multiples of 2^-16
+    nearby /= 9
+    shade = nearby.astype(np.uint8)
+    for image in shade:
+        cv2.filter2D(cv2.equalizeHist(image), -1, DROP_STENCIL, dst=image)
+        cv2.blur(image, (3, 3), dst=image)
+    shine = water * shade.astype(np.float32)
+    peak = shine.max(axis=(1, 2), keepdims=True)
+    dry = peak == 0
+    shine /= np.where(dry, np.float32(1), peak)
+    shine *= np.float32(strength)
+    unit = shine * in_channels(WATER, images.shape[-1])
+    unit += to_planes(images) / np.float32(255)
+    unit *= ~dry
+    return from_planes(to_uint8(unit))

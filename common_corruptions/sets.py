@@ -1,0 +1,123 @@
+"""A data set on disk in the form of CIFAR-10-C: its arrays, opened and compared with one another before any is used."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from common_corruptions.npy import load_array, load_labels
+from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, SEVERITIES
+
+
+class Clean(NamedTuple):
+    """Test images (N, H, W, C) uint8, memory-mapped, and their labels (N,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def open_clean(folder: Path) -> Clean:
+    """The images and labels in `clean/`.
+
+    Raises:
+        FileNotFoundError: one of the files is missing.
+        ValueError: a damaged file; no images, images that are not uint8 (N, H, W, C), or labels of another number.
+    """
+    path = folder / "clean" / "test_images.npy"
+    images, labels = load_array(path), load_labels(folder / "clean" / "test_labels.npy")
+    if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
+        raise ValueError(f"{path} must hold images, uint8 (N, H, W, C), not {images.dtype} {images.shape}")
+    if len(labels) != len(images):
+        raise ValueError(f"{folder / 'clean'} holds {len(images)} test images, but {len(labels)} labels")
+    return Clean(images, labels)
+
+
+def open_corruptions(folder: Path, names: Iterable[str], clean: Clean) -> dict[str, np.ndarray]:
+    """Of each corruption the array (5 N, H, W, C) uint8 in `c/`, memory-mapped.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a damaged file; one that is not five times as many images of the shape of the clean ones; a
+            `labels.npy` beside them that is not the clean labels five times.
+    """
+    shape = (len(SEVERITIES) * len(clean.images), *clean.images.shape[1:])
+    stacks = {}
+    for name in names:
+        path = folder / "c" / f"{name}.npy"
+        stacks[name] = load_array(path)
+        if stacks[name].dtype != np.uint8 or stacks[name].shape != shape:
+            raise ValueError(
+                f"{path} holds {stacks[name].dtype} {stacks[name].shape}; the clean images at five severities are "
+                f"uint8 {shape}"
+            )
+    if stacks:
+        _compare_labels(folder / "c" / "labels.npy", np.tile(clean.labels, len(SEVERITIES)))
+    return stacks
+
+
+def open_perturbations(
+    folder: Path, names: Iterable[str], count: int | None = None, clean: Clean | None = None
+) -> dict[str, np.ndarray]:
+    """Of each perturbation the sequences (N, T, H, W, C) uint8 in `p/`, memory-mapped.
+
+    A `labels.npy` beside them, where there is one, says how many images the sequences are of: all of the test set, or
+    the first ones.
+
+    Args:
+        folder: with `p/`.
+        names: the perturbations.
+        count: the first so many sequences; by default all.
+        clean: compare the sequences with these images, too; without a `labels.npy` there are as many.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a damaged file; one that holds no sequences of 2 frames or more, or, without a `labels.npy`, fewer
+            than `count`; files of different numbers or shapes of images, or of another number than `labels.npy`; and,
+            with `clean`, images of another shape or number, or other labels.
+    """
+    sequences: dict[str, np.ndarray] = {}
+    for name in names:
+        path = folder / "p" / f"{name}.npy"
+        array = sequences[name] = load_array(path)
+        if array.dtype != np.uint8 or array.ndim != 5 or 0 in array.shape or array.shape[1] < 2:
+            raise ValueError(
+                f"{path} must hold sequences of 2 frames or more, uint8 (N, T, H, W, C), not {array.dtype} "
+                f"{array.shape}"
+            )
+    if not sequences:
+        return sequences
+    labels = folder / "p" / "labels.npy"
+    first = next(iter(sequences.values()))
+    number, shape = len(first), first.shape[2:]
+    if clean is not None:
+        number, shape = clean.images.shape[0], clean.images.shape[1:]
+    if labels.exists():
+        number = len(load_labels(labels))
+    for name, array in sequences.items():
+        if (len(array), *array.shape[2:]) != (number, *shape):
+            raise ValueError(
+                f"{folder / 'p' / name}.npy holds sequences of {len(array)} images {array.shape[2:]}, where the test "
+                f"images, labels.npy or the other files have {number} {shape}"
+            )
+    if clean is not None:
+        _compare_labels(labels, clean.labels[:number])
+    if count is not None and number < count and not labels.exists():
+        raise ValueError(f"{folder / 'p'} holds {number} sequences a file, not the {count} asked for")
+    return {name: array[:count] for name, array in sequences.items()}
+
+
+def other_files(folder: Path) -> list[Path]:
+    """The `.npy` files in `c/` and `p/` that have no corruption's or perturbation's name."""
+    known = {"c": {*CORRUPTIONS, "labels"}, "p": {*FRAMES, "labels"}}
+    files = (path for part in known for path in sorted((folder / part).glob("*.npy")))
+    return [path for path in files if path.stem not in known[path.parent.name]]
+
+
+def _compare_labels(path: Path, expected: np.ndarray) -> None:
+    """ValueError if there is such a file and it holds other labels."""
+    if path.exists() and not np.array_equal(load_labels(path), expected):
+        raise ValueError(
+            f"{path} does not repeat the labels of the clean test images: the files beside it are of other images, or "
+            f"of these in another order"
+        )

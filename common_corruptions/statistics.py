@@ -1,0 +1,130 @@
+"""Statistics of a comparison: intervals of paired differences, and how far confidence is from accuracy."""
+
+import operator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from scipy.special import ndtri, stdtrit
+
+from common_corruptions.metrics import as_array, class_indices
+
+_BLOCK = 1 << 22  # elements of the bootstrap's weights held at a time
+
+
+class Intervals(NamedTuple):
+    """Mean differences and the bounds of their intervals, each an array (M,).
+
+    low, high: over training seeds and images: whether the method differs.
+    low_images, high_images: over images alone: whether these trained nets differ.
+    """
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    low_images: np.ndarray
+    high_images: np.ndarray
+
+
+def paired_bootstrap(
+    differences: ArrayLike, *, resamples: int = 2000, level: float = 0.95, seed: int = 0
+) -> Intervals:
+    """Mean difference of two nets, with percentile bootstrap intervals over training seeds and test images.
+
+    Each resample draws the seeds and, on their own, the images, both with replacement; the images drawn are the same
+    for all seeds and all conditions, since all nets saw the same images. Resampling two or three seeds as they are
+    would give far too short intervals, so the means of the S seeds are first spread about their mean by
+    sqrt(S / (S - 1)) t / z, with the quantiles t of Student's distribution with S - 1 degrees of freedom and z of the
+    normal one: resampled, they then reach as far as Student's interval does. With one seed both intervals are over
+    images alone.
+
+    Args:
+        differences: (M, S, N): for M conditions, S seeds and N images the score of the one net minus that of the
+            other, for instance the difference of two 0/1 errors times 100.
+        resamples: how many.
+        level: share of the resampled means within an interval.
+        seed: of the resampling; equal input gives equal intervals.
+
+    Raises:
+        TypeError: a number of resamples that is no integer.
+        ValueError: another shape, nothing in it, a value that is not finite, no resamples, or a level that is no share.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    if values.ndim != 3 or 0 in values.shape:
+        raise ValueError(f"differences have shape {values.shape}; expected (M, S, N), none of them 0")
+    if not np.isfinite(values).all():
+        raise ValueError("differences hold a value that is not finite")
+    if operator.index(resamples) < 1:
+        raise ValueError(f"resamples must be at least 1, not {resamples}")
+    if not 0 < level < 1:
+        raise ValueError(f"level is a share between 0 and 1, not {level}")
+    conditions, seeds, images = values.shape
+    random = np.random.default_rng(seed)
+    if seeds > 1:
+        deviation = values.mean(2) - values.mean((1, 2))[:, None]
+        values = values + ((_widening(seeds, level) - 1) * deviation)[:, :, None]
+    by_image = values.reshape(conditions * seeds, images).T
+    over_images, over_both = np.empty((2, resamples, conditions))
+    step = max(1, _BLOCK // images)
+    for start in range(0, resamples, step):
+        block = slice(start, min(start + step, resamples))
+        count = block.stop - start
+        drawn = (_draw(random, count, images) @ by_image / images).reshape(count, conditions, seeds)
+        over_images[block] = drawn.mean(2)
+        over_both[block] = np.einsum("bms,bs->bm", drawn, _draw(random, count, seeds) / seeds)
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    return Intervals(
+        values.mean((1, 2)), *np.quantile(over_both, tails, axis=0), *np.quantile(over_images, tails, axis=0)
+    )
+
+
+def _widening(seeds: int, level: float) -> float:
+    """By how much to spread the means of so few seeds, that their resampled mean is as uncertain as Student's."""
+    quantile = (1 + level) / 2
+    return float(np.sqrt(seeds / (seeds - 1)) * stdtrit(seeds - 1, quantile) / ndtri(quantile))
+
+
+def _draw(random: np.random.Generator, count: int, size: int) -> np.ndarray:
+    """(count, size): how often each of `size` things is drawn, with replacement, in each of `count` resamples."""
+    drawn = random.integers(size, size=(count, size)) + size * np.arange(count)[:, None]
+    return np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size).astype(np.float64)
+
+
+def expected_calibration_error(logits: ArrayLike, labels: ArrayLike, *, bins: int = 15) -> np.ndarray:
+    """Expected calibration error (ECE, Guo et al. 2017), in percent.
+
+    The mean over images of |accuracy - mean confidence| of the bin that the image's confidence, its largest softmax
+    probability, falls into; the bins divide 0..1 equally, each closed above.
+
+    Args:
+        logits: (..., N, K) floating point, of the same N images under any number of conditions.
+        labels: class indices (N,).
+        bins: how many.
+
+    Returns:
+        One value for each condition, shape (...).
+
+    Raises:
+        TypeError: a number of bins that is no integer.
+        ValueError: other shapes, fewer than 2 classes, logits that are not finite, labels that are none of the classes,
+            or no bins.
+    """
+    logits = torch.as_tensor(as_array(logits).astype(np.float32))
+    labels = torch.as_tensor(class_indices(labels, "labels", 1).astype(np.int64))
+    if logits.ndim < 2 or 0 in logits.shape or labels.shape != logits.shape[-2:-1] or logits.shape[-1] < 2:
+        raise ValueError(
+            f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)}; expected (..., N, K), (N,), K >= 2"
+        )
+    if not torch.isfinite(logits).all():
+        raise ValueError("logits hold a value that is not finite")
+    if labels.max() >= logits.shape[-1]:
+        raise ValueError(f"label {labels.max()} for logits of {logits.shape[-1]} classes")
+    if operator.index(bins) < 1:
+        raise ValueError(f"bins must be at least 1, not {bins}")
+    *conditions, images, classes = logits.shape
+    confidence, predicted = logits.reshape(-1, images, classes).softmax(2, dtype=torch.float64).max(2)
+    gap = (predicted == labels).double() - confidence
+    index = (confidence * bins).ceil().long().clamp(1, bins) - 1
+    sums = torch.zeros(len(gap), bins, dtype=torch.float64).scatter_add_(1, index, gap)
+    return (100 * sums.abs().sum(1) / images).reshape(conditions).numpy()

@@ -1,0 +1,176 @@
+"""Making the files of a corrupted or perturbed set, block by block, in worker processes.
+
+Each worker maps the images into memory, makes a block of one file and writes it to its place in that file.
+No array of the size of a set exists, and nothing but names and positions passes between processes.
+"""
+
+import contextlib
+import functools
+import math
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from common_corruptions.recipes.corruptions import corrupt
+from common_corruptions.recipes.names import FRAMES, SEVERITIES
+from common_corruptions.recipes.perturbations import perturb
+
+BLOCK_BYTES = (
+    8 << 20
+)  # of output made at a time: short enough to stop soon, long enough to hide the bookkeeping
+
+
+@dataclass(frozen=True)
+class SetFile:
+    """One file of a set: what it holds and how it is made from images (N, H, W, C)."""
+
+    kind: str  # corruption or perturbation
+    name: str
+    images_shape: tuple[int, ...]
+    seed: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the array: (5 N, H, W, C), severities 1 to 5 one after the other, or (N, T, H, W, C)."""
+        count, *image = self.images_shape
+        if self.kind == "corruption":
+            return (len(SEVERITIES) * count, *image)
+        return (count, FRAMES[self.name], *image)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the array in the file."""
+        return math.prod(self.shape)
+
+    @property
+    def pictures(self) -> int:
+        """Images of one severity, or single frames, in the file."""
+        return self.size // math.prod(self.images_shape[1:])
+
+    def parts(self, images: np.ndarray, start: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Make what belongs to `images`, of which the first has index `start`.
+
+        Yields arrays, each with its place on the first axis of the array in the file.
+        """
+        if self.kind == "perturbation":
+            yield start, perturb(images, self.name, self.seed, start=start)
+            return
+        for severity in SEVERITIES:
+            place = (severity - 1) * self.images_shape[0] + start
+            yield place, corrupt(images, self.name, severity, self.seed, start=start)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Images `first` to `stop` of a file under way at `path`, whose array begins `offset` bytes into it."""
+
+    file: SetFile
+    path: Path
+    offset: int
+    first: int
+    stop: int
+
+
+def write_files(
+    files: list[SetFile], images: np.ndarray, partial: Path, folder: Path, *, workers: int, progress: bool
+) -> None:
+    """Make `files` from `images`, in that order, and move each into `folder` once it is whole.
+
+    `partial` is a folder of this run's own on the same file system, for files under way and for the images,
+    which the workers read there.
+    """
+    blocks = [block for file in files for block in _blocks(file, partial)]
+    pictures = sum(file.pictures for file in files)
+    with (
+        _runner(images, partial, min(workers, len(blocks))) as run,
+        tqdm(total=pictures, unit=" images", unit_scale=True, disable=not progress) as bar,
+    ):
+        for block, _ in zip(blocks, run(blocks), strict=True):
+            count = block.file.images_shape[0]
+            if block.stop == count:
+                os.replace(block.path, folder / block.path.name)
+            bar.set_description(block.file.name, refresh=False)
+            bar.update(block.file.pictures * (block.stop - block.first) // count)
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _blocks(file: SetFile, partial: Path) -> Iterator[Block]:
+    """Create `file`, still empty, in `partial`, and divide the work on it."""
+    path = partial / f"{file.name}.npy"
+    offset = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=file.shape).offset
+    count = file.images_shape[0]
+    step = max(1, BLOCK_BYTES * count // file.size)
+    for first in range(0, count, step):
+        yield Block(file, path, offset, first, min(first + step, count))
+
+
+Runner = Callable[[Iterable[Block]], Iterator[None]]
+"""Writes blocks, perhaps several at a time, and yields as often as they are written, in their order."""
+
+
+@contextlib.contextmanager
+def _runner(images: np.ndarray, partial: Path, workers: int) -> Iterator[Runner]:
+    if workers == 1:
+        yield lambda blocks: map(functools.partial(_write_block, images), blocks)
+        return
+    path = partial / "images.npy"
+    np.save(path, images)
+    # Not fork: OpenCV and PyTorch may hold threads and locks that a forked child cannot use.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    context.set_forkserver_preload([__name__])
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(path,))
+    try:
+        yield lambda blocks: pool.map(_write_block_of_set, blocks)
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "a worker process was killed, perhaps for lack of memory; run again to go on"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_images: np.ndarray  # of the whole set, in a worker
+
+
+def _start_worker(images: Path) -> None:
+    global _images
+    _images = np.load(images, mmap_mode="r")
+    cv2.setNumThreads(1)  # the processes share the cores already
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which stops the pool
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    """A worker whose parent was killed would otherwise wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _write_block_of_set(block: Block) -> None:
+    _write_block(_images, block)
+
+
+def _write_block(images: np.ndarray, block: Block) -> None:
+    """Make a block from the whole set's `images` and write it to its place."""
+    with open(block.path, "r+b") as target:
+        for place, part in block.file.parts(images[block.first : block.stop], block.first):
+            target.seek(block.offset + place * part[0].nbytes)
+            target.write(part.data)

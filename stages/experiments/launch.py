@@ -1,0 +1,173 @@
+"""Training of the whole grid on a Ray cluster: one task for each net and seed, each with a part of a GPU.
+
+A finished training lands where `stages.train` keeps its checkpoints. `dvc repro` then finds every training done, writes
+models, curves and MLflow runs as always, and goes on with the evaluation. Called again after a stop, it goes on.
+"""
+
+import contextlib
+import io
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from stages.files import models, workspace
+from stages.files.datasets import Split, load_split
+from stages.files.interruption import stopping
+from stages.files.params import Params, load_params
+from stages.files.writing import write_bytes
+from stages.train import ROOT, checkpoints, load_checkpoint, prepare, untrained, work_folder
+from training.batches import TrainingSet
+from training.device import describe
+
+PACKAGES = ("pushpull", "nets", "common_corruptions", "stages", "training")
+MAILED = 30  # seconds between the checkpoints that a task sends
+
+Job = tuple[str, int]  # net and seed
+
+
+@click.command()
+@click.argument("address")
+@click.option(
+    "--gpus",
+    default=0.25,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    help="Of a GPU for a task, where there are GPUs.",
+)
+@click.option("--cpus", default=1, show_default=True, type=click.IntRange(1), help="Cores for a task.")
+@stopping("goes on after the checkpoints that have arrived")
+def main(address: str, gpus: float, cpus: int) -> None:
+    """Train every net and seed of params.yaml on the Ray cluster at ADDRESS.
+
+    ADDRESS is `ray` for this machine, or ray://HOST:PORT. The machines of a cluster need the packages of
+    requirements.lock; code and images are sent to them.
+    """
+    if address != "ray" and not address.startswith("ray://"):
+        raise click.UsageError(f"the launcher is `ray` or ray://HOST:PORT, got {address!r}")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ImportError:
+        raise click.ClickException("Ray is not installed; pip install '.[cluster]'") from None
+    params = load_params()
+    train, test = load_split(params.data.name, "train"), load_split(params.data.name, "test")
+    folders = {net: work_folder(params, net) for net in params.nets}
+    with contextlib.ExitStack() as held:
+        for folder in folders.values():  # no stage may train a net meanwhile
+            held.enter_context(workspace.lock(folder.name))
+            folder.mkdir(exist_ok=True)
+        code = {"py_modules": [str(ROOT / package) for package in PACKAGES]}
+        try:
+            ray.init(None if address == "ray" else address, runtime_env=code, log_to_driver=False)
+        except ConnectionError as error:
+            raise click.ClickException(
+                f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}. "
+                "One that asks for a token is given it in RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token"
+            ) from None
+        held.callback(ray.shutdown)
+        on_gpus = params.train.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0
+        failed = train_all(params, folders, train, test, cpus, gpus if on_gpus else 0)
+    if failed:
+        lines = [f"{net} seed {seed}: {message}" for (net, seed), message in failed.items()]
+        raise click.ClickException("\n".join([f"{len(failed)} trainings failed.", *lines]))
+
+
+def train_all(
+    params: Params, folders: dict[str, Path], train: Split, test: Split, cpus: int, gpus: float
+) -> dict[Job, str]:
+    """Train every net and seed on the cluster that Ray is connected to.
+
+    Args:
+        folders: for each net where the checkpoints of its seeds are kept.
+        train, test: the images.
+        cpus, gpus: cores and part of a GPU for each task.
+
+    Returns:
+        What went wrong, for each net and seed that could not be trained.
+    """
+    import ray
+
+    mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
+    # Sent once; every machine keeps one copy for all its tasks.
+    images = ray.put([np.array(array) for array in (*train, *test)])
+    task = ray.remote(num_cpus=cpus, num_gpus=gpus)(train_task)
+    files = {
+        (net, seed): folder / f"{seed}.pt"
+        for net, folder in folders.items()
+        for seed in params.training(net).seeds
+    }
+    total = sum(params.training(net).epochs for net, _ in files)
+    begun = {job: file.read_bytes() for job, file in files.items() if file.exists()}
+    running = {task.remote(params, job, images, begun.get(job), mailbox): job for job in files}
+    failed: dict[Job, str] = {}
+    with tqdm(total=total, desc=f"{len(files)} trainings", unit="epoch") as bar:
+        while running:
+            done, _ = ray.wait(list(running), timeout=1)
+            epochs, letters = ray.get(mailbox.take.remote())
+            for job, content in letters.items():
+                write_bytes(files[job], content)
+            for one in done:
+                job = running.pop(one)
+                try:
+                    write_bytes(files[job], ray.get(one))
+                except ray.exceptions.RayError as error:
+                    failed[job] = str(getattr(error, "cause", None) or error).splitlines()[-1]
+            bar.update(sum(epochs.values()) - bar.n)
+    return failed
+
+
+class Mailbox:
+    """What the tasks have sent since it was last emptied: an actor, which works through `ray://` as well."""
+
+    def __init__(self) -> None:
+        self.epochs: dict[Job, int] = {}
+        self.letters: dict[Job, bytes] = {}
+
+    def put(self, job: Job, epoch: int, checkpoint: bytes | None) -> None:
+        self.epochs[job] = epoch
+        if checkpoint:
+            self.letters[job] = checkpoint
+
+    def take(self) -> tuple[dict[Job, int], dict[Job, bytes]]:
+        letters, self.letters = self.letters, {}
+        return self.epochs, letters
+
+
+def train_task(
+    params: Params, job: Job, images: list[np.ndarray], begun: bytes | None, mailbox: Any
+) -> bytes:
+    """Train one net and seed on the machine that Ray chose, from a checkpoint if there is one; the last checkpoint."""
+    net, seed = job
+    train, test = Split(*images[:2]), Split(*images[2:])
+    epochs = params.training(net).epochs
+    device = models.choose_device(params.train.device)
+    prepare(device, params.training(net).precision)
+    trained = untrained(params, net, train, test)
+    saved = load_checkpoint(begun, describe(device), epochs) if begun else None
+    mailbox.put.remote(job, len(saved["rows"]) if saved else 0, None)
+    module = trained.new(seed, device)
+    data = TrainingSet.place(train.images, train.labels, trained.mean, trained.std, device)
+    mailed = time.monotonic()
+    for saved in checkpoints(module, data, test, params, net, seed, saved):  # noqa: B020
+        letter = None
+        if time.monotonic() - mailed > MAILED:
+            letter, mailed = pack(saved), time.monotonic()
+        mailbox.put.remote(job, len(saved["rows"]), letter)
+    return pack(saved)
+
+
+def pack(content: dict) -> bytes:
+    """A checkpoint as the bytes of its file."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    main()

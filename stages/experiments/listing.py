@@ -1,0 +1,117 @@
+"""`make exps`: each experiment with the parameters it changes and the results that differ, however narrow a terminal.
+
+`dvc exp show` gives a parameter or a result a column, and leaves out the columns for which a terminal is too narrow.
+Here they stand below each other.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from stages.files.writing import show
+
+DVC = [sys.executable, "-X", "utf8", "-m", "dvc", "exp", "show", "--json"]
+COLUMNS = {"mCE": "mCE", "E_corr": "E", "E_clean": "clean", "mFP": "mFP"}
+WIDTH = 7  # of a result: 100.00 and a space
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def main(options: tuple[str, ...]) -> None:
+    """List the experiments of this commit, or those that OPTIONS of `dvc exp show` choose, such as -A."""
+    done = subprocess.run(
+        [*DVC, *options], stdout=subprocess.PIPE, encoding="utf-8", errors="replace", check=False
+    )
+    if done.returncode:
+        raise click.ClickException("`dvc exp show` failed; see above")
+    show("\n".join(lines(json.loads(done.stdout))))
+
+
+def lines(commits: list[dict[str, Any]]) -> Iterator[str]:
+    """The list, from what `dvc exp show --json` prints.
+
+    A commit shows the results of every net in percent. An experiment shows the parameters that differ from its
+    commit's, and the nets whose results do; the workspace is compared with the first commit.
+    """
+    yield "".join(f"{heading:>{WIDTH}}" for heading in COLUMNS.values()) + "  net"
+    workspace, *others = commits
+    for commit in others:
+        yield ""
+        yield f"{commit['name'] or commit['rev'][:7]}" + ("" if commit["data"] else f": {reason(commit)}")
+        yield from results(commit["data"], None)
+        for experiment in commit["experiments"] or []:
+            yield from entry(experiment["name"], experiment["revs"][-1], experiment["executor"], commit)
+        if commit is others[0]:
+            yield from entry("workspace", workspace, None, commit)
+
+
+def entry(name: str | None, found: dict[str, Any], executor: dict | None, commit: dict) -> Iterator[str]:
+    """An experiment, or the workspace where it differs from the commit."""
+    before, after = parameters(commit["data"]), parameters(found["data"])
+    changed = [
+        f"{key}={after.get(key, 'none')}"
+        for key in {**before, **after}
+        if before.get(key) != after.get(key) and not key.startswith("paper.")
+    ]
+    unfinished = executor and executor["state"] != "success"
+    rows = [] if unfinished else list(results(found["data"], commit["data"]))
+    if name == "workspace" and not changed and not rows:
+        return
+    yield ""
+    yield f"{name or found['rev'][:7]}: {', '.join(changed) or 'no other parameter'}"
+    if found["data"] is None:
+        yield f"  {reason(found)}"
+    elif unfinished:
+        yield f"  {executor['state']}"
+    else:
+        measured = any("data" in file for file in found["data"]["metrics"].values())
+        yield from rows or ["  the same results" if measured else "  no results"]
+
+
+def parameters(data: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Value of every parameter by its path, such as `pushpull.alpha`."""
+    found: dict[str, Any] = {}
+    for file in ((data or {}).get("params") or {}).values():
+        found |= flat(file.get("data") or {})
+    return found
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(path, value) of each leaf of nested mappings."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def results(data: Mapping[str, Any] | None, before: Mapping[str, Any] | None) -> Iterator[str]:
+    """A line for each net with other results than before."""
+    new, old = ((one or {}).get("metrics") or {} for one in (data, before))
+    for path, file in new.items():
+        content, earlier = file.get("data") or {}, old.get(path, {}).get("data") or {}
+        if path.endswith("/summary.json"):
+            for net, values in content.items():
+                if values != earlier.get(net):
+                    yield "".join(number(values.get(key)) for key in COLUMNS) + f"  {net}"
+        elif content != earlier:  # of a study: errors by sweep and level
+            means = [f"{sweep} {sum(of.values()) / len(of):.2f}" for sweep, of in content.items()]
+            yield f"  {', '.join(means)}  {path.rpartition('/')[2].removesuffix('.json')}"
+
+
+def number(value: float | None) -> str:
+    """In percent, as wide as a column."""
+    return f"{'-' if value is None else format(value, '.2f'):>{WIDTH}}"
+
+
+def reason(found: Mapping[str, Any]) -> str:
+    """Why DVC cannot show it, on one line."""
+    return " ".join(str((found["error"] or {}).get("msg", "no results")).split())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""`make repro`: the whole pipeline, once at a time in a clone, and the addresses of its results in MLflow."""
+
+import subprocess
+import sys
+import time
+
+import click
+from filelock import Timeout
+
+from stages.files import workspace
+from stages.files.interruption import call
+from stages.files.params import load_params
+from stages.tracking import links, mirror, runs
+
+DVC = [sys.executable, "-m", "dvc", "repro"]
+
+
+@click.command()
+def main() -> None:
+    """Run `dvc repro`, give MLflow the results that DVC found in Git, and print where to see them."""
+    params = load_params()
+    runs.identity()  # Git may refuse, and that is better known before the work
+    started = 1000 * time.time()
+    try:
+        with workspace.lock("repro").acquire(blocking=False):
+            dry = subprocess.run(
+                [*DVC, "--dry"], capture_output=True, encoding="utf-8", errors="replace", check=False
+            )
+            if "up to date" in dry.stdout:
+                click.echo("Data and pipelines are up to date.")
+            elif status := call(DVC):
+                sys.exit(status)
+            client = runs.connect()
+            experiment = runs.experiment_id(client, params.data.name)
+            parent = client.get_run(runs.parent_run(client, experiment, params))
+            if not parent.data.metrics:
+                mirror.mirror_files(params)
+            elif parent.info.end_time < started:  # otherwise `aggregate` ran and printed them
+                links.show(client, experiment, parent.info.run_id)
+    except Timeout:
+        raise click.ClickException(
+            "another `make repro` is running in this clone; wait for its end"
+        ) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Files of results: written whole or not at all, CSV that is the same for the same numbers."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import pandas as pd
+
+
+def read_table(
+    path: Path, needed: Sequence[str], remedy: str = "remove it, then `dvc repro`"
+) -> pd.DataFrame:
+    """A table that a stage wrote.
+
+    Args:
+        path: a CSV file.
+        needed: the columns it must have, others may stand beside them.
+        remedy: what to do if it is damaged.
+
+    Raises:
+        FileNotFoundError: no such file.
+        click.ClickException: not a CSV file, or without the columns.
+    """
+    try:
+        table = pd.read_csv(path)
+    except ValueError as error:
+        raise click.ClickException(f"{path} is no table ({str(error).strip()}); {remedy}") from None
+    if absent := [column for column in needed if column not in table]:
+        raise click.ClickException(f"{path} has no column {', '.join(absent)}; {remedy}")
+    return table
+
+
+def show(text: str) -> None:
+    """Print it, with a question mark for each character that the encoding of the output lacks."""
+    encoding = sys.stdout.encoding
+    click.echo(text.encode(encoding, "replace").decode(encoding))
+
+
+def write_csv(path: Path, table: pd.DataFrame) -> None:
+    """Write a table with eight significant digits, whole or not at all."""
+    write_text(path, table.to_csv(index=False, float_format="%.8g"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all; the folder is made."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content)
+    os.replace(part, path)

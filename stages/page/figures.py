@@ -1,0 +1,180 @@
+"""Pictures of results: PNG files that are the same, byte for byte, for the same numbers and versions."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+
+from common_corruptions.recipes.names import CORRUPTION_GROUPS
+from pushpull import pull_kernel, push_pull_conv2d
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+NOISE = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)  # standard deviations, of images between 0 and 1
+
+COLOURS = ("#9ecae1", "#08519c", "#fdae6b", "#a63603", "#a1d99b", "#006d2c", "#bcbddc", "#54278f")
+
+
+def error_bars(
+    path: Path,
+    corruption: pd.DataFrame,
+    nets: Sequence[str],
+    published: Mapping[tuple[str, str], float] | None = None,
+) -> None:
+    """Bars of the error of each net on each corruption, by group, with the spread over seeds (paper, figure 7).
+
+    Args:
+        path: the PNG to write.
+        corruption: net, seed, corruption, severity, error (percent).
+        nets: which, in the order of the bars; at most eight.
+        published: error by net and corruption, drawn as a line across the bar.
+    """
+    published = published or {}
+    by_seed = corruption.groupby(["net", "seed", "corruption"]).error.mean()
+    measured = set(corruption.corruption)
+    places: dict[str, float] = {}
+    centres: dict[str, float] = {}
+    position = 0.0
+    for group, names in {"clean": ("clean",), **CORRUPTION_GROUPS}.items():
+        names = [name for name in names if name in measured]
+        for name in names:
+            places[name] = position
+            position += 1
+        if names and group != "clean":
+            centres[group] = float(np.mean([places[name] for name in names]))
+        position += 0.5
+    figure, axes = plt.subplots(figsize=(10, 3.6), layout="constrained")
+    width = 0.8 / len(nets)
+    for i, net in enumerate(nets):
+        values = by_seed[net].unstack("corruption").reindex(columns=list(places))  # a gap stays one
+        spread = values.std(ddof=1).fillna(0)
+        axes.bar(
+            [place + (i - (len(nets) - 1) / 2) * width for place in places.values()],
+            values.mean(),
+            width,
+            yerr=spread,
+            color=COLOURS[i],
+            label=net,
+            error_kw={"elinewidth": 0.8, "ecolor": "#444444"},
+        )
+        printed = [
+            (place, published[net, name]) for name, place in places.items() if (net, name) in published
+        ]
+        if printed:
+            centre = (i - (len(nets) - 1) / 2) * width
+            axes.hlines(
+                [value for _, value in printed],
+                [place + centre - width / 2 for place, _ in printed],
+                [place + centre + width / 2 for place, _ in printed],
+                color="#111111",
+                linewidth=1.2,
+                label="published" if i == 0 else None,
+            )
+    axes.set_xticks(
+        list(places.values()), [name.replace("_", " ") for name in places], rotation=40, ha="right", size=8
+    )
+    for group, centre in centres.items():
+        axes.annotate(
+            group,
+            (centre, 1.0),
+            xycoords=("data", "axes fraction"),
+            ha="center",
+            va="top",
+            color="#777777",
+            size=9,
+        )
+    axes.set_ylabel("classification error (%)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.01)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, ncols=len(nets) + 1, loc="lower right", bbox_to_anchor=(1, 1), fontsize=9)
+    save(figure, path)
+
+
+def response_maps(
+    path: Path, image: np.ndarray, alpha: float, scale: float, seed: int = 0
+) -> dict[str, list[float]]:
+    """Responses of a convolution and of a push-pull layer to an image under growing noise (paper, figure 2).
+
+    The kernel is fixed, an oriented edge detector of 5 x 5, so that the picture shows the layer and not a training.
+    Each map is drawn from its smallest to its largest value. Below it stands how well it keeps to the map of the clean
+    image: the correlation of the two.
+
+    Args:
+        path: the PNG to write.
+        image: (H, W, C) uint8; channels are averaged.
+        alpha, scale: of the push-pull layer.
+        seed: of the noise.
+
+    Returns:
+        The correlations of "convolution" and "push-pull", one for each noise of NOISE.
+    """
+    push = oriented_edge(5)
+    clean = torch.from_numpy(image.astype(np.float32).mean(2) / 255)
+    noise = torch.from_numpy(np.random.default_rng(seed).normal(size=clean.shape).astype(np.float32))
+    noisy = torch.stack([clean + sigma * noise for sigma in NOISE])[:, None]
+    maps = {
+        "convolution": F.conv2d(noisy, push, padding=2),
+        "push-pull": push_pull_conv2d(noisy, push, padding=2, alpha=alpha, scale=scale),
+    }
+    kept = {
+        name: [float(torch.corrcoef(torch.stack((stack[0].ravel(), one.ravel())))[0, 1]) for one in stack]
+        for name, stack in maps.items()
+    }
+    columns = len(NOISE) + 1
+    figure, grid = plt.subplots(3, columns, figsize=(10, 3.9), layout="constrained")
+    for axes in grid.flat:
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.spines[:].set_visible(False)
+    for axes, sigma, picture in zip(grid[0, 1:], NOISE, noisy[:, 0], strict=True):
+        axes.imshow(picture.clip(0, 1), cmap="gray", vmin=0, vmax=1)
+        axes.set_title(f"noise {sigma:g}" if sigma else "clean", size=9, color="#333333")
+    for row, (name, stack) in zip(grid[1:], maps.items(), strict=True):
+        for axes, picture, r in zip(row[1:], stack[:, 0], kept[name], strict=True):
+            axes.imshow(picture, cmap="gray")
+            axes.set_xlabel(f"{r:.2f}", size=9, color="#333333")
+    pull = alpha * pull_kernel(push, scale)[0, 0]
+    grid[0, 0].text(0.5, 0.5, "image", ha="center", va="center", size=10)
+    for axes, name, kernels in (
+        (grid[1, 0], "convolution", [push[0, 0]]),
+        (grid[2, 0], "push-pull", [push[0, 0], pull]),
+    ):
+        axes.imshow(side_by_side(kernels, max(len(pull), len(push[0, 0]))), cmap="gray")
+        axes.set_title(name, size=10)
+    grid[2, 0].set_xlabel(f"push and pull\nalpha {alpha:g}, scale {scale:g}", size=8, color="#666666")
+    save(figure, path)
+    return kept
+
+
+def side_by_side(kernels: Sequence[torch.Tensor], side: int) -> np.ndarray:
+    """One or two square kernels on a canvas for two of at most that side, all pixels of one size."""
+    canvas = np.full((side, 2 * side + 1), np.nan)
+    for i, kernel in enumerate(kernels):
+        top = (side - len(kernel)) // 2
+        left = top + i * (side + 1) if len(kernels) > 1 else side - len(kernel) // 2
+        canvas[top : top + len(kernel), left : left + len(kernel)] = kernel
+    return canvas
+
+
+def oriented_edge(size: int) -> torch.Tensor:
+    """A derivative of a Gaussian at 45 degrees, longer than wide, with absolute sum 1: (1, 1, size, size)."""
+    y, x = torch.meshgrid(*[torch.arange(size, dtype=torch.float32) - size // 2] * 2, indexing="ij")
+    across, along = (x + y) / 2**0.5, (y - x) / 2**0.5
+    kernel = -across * torch.exp(-(across**2 + along**2 / 4) / 2)
+    return (kernel / kernel.abs().sum())[None, None]
+
+
+def save(figure: plt.Figure, path: Path) -> None:
+    """Write a PNG whole or not at all, without the version that matplotlib would add."""
+    part = path.with_name(path.stem + ".part.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(part, dpi=150, metadata={"Software": None})
+    plt.close(figure)
+    os.replace(part, path)

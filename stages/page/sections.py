@@ -1,0 +1,324 @@
+"""The sections of the report page: from tidy measurements to charts, rows of tables and pictures."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
+
+from common_corruptions.recipes.names import CORRUPTION_GROUPS, CORRUPTIONS
+from stages.files.params import Params
+from stages.files.writing import read_table
+from stages.page import charts
+from stages.tables.summary import pairs
+
+# The order on the page; tables of other names follow by name.
+TABLES = ("difference", "table2", "table3", "perturbations", "calibration", "table1", "table4", "table5")
+
+# Pictures of the studies beside the pipeline.
+STUDY_FIGURES = {
+    "figure4": "Accuracy of the LeNets under Gaussian noise of growing variance.",
+    "figure5": "Accuracy of the LeNets under Poisson noise at falling contrast.",
+}
+
+MEASURES = {"E_clean": "E clean, %", "E_corr": "E, %", "mCE": "mCE, %", "mFP": "mFP, %"}
+
+
+MOST_CLASSES = 20  # of a confusion matrix on the page
+
+
+@dataclass
+class Study:
+    """What the page is made from: the checked parameters and the tidy measurements of all nets."""
+
+    params: Params
+    corruption: pd.DataFrame
+    perturbation: pd.DataFrame
+    history: pd.DataFrame
+    summary: pd.DataFrame
+    folder: Path
+
+    @property
+    def nets(self) -> list[str]:
+        """Nets of params.yaml, then the authors' weights if they were measured."""
+        return list(dict.fromkeys(self.corruption.net))
+
+    @property
+    def couples(self) -> list[tuple[str, str]]:
+        """(baseline, push-pull) of one architecture each."""
+        return pairs(self.params)
+
+
+def colours(study: Study) -> dict[str, int]:
+    """Place in the colours of the charts: one for each front end, and grey for a net of no couple."""
+    coupled = {net for couple in study.couples for net in couple}
+    blocks = list(dict.fromkeys(net.block for net in study.params.nets.values()))
+    places = {}
+    for name, net in study.params.nets.items():
+        alone = coupled and name not in coupled
+        places[name] = charts.OTHER if alone else min(blocks.index(net.block), charts.OTHER - 1)
+    # Nets of no couple are drawn first, below the others.
+    return dict(sorted(places.items(), key=lambda item: item[1] != charts.OTHER))
+
+
+def legend(study: Study, nets: Sequence[str]) -> list[dict]:
+    """What the colours of these nets stand for: a net, or the front end that several have in common."""
+    groups: dict[int, list[str]] = {}
+    for net, colour in colours(study).items():
+        if net in nets:
+            groups.setdefault(colour, []).append(net)
+    entries = []
+    for colour, members in groups.items():
+        blocks = dict.fromkeys(study.params.nets[net].block for net in members)
+        text = members[0] if len(members) == 1 else f"{', '.join(blocks)} ({len(members)} nets)"
+        entries.append({"colour": colour, "text": text})
+    return entries
+
+
+def kinds() -> dict[str, str]:
+    """The kind of every corruption."""
+    return {name: kind for kind, names in CORRUPTION_GROUPS.items() for name in names}
+
+
+def overall(study: Study) -> list[dict]:
+    """One row a net: mean and standard deviation over seeds of every measure."""
+    rows = []
+    for net, table in study.summary.groupby("net", sort=False):
+        cells = {}
+        for key, heading in MEASURES.items():
+            if key in table and study.summary[key].notna().any():
+                cells[heading] = cell(table[key])
+        rows.append({"net": net, "cells": cells})
+    return rows
+
+
+def cell(values: pd.Series) -> dict:
+    """Mean, and the standard deviation over seeds where there are several."""
+    values = values.dropna()
+    return {
+        "mean": values.mean() if len(values) else None,
+        "spread": values.std(ddof=1) if len(values) > 1 else None,
+    }
+
+
+def by_corruption(
+    study: Study, published: Mapping[tuple[str, str], float], differences: pd.DataFrame
+) -> list[dict]:
+    """For every architecture that was trained with several front ends, or all if none was: its bars, and beside them
+    the differences of its couples, if they have intervals."""
+    errors = study.corruption.groupby(["net", "seed", "corruption"], sort=False).error.mean().reset_index()
+    conditions = [name for name in ("clean", *CORRUPTIONS) if name in set(errors.corruption)]
+    couples = dict(list(differences.groupby(["baseline", "pushpull"], sort=False)))
+    shown = []
+    for arch, chosen in by_architecture(study).items():
+        label = f"Error of {', '.join(chosen)} on each corruption"
+        svg = charts.bars(errors, chosen, conditions, label, published)
+        shown.append({"name": arch, "svg": Markup(svg)})
+        for (plain, pushpull), rows in couples.items():
+            if plain in chosen:
+                label = f"Difference of {pushpull} and {plain} on each corruption, with its interval"
+                svg = charts.differences(rows, label)
+                shown.append({"name": f"{pushpull} − {plain}", "svg": Markup(svg)})
+    return shown
+
+
+def training(study: Study) -> list[dict]:
+    """A chart of the training curves for every architecture."""
+    grouped = by_architecture(study, couples_alone=False)
+    return [
+        {
+            "name": arch,
+            "svg": Markup(
+                charts.training(
+                    study.history[study.history.net.isin(chosen)],
+                    chosen,
+                    f"Error of {', '.join(chosen)} by epoch",
+                )
+            ),
+        }
+        for arch, chosen in grouped.items()
+    ]
+
+
+def by_architecture(study: Study, couples_alone: bool = True) -> dict[str, dict[str, int]]:
+    """Colours of the nets of each architecture, baseline first; of those with several nets if there are any."""
+    places = colours(study)
+    groups: dict[str, dict[str, int]] = {}
+    for name, net in study.params.nets.items():
+        groups.setdefault(net.arch, {})[name] = places[name]
+    several = {arch: chosen for arch, chosen in groups.items() if len(chosen) > 1}
+    return several if several and couples_alone else groups
+
+
+def severities(study: Study) -> list[dict]:
+    """By kind of corruption: a chart of error by severity each; charts of one kind share their axis."""
+    places = colours(study)
+    table = study.corruption[study.corruption.net.isin(places)]
+    clean = table[table.corruption == "clean"]
+    sections = []
+    for kind, names in CORRUPTION_GROUPS.items():
+        of_kind = table[table.corruption.isin(names)]
+        if of_kind.empty:
+            continue
+        top = max(of_kind.error.max(), clean.error.max(), 1.0)
+        shown = [
+            {
+                "name": name,
+                "svg": Markup(
+                    charts.severity(
+                        pd.concat([clean, table[table.corruption == name]]),
+                        places,
+                        top,
+                        f"Error by severity of {name.replace('_', ' ')}",
+                    )
+                ),
+            }
+            for name in names
+            if name in set(of_kind.corruption)
+        ]
+        sections.append({"kind": kind, "charts": shown})
+    return sections
+
+
+def flips(perturbation: pd.DataFrame) -> pd.DataFrame:
+    """Flip probability in percent, by the protocol of the benchmark."""
+    chosen = perturbation[
+        (perturbation.protocol == "hendrycks") & (perturbation.metric == "flip_probability")
+    ]
+    return chosen.assign(value=100 * chosen.value)
+
+
+def heat(
+    table: pd.DataFrame, key: str, value: str, order: Sequence[str], kind: Mapping[str, str]
+) -> dict | None:
+    """Rows of conditions, columns of nets: mean, spread over seeds, and the shade between 0 and the largest mean."""
+    if table.empty:
+        return None
+    by_seed = table.groupby(["net", "seed", key], sort=False)[value].mean()
+    largest = by_seed.groupby(["net", key]).mean().max()
+    found = dict(list(by_seed.groupby(["net", key])))
+    nets = list(dict.fromkeys(table.net))
+    rows = []
+    for name in (name for name in order if name in set(table[key])):
+        cells = []
+        for net in nets:
+            entry = cell(found.get((net, name), by_seed[:0]))
+            shade = 0.0 if entry["mean"] is None or not largest else entry["mean"] / largest
+            cells.append(entry | {"shade": round(float(shade), 3)})
+        means = [round(c["mean"], 2) for c in cells if c["mean"] is not None]
+        for c in cells:
+            c["best"] = c["mean"] is not None and round(c["mean"], 2) == min(means) < max(means)
+        rows.append({"name": name, "kind": kind.get(name, ""), "cells": cells})
+    return {"nets": nets, "rows": rows, "kinds": bool(kind), "key": key}
+
+
+def picture(path: Path) -> str:
+    """A PNG as a data URI.
+
+    Raises:
+        click.ClickException: it is not there.
+    """
+    if not path.exists():
+        raise click.ClickException(f"no {path}; `dvc repro` makes it")
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def tables(*folders: Path) -> list[dict]:
+    """The tables of the paper and beyond, in the order of TABLES, from their Markdown."""
+    found = {path.stem: path for folder in folders for path in sorted(folder.glob("*.md"))}
+    ordered = [name for name in TABLES if name in found] + [name for name in found if name not in TABLES]
+    return [
+        {"name": name, "html": Markup(markdown(found[name].read_text(encoding="utf-8")))} for name in ordered
+    ]
+
+
+def study_figures(folder: Path) -> list[dict]:
+    """The pictures of STUDY_FIGURES that are in the folder."""
+    paths = [folder / f"{name}.png" for name in STUDY_FIGURES]
+    return [{"uri": picture(path), "text": STUDY_FIGURES[path.stem]} for path in paths if path.exists()]
+
+
+def markdown(text: str) -> str:
+    """HTML of a file of a table: headings two levels down, tables that scroll and sort, numbers to the right."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    tokens = parser.parse(text)
+    columns: list[list[Token]] = []  # of the running table: the cells of each column
+    place = 0
+    for token, content in zip(tokens, [*tokens[1:], tokens[-1]], strict=True):
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(int(token.tag[1]) + 2, 6)}"
+        elif token.type == "table_open":
+            columns = []
+        elif token.type == "tr_open":
+            place = 0
+        elif token.type in ("th_open", "td_open"):
+            token.attrs = {"scope": "col"} if token.type == "th_open" else {}
+            token.meta["number"] = token.type == "td_open" and is_number(content.content)
+            if place == len(columns):
+                columns.append([])
+            columns[place].append(token)
+            place += 1
+        elif token.type == "table_close":
+            for column in columns:
+                if any(cell.meta["number"] for cell in column):
+                    for cell in column:
+                        cell.attrs["class"] = "num"
+    html = parser.renderer.render(tokens, parser.options, {})
+    html = html.replace("<table>", '<div class="scroll" tabindex="0"><table class="sortable">')
+    return html.replace("</table>", "</table></div>")
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell starts with a number: `**-2.97 ± 0.92**`."""
+    return text.strip("*[ ").lstrip("+-−")[:1].isdigit()
+
+
+def read_differences(path: Path) -> pd.DataFrame:
+    """Paired differences of the error: pushpull, baseline, condition, difference, and the bounds of two intervals.
+
+    `low` and `high` are those over seeds and images, `low_images` and `high_images` those over images alone.
+
+    Those over seeds are NaN with one seed. Empty where the table was not made; rows without intervals are left out.
+    """
+    columns = [
+        "pushpull", "baseline", "condition", "difference", "low", "high", "low_images", "high_images"
+    ]  # fmt: skip
+    if not path.exists():
+        return pd.DataFrame(columns=columns)
+    table = read_table(path, ["measure", *columns])
+    return table[table.measure == "error"][columns].dropna(subset="low_images")
+
+
+def confusions(folder: Path, nets: Sequence[str]) -> list[dict]:
+    """For every net with `<net>.csv` in the folder: which classes it takes for which on corrupted images.
+
+    Rows of shares in percent, shaded from 0 to the largest share off the diagonal. More than 20 classes do not fit a
+    page; of them there is the CSV alone.
+    """
+    shown = []
+    for net in nets:
+        path = folder / f"{net}.csv"
+        if not path.exists():
+            continue
+        table = read_table(path, ["set", "label", "predicted", "count"])
+        counts = table[table["set"] == "corrupted"].pivot_table(
+            index="label", columns="predicted", values="count"
+        )
+        if len(counts) > MOST_CLASSES:
+            continue
+        shares = 100 * counts.to_numpy() / counts.sum(axis=1).clip(lower=1).to_numpy()[:, None]
+        wrong = shares.copy()
+        np.fill_diagonal(wrong, 0)
+        shades = wrong / max(wrong.max(), 1e-9)
+        rows = [
+            {"label": label, "cells": list(zip(row.tolist(), shade.round(3).tolist(), strict=True))}
+            for label, row, shade in zip(counts.index, shares, shades, strict=True)
+        ]
+        shown.append({"net": net, "classes": counts.columns.tolist(), "rows": rows})
+    return shown

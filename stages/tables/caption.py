@@ -1,0 +1,54 @@
+"""What every table says of the run behind it."""
+
+from common_corruptions.benchmarking import Baseline, undefined_relative
+from common_corruptions.recipes.names import MAIN_CORRUPTIONS, PERTURBATIONS
+from stages.files.datasets import LOSSY, origin
+from stages.files.params import Params
+
+
+def describe_run(params: Params, normaliser: str, baseline: Baseline | None, images: int | None) -> str:
+    """Data set, seeds, epochs, corrupted sets and normaliser, in sentences.
+
+    Args:
+        params: of the run.
+        normaliser: the sentence that names the net behind CE and rCE.
+        baseline: that net; rCE leaves out the corruptions that do not raise its error.
+        images: number of test images, None if it is not known.
+    """
+    data = params.data
+    sentences = [f"Data set: {data.name}" + (f", {images} test images." if images else ".")]
+    if data.name in LOSSY:
+        sentences += [
+            f"Its images are lossy JPEG copies (quality 75) of {LOSSY[data.name]}'s: another, harder data set, whose "
+            f"figures must not be compared with those of {LOSSY[data.name]}."
+        ]
+    trainings = {net: params.training(net) for net in params.nets}
+    seeds = sorted({seed for training in trainings.values() for seed in training.seeds})
+    sentences += [
+        "Mean" + (" ± standard deviation" if len(seeds) > 1 else "") + f" over {len(seeds)} "
+        f"{'seeds' if len(seeds) > 1 else 'seed'} ({', '.join(map(str, seeds))})."
+    ]
+    epochs: dict[int, list[str]] = {}
+    for net, training in trainings.items():
+        epochs.setdefault(training.epochs, []).append(net)
+    if len(epochs) == 1:
+        sentences += [f"Measured after the last epoch, {next(iter(epochs))}."]
+    else:
+        each = "; ".join(f"{last} ({', '.join(nets)})" for last, nets in epochs.items())
+        sentences += [f"Measured after the last epoch: {each}."]
+    names = data.corruption_names()
+    main = sum(name in MAIN_CORRUPTIONS for name in names)
+    flips = sum(name in PERTURBATIONS for name in data.perturbation_names())  # no variants of the noises
+    part = f" of the first {data.perturbed_images} images" if data.perturbed_images else ""
+    sentences += [
+        f"Corrupted and perturbed sets: {origin(data)}; {len(names)} corruptions at 5 severities, "
+        f"{main} of them of the benchmark's main set"
+        + (f"; mFP over {flips} {'perturbations' if flips > 1 else 'perturbation'}{part}." if flips else ".")
+    ]
+    sentences += [normaliser]
+    undefined = undefined_relative(baseline, names) if baseline else []
+    if undefined:
+        sentences += [
+            f"rCE leaves out {', '.join(undefined)}: that AlexNet errs no more there than on clean images."
+        ]
+    return " ".join(sentences)

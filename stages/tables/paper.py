@@ -1,0 +1,121 @@
+"""The paper's own figures, from `data/published/`, for those of our nets that it has."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from common_corruptions.metrics import mean_corruption_error, relative_corruption_error
+from common_corruptions.recipes.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
+from stages.files.params import Params
+
+PUBLISHED = Path("data") / "published"
+NETS = tuple(
+    f"{arch}{suffix}"
+    for arch in (
+        "resnet20", "resnet32", "resnet44", "resnet56", "densenet40_12", "densenet100_12", "densenet100_24"
+    )
+    for suffix in ("", "-pp")
+)  # fmt: skip
+QUANTITIES = {"e_clean": "E_clean", "e_corr": "E_corr", "mce": "mCE", "rce": "rCE"}
+
+
+def counterparts(params: Params) -> dict[str, str]:
+    """Our net -> the paper's net of the same architecture and front end, where there is one."""
+    found = {}
+    for name, net in params.nets.items():
+        options = params.options(name)
+        front = (options["pushpull"], options["alpha"], options["scale"], options["train_alpha"])
+        if options["lpf_size"] is None and options["pushpull"] is None:
+            twin = net.arch
+        elif options["lpf_size"] is None and front == ("first", 1.0, 2.0, False):
+            twin = f"{net.arch}-pp"
+        else:
+            continue
+        if twin in ("alexnet", *NETS):
+            found[name] = twin
+    return found
+
+
+def registry_name(folder: str) -> str:
+    """The paper's net whose checkpoint the authors keep in a folder of that name: `densenet-100-12-pp`."""
+    family, *numbers = folder.removesuffix("-pp").split("-")
+    return family + "_".join(numbers) + ("-pp" if folder.endswith("-pp") else "")
+
+
+def table2(folder: Path = PUBLISHED) -> pd.DataFrame:
+    """Printed errors: net, condition (a corruption, or `mean` over all 19), value, corrected (whether an erratum)."""
+    alexnet = pd.read_csv(folder / "alexnet.csv").assign(net="alexnet")
+    errors = pd.concat([pd.read_csv(folder / "table2.csv"), alexnet]).rename(
+        columns={"corruption": "condition", "error": "value"}
+    )
+    means = correct(pd.read_csv(folder / "table2-mean.csv").set_index("net"), "2", folder)
+    means = means[means.condition == "E_corr"].assign(condition="mean")
+    clean = table3(folder).query("condition == 'E_clean'").assign(condition="clean")
+    alexnet_mean = table3(folder).query("net == 'alexnet' and condition == 'E_corr'").assign(condition="mean")
+    return pd.concat([errors.assign(corrected=False), means, clean, alexnet_mean], ignore_index=True)
+
+
+def table3(folder: Path = PUBLISHED) -> pd.DataFrame:
+    """Printed clean error, E, mCE and rCE: net, condition, value, corrected. E_best repeats E_clean, which it is."""
+    printed = correct(pd.read_csv(folder / "table3.csv").set_index("net"), "3", folder)
+    return pd.concat([printed, printed[printed.condition == "E_clean"].assign(condition="E_best")])
+
+
+def main_set(folder: Path = PUBLISHED) -> pd.DataFrame:
+    """mCE and rCE over the benchmark's main 15, which the paper does not print, from its table 2."""
+    clean = pd.read_csv(folder / "table3.csv").set_index("net").e_clean
+    rows = []
+    for net, table in pd.read_csv(folder / "table2.csv").groupby("net", sort=False):
+        errors = dict(zip(table.corruption, table.error, strict=True))
+        mce = mean_corruption_error(errors, corruptions=MAIN_CORRUPTIONS)
+        rce = relative_corruption_error(errors, clean[net], corruptions=MAIN_CORRUPTIONS)
+        rows += [(net, "mCE_15", mce, False), (net, "rCE_15", rce, False)]
+    return pd.DataFrame(rows, columns=["net", "condition", "value", "corrected"])
+
+
+def released_perturbations(folder: Path = PUBLISHED) -> pd.DataFrame:
+    """Released values, official protocol: net, perturbation (or `mean` over the 14), metric, value."""
+    table = pd.read_csv(folder / "released-p.csv")
+    means = (
+        table.groupby(["net", "metric"], sort=False).value.mean().reset_index().assign(perturbation="mean")
+    )
+    return pd.concat([table, means], ignore_index=True)[["net", "perturbation", "metric", "value"]]
+
+
+def released_mfp(folder: Path = PUBLISHED) -> pd.DataFrame:
+    """mFP in percent from the released flip probabilities: net, condition (`mFP_official`), value, corrected."""
+    means = released_perturbations(folder).query("perturbation == 'mean' and metric == 'flip_probability'")
+    return pd.DataFrame(
+        {"net": means.net, "condition": "mFP_official", "value": 100 * means.value, "corrected": False}
+    )
+
+
+def correct(printed: pd.DataFrame, table: str, folder: Path) -> pd.DataFrame:
+    """A printed table, one row a net, as net, condition, value, corrected: the errata in place of the misprints."""
+    errata = pd.read_csv(folder / "errata.csv", dtype=str)
+    errata = errata[(errata.table == table) & errata.quantity.isin(QUANTITIES)]
+    right = errata.set_index(["net", "quantity"]).correct.astype(float)
+    rows = [
+        (net, QUANTITIES[quantity], right.get((net, quantity), value), (net, quantity) in right.index)
+        for net, row in printed.iterrows()
+        for quantity, value in row.items()
+    ]
+    return pd.DataFrame(rows, columns=["net", "condition", "value", "corrected"])
+
+
+def comparable(figures: pd.DataFrame, params: Params) -> pd.DataFrame:
+    """Those of the published figures that our own can stand beside.
+
+    None on a set other than CIFAR-10; no mean over other corruptions or perturbations than params.yaml measures.
+    """
+    if params.data.name != "cifar10":
+        return figures[:0]
+    corruptions, perturbations = set(params.data.corruption_names()), set(params.data.perturbation_names())
+    other = []
+    if corruptions != set(CORRUPTIONS):
+        other += ["mean", "E_corr", "mCE", "rCE"]
+    if not corruptions >= set(MAIN_CORRUPTIONS):
+        other += ["mCE_15", "rCE_15"]
+    if not perturbations >= set(PERTURBATIONS):
+        other += ["mFP_official", "mean official"]
+    return figures[~figures.condition.isin(other)]

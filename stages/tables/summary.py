@@ -1,0 +1,105 @@
+"""From the tidy measurements of all nets to one row for each net and seed, and which nets to compare."""
+
+import numpy as np
+import pandas as pd
+
+from common_corruptions.benchmarking import PUBLISHED_ALEXNET, Baseline, summarise
+from common_corruptions.recipes.names import EXTRA_CORRUPTIONS
+from stages.files.params import Params
+
+
+def choose_baseline(
+    params: Params, corruption: pd.DataFrame, faults: pd.DataFrame
+) -> tuple[Baseline | None, str]:
+    """The net that normalises CE, and a sentence that names it.
+
+    It is the paper's AlexNet on CIFAR-10, elsewhere the mean of the AlexNet trained here. There is none without an
+    AlexNet, nor where its measurements are at fault: everything normalised by them would be.
+
+    Args:
+        params: say which nets there are.
+        corruption: tidy errors (net, seed, corruption, severity, error).
+        faults: net, and more, of the measurements that `stages.files.measurements.check` found at fault.
+    """
+    if params.data.name == "cifar10":
+        return PUBLISHED_ALEXNET, f"CE and rCE are normalised by {PUBLISHED_ALEXNET.source}."
+    plain = (
+        name
+        for name, net in params.nets.items()
+        if net.arch == "alexnet" and params.blocks[net.block].layers is None
+    )
+    name = next(plain, None)
+    if name is None:
+        return None, "No mCE and rCE: there is no AlexNet among the nets to normalise them."
+    if (faults.net == name).any():
+        return None, f"No mCE and rCE: measurements of {name}, which should normalise them, are at fault."
+    errors = corruption[corruption.net == name].groupby("corruption").error.mean().to_dict()
+    clean = errors.pop("clean")
+    baseline = Baseline(errors, clean, f"the mean of our own {name} on this data set")
+    return baseline, f"CE and rCE are normalised by {baseline.source}."
+
+
+def summarise_nets(
+    corruption: pd.DataFrame, perturbation: pd.DataFrame, history: pd.DataFrame, baseline: Baseline | None
+) -> pd.DataFrame:
+    """One row per net and seed: the summary of `common_corruptions.benchmarking.summarise`, and E_best.
+
+    Args:
+        corruption: net, seed, corruption, severity, error (percent); "clean" at severity 0.
+        perturbation: net, seed, perturbation, protocol, metric, value.
+        history: net, seed, epoch, test_error ...; its smallest test error is E_best, which the paper reports.
+        baseline: normalises CE; without one there is no mCE and no rCE.
+    """
+    errors = dict(iter(corruption.groupby(["net", "seed"], sort=False)))
+    flips = dict(iter(perturbation.groupby(["net", "seed"], sort=False)))
+    curves = history.groupby(["net", "seed"]).test_error.min()
+    rows = []
+    for key in dict.fromkeys([*errors, *flips]):
+        of_corruptions = errors.get(key, corruption[:0])[["corruption", "severity", "error"]]
+        of_perturbations = flips.get(key, perturbation[:0])[["perturbation", "protocol", "metric", "value"]]
+        summary = summarise(
+            of_corruptions.itertuples(index=False, name=None),
+            of_perturbations.itertuples(index=False, name=None),
+            baseline,
+        )
+        rows.append({"net": key[0], "seed": key[1], "E_best": curves.get(key, np.nan), **summary})
+    return pd.DataFrame(rows, columns=list(dict.fromkeys(["net", "seed", *(k for row in rows for k in row)])))
+
+
+def leave_out_incomplete(
+    summary: pd.DataFrame, corruption: pd.DataFrame, perturbation: pd.DataFrame, history: pd.DataFrame
+) -> pd.DataFrame:
+    """The summary without any mean, sum or minimum over a set that is not whole.
+
+    Args:
+        summary: as `summarise_nets` makes it from the sound measurements.
+        corruption, perturbation, history: the faults among each, as `stages.files.measurements.check` finds them.
+    """
+    flips = perturbation[perturbation.metric == "flip_probability"]
+    corrupted = corruption[corruption.corruption != "clean"]
+    faults = {
+        "E_corr mCE rCE": corrupted,
+        "mCE_15 rCE_15": corrupted[~corrupted.corruption.isin(EXTRA_CORRUPTIONS)],
+        "mFP": flips[flips.protocol == "hendrycks"],
+        "mFP_official": flips[flips.protocol == "official"],
+        "E_best": history,
+    }
+    index = pd.MultiIndex.from_frame(summary[["net", "seed"]])
+    whole = summary.copy()
+    for columns, table in faults.items():
+        at_fault = index.isin(pd.MultiIndex.from_frame(table[["net", "seed"]]))
+        for column in columns.split():
+            if column in whole:
+                whole.loc[at_fault, column] = np.nan
+    return whole
+
+
+def pairs(params: Params) -> list[tuple[str, str]]:
+    """(baseline net, push-pull net) of the same architecture."""
+    layers = {name: params.blocks[net.block].layers for name, net in params.nets.items()}
+    plain = {net.arch: name for name, net in params.nets.items() if layers[name] is None}
+    return [
+        (plain[net.arch], name)
+        for name, net in params.nets.items()
+        if layers[name] is not None and net.arch in plain
+    ]

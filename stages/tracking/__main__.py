@@ -1,0 +1,106 @@
+"""`python -m stages.tracking`: the runs in MLflow, made, uploaded, shown and registered.
+
+Without a command it creates the database of runs, where there is none.
+"""
+
+import contextlib
+import os
+import sys
+
+import click
+
+from stages.files import workspace
+from stages.files.params import load_params
+from stages.tracking import copies, links, mirror, registry, runs, store
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def main(context: click.Context) -> None:
+    """Create the database of runs, where there is none."""
+    if context.invoked_subcommand is None:
+        store.connect()
+
+
+@main.command()
+def sync() -> None:
+    """Upload the runs, or the parts of runs, that the server of MLFLOW_TRACKING_URI lacks."""
+    server = store.server_uri()
+    if server is None:
+        raise click.UsageError("MLFLOW_TRACKING_URI must be the address of an MLflow server, http://...")
+    try:
+        done = copies.upload(store.connect())
+    except copies.ServerError as error:
+        raise click.ClickException(f"{error}; what was uploaded is not uploaded again") from None
+    click.echo(f"{server}: {done.uploaded} of {done.runs} runs uploaded, the others were there")
+
+
+@main.command()
+@click.option("--port", default=links.PORT, show_default=True, type=click.IntRange(1, 65535))
+def ui(port: int) -> None:
+    """Serve the runs on 127.0.0.1; where MLFLOW_TRACKING_URI names a server, print its addresses alone."""
+    _show_links(port)
+    sys.stdout.flush()
+    if store.server_uri():
+        return
+    artifacts = (workspace.root() / "mlartifacts").as_uri()
+    os.execvp(
+        sys.executable,
+        [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.store_uri(), "--host", "127.0.0.1",
+         "--port", str(port), "--default-artifact-root", artifacts],
+    )  # fmt: skip
+
+
+@main.command("links")
+def show_links() -> None:
+    """Print the addresses of the pages that answer which net is better."""
+    _show_links(links.PORT)
+
+
+def _show_links(port: int) -> None:
+    params = load_params()
+    local = store.connect()
+    experiment = runs.experiment_id(local, params.data.name)
+    links.show(local, experiment, runs.parent_run(local, experiment, params), port)
+
+
+@main.command("mirror")
+def mirror_results() -> None:
+    """Log the results in metrics/<data.name> to MLflow, unless the run of this state of the workspace has them."""
+    params = load_params()
+    client = store.connect()
+    experiment = runs.experiment_id(client, params.data.name)
+    if not client.get_run(runs.parent_run(client, experiment, params)).data.metrics:
+        mirror.mirror_files(params)
+
+
+@main.command()
+@click.option("--experiment", "name", help="DVC experiment; by default the one that ended last")
+def register(name: str | None) -> None:
+    """Register the push-pull net with the lowest mCE (E where there is no AlexNet) over its seeds, by its best seed."""
+    data = load_params().data.name
+    client = store.connect()
+    try:
+        experiment = runs.find_experiment(client, data)
+        if store.server_uri():
+            local, client = client, copies.connect()
+            copies.upload(local)
+            found = client.get_experiment_by_name(data)
+            experiment = found and found.experiment_id
+        if experiment is None:
+            raise click.ClickException(f"MLflow has no runs on {data}; `dvc repro` makes them")
+        best = registry.best_run(client, experiment, name)
+        model = registry.model_of(client, best)
+    except copies.ServerError as error:
+        raise click.ClickException(str(error)) from None
+    # The registry of a database looks for the model in MLflow's global store.
+    with contextlib.nullcontext() if store.server_uri() else store.global_store():
+        version = registry.register(client, f"pushpull-{data}", best, model)
+    click.echo(
+        f"{best.info.run_name} of {best.data.tags['dvc.exp']}, seed {best.data.tags['seed']}: "
+        f"models:/pushpull-{data}@{registry.ALIAS} is version {version}"
+    )
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m stages.tracking")

@@ -1,0 +1,49 @@
+"""Logging a trained net to MLflow as a model that predicts classes of uint8 images."""
+
+import os
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from stages.files import models
+from stages.tracking.store import global_store
+
+PACKAGES = ("nets", "pushpull", "common_corruptions", "stages")
+REQUIREMENTS = ("torch", "numpy", "pandas", "scipy", "opencv-python-headless", "pillow", "tqdm", "click")
+
+
+def log_model(run: str, trained: models.Trained, seed: int, examples: np.ndarray) -> None:
+    """Log one seed of a trained net to an MLflow run, with signature and input example.
+
+    Args:
+        run: id of the run.
+        trained: the net.
+        seed: which of its weights.
+        examples: a few images uint8 (n, H, W, C).
+    """
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    import mlflow
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype("uint8"), (-1, *examples.shape[1:]))]),
+        outputs=Schema([TensorSpec(np.dtype("int64"), (-1,))]),
+    )
+    one = models.Trained(
+        trained.arch, trained.options, trained.mean, trained.std, {seed: trained.weights[seed]}
+    )
+    with global_store(), tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run):
+        path = Path(folder) / "net.pt"
+        models.save(path, one)
+        mlflow.pyfunc.log_model(
+            name="net",
+            python_model=str(Path(__file__).with_name("classifier.py")),
+            artifacts={"net": str(path)},
+            code_paths=list(PACKAGES),
+            signature=signature,
+            input_example=examples,
+            pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
+        )

@@ -1,0 +1,108 @@
+"""The results of all nets as runs in MLflow: by `aggregate`, and after `make repro` those that DVC found in Git.
+
+In a fresh clone the nets are trained, since models are not in Git, but come out as they were; DVC then keeps the
+measurements that are in Git and runs no stage that could log them.
+"""
+
+import hashlib
+from pathlib import Path
+
+import pandas as pd
+
+from stages.files.datasets import DATASETS
+from stages.files.measurements import check
+from stages.files.models import MODELS
+from stages.files.params import Params
+from stages.tracking import links, recording, runs
+from stages.tracking.recording import SECONDS
+
+
+def mirror_files(params: Params) -> None:
+    """Log the results in metrics/<data.name> to MLflow."""
+    folder = Path("metrics") / params.data.name
+    summary = pd.read_csv(folder / "summary.csv")
+    mirror(
+        params,
+        folder,
+        check(folder / "corruption", params, ["corruption", "severity"]).rows,
+        check(folder / "perturbation", params, ["perturbation", "protocol", "metric"]).rows,
+        check(folder / "history", params, ["epoch"]).rows,
+        summary[summary.net.isin(params.nets)],
+    )
+
+
+def mirror(
+    params: Params,
+    folder: Path,
+    corruption: pd.DataFrame,
+    perturbation: pd.DataFrame,
+    history: pd.DataFrame,
+    summary: pd.DataFrame,
+) -> None:
+    """Give every net and seed its run in MLflow with all its measurements, and the parent run the means."""
+    client = runs.connect()
+    experiment = runs.experiment_id(client, params.data.name)
+    parent = runs.parent_run(client, experiment, params)
+    by_seed = summary.set_index(["net", "seed"])
+    for net, seed in by_seed.index:
+        weights = weights_digest(net)
+        run, cached = net_run(client, experiment, parent, params, net, seed, history)
+        if cached:
+            if (DATASETS / params.data.name / "clean").exists():  # a clone may hold the results alone
+                recording.log_dataset(client, run, params.data.name)
+            trained = weights and runs.find_training(client, experiment, net, seed, weights)
+            if trained:
+                client.set_tag(run, "device", trained.data.tags["device"])
+                runs.log_metrics(client, run, {SECONDS: trained.data.metrics[SECONDS]})
+        values = {f"test/{key}": round(value, 4) for key, value in by_seed.loc[(net, seed)].dropna().items()}
+        errors = corruption[(corruption.net == net) & (corruption.seed == seed)]
+        values |= {
+            f"corruption/{k}": v for k, v in errors.groupby("corruption").error.mean().items() if k != "clean"
+        }
+        flips = perturbation[(perturbation.net == net) & (perturbation.seed == seed)]
+        flips = flips[(flips.protocol == "hendrycks") & (flips.metric == "flip_probability")]
+        values |= {f"perturbation/{k}": v for k, v in zip(flips.perturbation, flips.value, strict=True)}
+        runs.log_metrics(client, run, values)
+        if weights:
+            client.set_tag(run, "weights", weights)
+        if client.get_run(run).info.status == "RUNNING":  # otherwise it ended with its training
+            client.set_terminated(run)
+    values = {
+        f"{key}/{net}": round(column.mean(), 4)
+        for net, table in summary.drop(columns="seed").groupby("net", sort=False)
+        for key, column in table.drop(columns="net").items()
+        if column.count() == len(params.training(net).seeds)  # no mean over some of the seeds
+    }
+    runs.log_metrics(client, parent, values)
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".md", ".csv", ".png", ".gif", ".svg"):
+            client.log_artifact(parent, str(path))
+    client.set_terminated(parent)
+    links.show(client, experiment, parent)
+
+
+def net_run(
+    client, experiment: str, parent: str, params: Params, net: str, seed: int, history: pd.DataFrame
+) -> tuple[str, bool]:
+    """The run of a net and seed, and whether no training began it, as where DVC took the net from its cache.
+
+    `history` holds the training curve, of which the run gets what it lacks.
+    """
+    found = runs.find_child(client, experiment, parent, net, seed)
+    cached = found is None or found.data.tags.get("dvc.cached") == "true"
+    if found is None:
+        run = runs.child_run(client, experiment, parent, params, net, seed, {"dvc.cached": "true"})
+    else:
+        run = found.info.run_id
+    rows = history[(history.net == net) & (history.seed == seed)].drop(columns=["net", "seed"])
+    runs.log_curve(client, run, rows.to_dict("records"))
+    return run, cached
+
+
+def weights_digest(net: str) -> str | None:
+    """Digest of a net's file of weights, by which runs that share them are known; None where the file is absent."""
+    path = MODELS / f"{net}.pt"
+    if not path.exists():
+        return None
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]

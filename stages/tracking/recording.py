@@ -1,0 +1,151 @@
+"""What the run of a training carries besides its numbers: data set, environment, use of the machine, duration.
+
+The layout of a run in MLflow is that of `runs.py`; a copy on a server follows the run while it trains. What
+MLflow cannot take while a net trains is logged later, or left out with a word: no training waits for it.
+"""
+
+import contextlib
+import functools
+import hashlib
+import platform
+import threading
+from collections.abc import Callable, Iterator
+from importlib.metadata import distributions, version
+from pathlib import Path
+
+from stages.files import datasets
+from stages.files.params import Params
+from stages.tracking import copies, runs
+from stages.tracking.store import patiently, spared, store_uri
+
+SECONDS = "train/seconds"  # metric: duration of the training
+SECONDS_BETWEEN_SAMPLES = 5  # of CPU, memory and GPU; MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL changes it
+
+Log = Callable[[list[dict[str, float]]], object]  # takes the rows of a training curve so far
+
+
+def begin(note: Path, params: Params, net: str, seed: int, device: str):
+    """The client, and the id of the run of a training: of a new one, or the one that was interrupted.
+
+    Args:
+        note: file in the work folder with the id of the run; one that was deleted since, or belongs to another
+            experiment, is not taken up.
+        params, net, seed: what is trained.
+        device: what it runs on.
+    """
+    client = runs.connect()
+    experiment = runs.experiment_id(client, params.data.name)
+    parent = runs.parent_run(client, experiment, params)
+    if note.exists() and (found := runs.find_run(client, experiment, note.read_text(encoding="utf-8"))):
+        if found.data.tags["mlflow.parentRunId"] == parent:
+            client.update_run(found.info.run_id, status="RUNNING")
+            return client, found.info.run_id
+        if found.info.status == "RUNNING":  # killed in another experiment, and nothing else ends it
+            client.set_terminated(found.info.run_id, status="KILLED")
+    run = runs.child_run(client, experiment, parent, params, net, seed, {"device": device})
+    patiently(lambda: note.write_text(run, encoding="utf-8"))
+    return client, run
+
+
+@contextlib.contextmanager
+def recording(client, run: str, data_name: str) -> Iterator[Log]:
+    """Around the training of one seed: its run ends as the training ends, with everything that it should carry.
+
+    Yields a function that logs the training curve.
+    """
+    spared(log_environment, client, run)
+    spared(log_dataset, client, run, data_name)
+    rows: list[dict[str, float]] = []
+
+    def log(curve: list[dict[str, float]]) -> None:
+        rows[:] = curve
+        spared(runs.log_curve, client.impatient(), run, rows)
+
+    with copies.following(client, run), runs.finishing(client, run), system_metrics(run):
+        yield log
+        spared(log_end, client, run, data_name, rows)
+
+
+def log_end(client, run: str, data_name: str, rows: list[dict[str, float]]) -> None:
+    """What the run lacks of the training curve, and the duration of the training."""
+    runs.log_curve(client, run, rows)
+    images = len(datasets.load_split(data_name, "train").labels)
+    runs.log_metrics(client, run, {SECONDS: round(training_seconds(client, run, images), 2)})
+
+
+def training_seconds(client, run: str, images: int) -> float:
+    """Time spent in epochs of `images` images, those before an interruption too."""
+    return sum(images / speed.value for speed in client.get_metric_history(run, "train/images_per_second"))
+
+
+def log_environment(client, run: str) -> None:
+    """Versions: Python and torch as tags, to filter by, and every installed package as an artifact."""
+    for key, value in {"python": platform.python_version(), "torch": version("torch")}.items():
+        client.set_tag(run, key, value)
+    installed = sorted({f"{one.name}=={one.version}" for one in distributions()}, key=str.lower)
+    lines = [f"# Python {platform.python_version()}, {platform.platform()}", *installed]
+    client.log_text(run, "\n".join(lines) + "\n", "environment.txt")
+
+
+def log_dataset(client, run: str, name: str) -> None:
+    """Give a run its data set as input: shapes, where it lies, and the digest of its clean images and labels."""
+    import mlflow.data
+    from mlflow.data.sources import LocalArtifactDatasetSource
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    train = datasets.load_split(name, "train")
+    folder = datasets.DATASETS / name / "clean"
+    source = LocalArtifactDatasetSource(str(folder))
+    described = mlflow.data.from_numpy(
+        train.images, source, train.labels, dataset_digest(folder), name
+    ).to_dict()
+    context = [InputTag("mlflow.data.context", "training")]
+    client.log_inputs(run, datasets=[DatasetInput(Dataset(**described), context)])
+
+
+@functools.cache
+def dataset_digest(folder: Path) -> str:
+    """32 hexadecimal digits (MLflow keeps 36) of the names and contents of the .npy files in a folder."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.npy")):
+        with open(path, "rb") as file:
+            digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:32]
+
+
+@contextlib.contextmanager
+def system_metrics(run: str) -> Iterator[None]:
+    """Sample the use of CPU, memory, disk, network and GPU (with pynvml) from a thread."""
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+    monitor = spared(
+        lambda: SystemMetricsMonitor(
+            run, SECONDS_BETWEEN_SAMPLES, resume_logging=True, tracking_uri=store_uri()
+        )
+    )
+    if monitor is None:
+        yield
+        return
+    stop = threading.Event()
+
+    def publish() -> None:
+        monitor.publish_metrics(monitor.aggregate_metrics())
+
+    def sample() -> None:  # MLflow's own thread ends at the first failure
+        while True:
+            for _ in range(monitor.samples_before_logging):
+                monitor.collect_metrics()
+                if stop.wait(monitor.sampling_interval):
+                    return
+            spared(publish)
+
+    thread = threading.Thread(target=sample, name="system metrics", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        monitor.collect_metrics()
+        spared(publish)
+        spared(monitor.mlflow_logger.flush)

@@ -1,0 +1,79 @@
+"""`make register`: the best push-pull net of an experiment in MLflow's registry of models, as `champion`."""
+
+import click
+
+from stages.tracking import runs
+
+ALIAS = "champion"
+
+
+def best_run(client, experiment: str, name: str | None):
+    """The run of the best seed of the push-pull net with the lowest mean error.
+
+    Raises:
+        click.ClickException: there is no such experiment, or it measured no push-pull net.
+    """
+    query = "tags.role = 'experiment' and attributes.status = 'FINISHED'"
+    if name:
+        query += f" and tags.`dvc.exp` = {runs.quoted(name)}"
+    parents = client.search_runs([experiment], query, max_results=1, order_by=["attributes.end_time DESC"])
+    if not parents:
+        raise click.ClickException(
+            f"no finished experiment{f' {name!r}' if name else ''} in MLflow; `dvc exp show` lists them"
+        )
+    children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parents[0].info.run_id}'")
+    nets: dict[str, list] = {}
+    for run in children:
+        if run.data.params.get("layers") and "test/E_corr" in run.data.metrics:
+            nets.setdefault(run.data.tags["net"], []).append(run)
+    if not nets:
+        raise click.ClickException(f"{parents[0].info.run_name} measured no push-pull net")
+    return min(min(nets.values(), key=lambda runs: sum(map(_error, runs)) / len(runs)), key=_error)
+
+
+def _error(run) -> float:
+    return run.data.metrics.get("test/mCE", run.data.metrics["test/E_corr"])
+
+
+def model_of(client, run) -> str:
+    """Id of the model of a run, or of the training that DVC took the same weights from.
+
+    Raises:
+        click.ClickException: no training that gave these weights is in MLflow.
+    """
+    from mlflow.entities import LoggedModelStatus
+
+    tags = run.data.tags
+    query = f"tags.net = '{tags['net']}' and tags.seed = '{tags['seed']}'"
+    if weights := tags.get("weights"):
+        query += f" and tags.weights = '{weights}'"
+    else:
+        query += f" and attributes.run_id = '{run.info.run_id}'"
+    experiment = [run.info.experiment_id]
+    for trained in client.search_runs(experiment, query):
+        models = client.search_logged_models(experiment, f"source_run_id = '{trained.info.run_id}'")
+        whole = [model.model_id for model in models if model.status == LoggedModelStatus.READY]
+        if whole:
+            return whole[0]
+    raise click.ClickException(
+        f"{run.info.run_name} was not trained here, so MLflow has no model of it; "
+        f"`dvc repro -sf train@{tags['net']}`, then `dvc repro`, trains it"
+    )
+
+
+def register(client, name: str, run, model: str) -> str:
+    """Version of the registered model that holds a logged model, made if there is none; it gets the alias."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    source = f"models:/{model}"
+    versions = [one for one in client.search_model_versions(f"name = '{name}'") if one.source == source]
+    version = versions[0] if versions else client.create_model_version(
+        name, source, run.info.run_id, model_id=model, tags={"dvc.exp": run.data.tags["dvc.exp"]}
+    )  # fmt: skip
+    client.set_registered_model_alias(name, ALIAS, version.version)
+    return version.version

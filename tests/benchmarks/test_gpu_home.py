@@ -1,0 +1,126 @@
+"""What a GPU machine sent back, in the pipeline's tables, report and MLflow runs."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.gpu import home
+from benchmarks.gpu.answers import save_answers
+from common_corruptions.metrics import flip_probability
+from common_corruptions.recipes.names import (
+    CORRUPTIONS,
+    FRAMES,
+    NOISE_PERTURBATIONS,
+    PERTURBATIONS,
+    SEVERITIES,
+)
+from stages.tracking import runs
+from tests.archives.test_jpeg_set import jpeg_arrays
+from tests.conftest import ROOT
+
+CARD = "NVIDIA H100 80GB HBM3"
+COUNT = 30  # test images
+SETS = [("clean", 0), *((name, severity) for name in CORRUPTIONS for severity in SEVERITIES)]
+
+
+def sent_back(folder: Path, labels: np.ndarray) -> None:
+    """The files of two nets over two seeds and an AlexNet over one, from answers drawn at random."""
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    answers, errors, flips, curves, runs = {}, [], [], [], []
+    for net, seed in [(net, seed) for seed in (0, 1) for net in ("resnet20", "resnet20-pp")] + [
+        ("alexnet", 0)
+    ]:
+        right = rng.random((len(SETS), COUNT)) < np.linspace(0.9, 0.4, len(SETS))[:, None]
+        classes = np.where(right, labels, (labels + 1) % 3).astype(np.uint8)
+        wrong = 100 * (classes != labels).mean(1)
+        errors += [(net, seed, *place, error) for place, error in zip(SETS, wrong, strict=True)]
+        own = {"corruption": classes}
+        for name in PERTURBATIONS:
+            frames = rng.integers(0, 3, (COUNT, FRAMES[name])).astype(np.uint8)
+            own[name] = frames
+            for protocol in ("hendrycks", "official"):
+                value = flip_probability(frames, noise=name in NOISE_PERTURBATIONS, protocol=protocol)
+                flips.append((net, seed, name, protocol, "flip_probability", value))
+                flips.append((net, seed, name, protocol, "zipf_distance", 0.5))
+        if net != "alexnet":
+            answers[net, seed] = own
+        curves += [(net, seed, epoch, 0.1, 1.0, 50.0, wrong[0]) for epoch in (1, 2)]
+        runs.append(
+            {"net": net, "seed": seed, "seconds": 60.0, "images_per_second": 1000.0, "test_error": wrong[0]}
+        )
+    runs.append({"net": "resnet20", "seed": 2, "skipped": "no time"})
+    columns = ["net", "seed", "corruption", "severity", "error"]
+    pd.DataFrame(errors, columns=columns).to_csv(folder / "corruption.csv", index=False)
+    columns = ["net", "seed", "perturbation", "protocol", "metric", "value"]
+    pd.DataFrame(flips, columns=columns).to_csv(folder / "perturbation.csv", index=False)
+    columns = ["net", "seed", "epoch", "lr", "train_loss", "train_error", "test_error"]
+    pd.DataFrame(curves, columns=columns).to_csv(folder / "history.csv", index=False)
+    save_answers(folder / "answers.npz", labels, SETS, answers)
+    parts = {
+        "machine": {"device": CARD, "images": {"train": COUNT, "test": COUNT}},
+        "recipe": {"way": "fp32 nchw graph", "runs": runs},
+    }
+    (folder / "results.json").write_text(
+        json.dumps({"data": "cifar10-jpeg", "dry_run": False, "parts": parts}), encoding="utf-8"
+    )
+    (folder / "results.md").write_text("a table\n", encoding="utf-8")
+
+
+@pytest.fixture
+def repository(local, tmp_path) -> Path:
+    (tmp_path / "data").mkdir(exist_ok=True)
+    shutil.copytree(ROOT / "data", tmp_path / "data", dirs_exist_ok=True)
+    (tmp_path / "jpeg").mkdir()
+    np.savez(tmp_path / "jpeg" / "cifar10-jpeg.npz", **jpeg_arrays(COUNT)[0])
+    labels = home.read_jpeg_set(tmp_path / "jpeg" / "cifar10-jpeg.npz")["test"][1]
+    sent_back(tmp_path / "sent", labels)
+    return tmp_path
+
+
+def test_tables_report_and_runs_are_those_of_the_pipeline(repository, local):
+    before = (repository / "params.yaml").read_text(encoding="utf-8")
+    done = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    folder = repository / "metrics" / "cifar10-jpeg"
+    summary = pd.read_csv(folder / "summary.csv").set_index(["net", "seed"])
+    sent = pd.read_csv(repository / "sent" / "corruption.csv")
+    mean = sent[(sent.net == "resnet20-pp") & (sent.seed == 1) & (sent.corruption != "clean")].error.mean()
+    assert summary.loc[("resnet20-pp", 1)].E_corr == pytest.approx(mean)
+    assert summary.loc[("alexnet", 0)].mCE == pytest.approx(100)
+    difference = pd.read_csv(folder / "tables" / "difference.csv")
+    assert difference.images.max() == COUNT  # from the answers
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "lossy JPEG copy of CIFAR-10" in page
+    assert CARD in (folder / "gpu.md").read_text(encoding="utf-8")
+    assert "lossy JPEG copies" in (folder / "tables.md").read_text(encoding="utf-8")
+    experiment = runs.experiment_id(local, "cifar10-jpeg")
+    found = local.search_runs([experiment], "tags.role = 'net'")
+    assert len(found) == 5
+    assert {run.data.tags["device"] for run in found} == {CARD}
+    assert {run.data.metrics["train/seconds"] for run in found} == {60.0}
+    assert (repository / "params.yaml").read_text(encoding="utf-8") == before
+    speeds = json.loads(
+        (repository / "benchmarks/results/gpu-nvidia-h100-80gb-hbm3.json").read_text(encoding="utf-8")
+    )
+    assert speeds["parts"]["machine"]["device"] == CARD
+    again = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
+    assert again.exit_code == 0, again.output
+    assert len(local.search_runs([experiment], "tags.role = 'net'")) == 5
+
+
+def test_what_is_missing_or_a_dry_run_is_one_line(repository):
+    results = json.loads((repository / "sent" / "results.json").read_text(encoding="utf-8"))
+    (repository / "sent" / "results.json").write_text(
+        json.dumps({**results, "dry_run": True}), encoding="utf-8"
+    )
+    done = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
+    assert done.exit_code == 1 and "holds a dry run" in done.output
+    (repository / "sent" / "history.csv").unlink()
+    done = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
+    assert done.exit_code == 1 and "lacks history.csv" in done.output

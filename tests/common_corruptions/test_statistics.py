@@ -1,0 +1,151 @@
+"""Intervals against what theory gives for them, and calibration against its definition."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from common_corruptions.statistics import expected_calibration_error, paired_bootstrap
+
+
+def test_over_images_the_interval_is_that_of_a_mean():
+    """One seed, many images: mean ± 1.96 standard errors."""
+    random = np.random.default_rng(1)
+    differences = random.normal([[[0.0]], [[-3.0]]], 2.0, size=(2, 1, 2000))
+    found = paired_bootstrap(differences, resamples=4000)
+    mean, error = differences.mean((1, 2)), differences.std((1, 2)) / np.sqrt(2000)
+    np.testing.assert_allclose(found.mean, mean)
+    np.testing.assert_allclose(found.low, mean - 1.96 * error, atol=0.1 * error.max())
+    np.testing.assert_allclose(found.high, mean + 1.96 * error, atol=0.1 * error.max())
+    np.testing.assert_array_equal(found.low, found.low_images)
+    np.testing.assert_array_equal(found.high, found.high_images)
+
+
+def test_two_seeds_of_which_resampling_has_only_three_means():
+    """Resampled, the seeds 1 and 3 have the means 1, 2, 3, and spread about 2 by sqrt(2) * 12.706 / 1.96."""
+    differences = np.array([1.0, 3.0])[None, :, None] * np.ones((1, 2, 5))
+    found = paired_bootstrap(differences)
+    reach = np.sqrt(2) * stats.t.ppf(0.975, 1) / stats.norm.ppf(0.975)
+    assert (found.mean, found.low, found.high) == pytest.approx((2, 2 - reach, 2 + reach))
+    assert (found.low_images, found.high_images) == pytest.approx((2, 2))
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_intervals_hold_the_true_difference_as_often_as_they_say(seeds):
+    """400 studies in which training, image and their interplay are random and the true difference is 0."""
+    random = np.random.default_rng(seeds)
+    differences = (
+        random.normal(size=(400, seeds, 1))
+        + random.normal(size=(400, 1, 30))
+        + random.normal(size=(400, seeds, 30))
+    )
+    found = paired_bootstrap(differences, resamples=1000)
+    held = np.mean((found.low <= 0) & (found.high >= 0))
+    assert 0.93 <= held <= 0.99
+    assert np.mean((found.low_images <= 0) & (found.high_images >= 0)) < 0.8  # these nets do differ
+
+
+def test_nets_that_answer_alike_do_not_differ():
+    found = paired_bootstrap(np.zeros((3, 2, 10)))
+    assert all((values == 0).all() for values in found)
+
+
+def test_blocks_do_not_matter_and_neither_do_the_other_conditions(monkeypatch):
+    random = np.random.default_rng(0)
+    differences = random.normal(size=(4, 2, 50))
+    whole = paired_bootstrap(differences, resamples=100)
+    np.testing.assert_allclose(paired_bootstrap(differences[:1], resamples=100).low, whole.low[:1])
+    # Pairing: the same images are drawn for each condition, so a shift of one moves its interval by the shift.
+    shifted = paired_bootstrap(differences + 7, resamples=100)
+    np.testing.assert_allclose(shifted.low, whole.low + 7)
+
+
+@pytest.mark.parametrize("shape", [(0, 1, 5), (1, 0, 5), (1, 1, 0), (5,), (2, 5)])
+def test_other_shapes_are_refused(shape):
+    with pytest.raises(ValueError, match=r"expected \(M, S, N\)"):
+        paired_bootstrap(np.zeros(shape))
+
+
+def test_differences_that_are_no_numbers_are_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        paired_bootstrap(np.full((1, 1, 2), np.nan))
+
+
+def by_definition(logits, labels, bins):
+    """ECE as Guo et al. define it, bin by bin."""
+    exp = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities = exp / exp.sum(1, keepdims=True)
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    total = 0.0
+    for i in range(bins):
+        inside = (confidence > i / bins) & (confidence <= (i + 1) / bins)
+        if inside.any():
+            total += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    return 100 * total
+
+
+def test_calibration_error_is_the_definition():
+    random = np.random.default_rng(0)
+    logits = (3 * random.normal(size=(2, 3, 500, 10))).astype(np.float32)
+    labels = random.integers(10, size=500)
+    found = expected_calibration_error(logits, labels)
+    assert found.shape == (2, 3)
+    for i, j in np.ndindex(2, 3):
+        assert found[i, j] == pytest.approx(by_definition(logits[i, j].astype(float), labels, 15), abs=1e-4)
+
+
+def test_calibration_error_of_known_cases():
+    sure, half = np.array([[50.0, -50.0]] * 4), np.zeros((4, 2))
+    assert expected_calibration_error(sure, [0, 0, 0, 0]) == pytest.approx(0)
+    assert expected_calibration_error(sure, [0, 0, 1, 1]) == pytest.approx(50)
+    assert expected_calibration_error(half, [0, 0, 1, 1]) == pytest.approx(0)
+    assert expected_calibration_error(half, [1, 1, 1, 1]) == pytest.approx(50)
+
+
+def test_calibration_refuses_what_is_not_logits_of_the_images():
+    with pytest.raises(ValueError, match="expected"):
+        expected_calibration_error(np.zeros((4, 2)), [0, 1, 0])
+    with pytest.raises(ValueError, match="not finite"):
+        expected_calibration_error(np.full((1, 2), np.inf), [0])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"resamples": 0}, ValueError, "resamples must be at least 1, not 0"),
+        ({"resamples": -3}, ValueError, "resamples must be at least 1, not -3"),
+        ({"resamples": 10.5}, TypeError, "float"),
+        ({"level": 95}, ValueError, "level is a share between 0 and 1, not 95"),
+        ({"level": 0}, ValueError, "level is a share"),
+        ({"level": 1}, ValueError, "level is a share"),
+        ({"level": float("nan")}, ValueError, "level is a share"),
+        ({"seed": -1}, ValueError, "non-negative"),
+    ],
+)
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_bootstrap_refuses(seeds, options, error, message):
+    with pytest.raises(error, match=message):
+        paired_bootstrap(np.ones((1, seeds, 4)), **options)
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "options", "error", "message"),
+    [
+        (np.zeros((2, 2)), [0, 7], {}, ValueError, "label 7 for logits of 2 classes"),
+        (np.zeros((2, 2)), [0, -1], {}, ValueError, "labels of shape"),
+        (np.zeros((2, 2)), [0.2, 0.9], {}, ValueError, "labels of shape"),
+        (np.zeros((2, 1)), [0, 0], {}, ValueError, "K >= 2"),
+        (np.zeros((0, 2)), [], {}, ValueError, "empty"),
+        (np.zeros((2, 2)), [0, 1], {"bins": 0}, ValueError, "bins must be at least 1, not 0"),
+        (np.zeros((2, 2)), [0, 1], {"bins": 1.5}, TypeError, "float"),
+    ],
+)
+def test_calibration_refuses(logits, labels, options, error, message):
+    with pytest.raises(error, match=message):
+        expected_calibration_error(logits, labels, **options)
+
+
+def test_calibration_takes_tensors_as_they_come():
+    logits = torch.tensor([[2.0, 0.0], [0.0, 3.0]], requires_grad=True)
+    expected = expected_calibration_error(logits.detach().numpy(), [0, 1])
+    assert expected_calibration_error(logits.bfloat16(), torch.tensor([0, 1])) == pytest.approx(expected)

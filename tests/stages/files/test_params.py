@@ -1,0 +1,131 @@
+"""params.yaml: what is in the repository is right, and a mistake is one line that names its key."""
+
+from pathlib import Path
+
+import click
+import pytest
+from dvc.utils.serialize import modify_yaml
+
+from stages.files.params import Params, load_params
+from stages.files.yaml_file import read_yaml
+from tests.stages.yaml_files import write_yaml
+
+ROOT = Path(__file__).parents[3]
+TEXT = (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
+def load(tmp_path: Path, text: str):
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_params(path)
+
+
+def edited(tmp_path: Path, change) -> Params:
+    raw = read_yaml(ROOT / "params.yaml")
+    change(raw)
+    write_yaml(tmp_path / "params.yaml", raw)
+    return load_params(tmp_path / "params.yaml")
+
+
+def test_the_file_of_the_repository_is_valid():
+    params = load_params(ROOT / "params.yaml")
+    assert {net.block for net in params.nets.values()} == {"conv", "pushpull"}
+    assert params.options("resnet20-pp")["pushpull"] == "first"
+    assert params.options("resnet20")["pushpull"] is None
+
+
+def test_paper_block_holds_the_recipe_of_the_paper():
+    paper = read_yaml(ROOT / "params.yaml")["paper"]
+    assert len(paper["nets"]) == 15  # the grid of 14 and the AlexNet
+    params = load_params(ROOT / "params.yaml")
+    full = type(params)(**{**params.model_dump(), **paper})
+    resnet, densenet = full.training("resnet20-pp"), full.training("densenet100_24-pp")
+    assert (resnet.epochs, resnet.batch_size, resnet.lr, resnet.milestones) == (200, 128, 0.1, [80, 120, 160])
+    assert (densenet.epochs, densenet.batch_size, densenet.milestones) == (350, 64, [150, 225, 300])
+    assert resnet.momentum == densenet.momentum == 0.9
+    assert resnet.weight_decay == densenet.weight_decay == 1e-4
+
+
+def test_net_overrides_training():
+    params = load_params(ROOT / "params.yaml")
+    assert params.training("alexnet").lr != params.training("resnet20").lr
+    assert params.training("alexnet").batch_size == params.train.batch_size
+
+
+def test_another_block_is_added_in_one_place(tmp_path):
+    def add(raw):
+        raw["learned"] = {"layers": "first", "train_alpha": True}
+        raw["nets"]["resnet20-ppa"] = {"block": "learned", "arch": "resnet20"}
+
+    assert edited(tmp_path, add).options("resnet20-ppa")["train_alpha"] is True
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("alpha: 1.0", "alhpa: 1.0", "unknown key `pushpull.alhpa`; did you mean 'alpha'"),
+        ("epochs: 6", "epoch: 6", "unknown key `train.epoch`; did you mean 'epochs'"),
+        ("epochs: 6", "epochs: eight", "`train.epochs`.*integer, got 'eight'"),
+        ("epochs: 6", "epochs: 0", "`train.epochs`.*greater than or equal to 1"),
+        ("name: digits", "nmae: digits", "unknown key `data.nmae`; did you mean 'name'"),
+        ("\ntrain:\n", "\ntrian:\n", "unknown key `trian`; did you mean 'train'"),
+        (
+            "block: pushpull",
+            "block: pushpul",
+            "`nets.resnet20-pp.block` names a section `pushpul` that does not exist",
+        ),
+        (
+            "arch: resnet20",
+            "arch: resnett20",
+            "`nets.resnet20.arch`: unknown net 'resnett20'; did you mean 'resnet20'",
+        ),
+        ("lr: 0.01", "lr: -1", "`nets.alexnet.train.lr`.*greater than 0"),
+        ("lr: 0.01", "learning_rate: 0.01", "unknown key `nets.alexnet.train.learning_rate`"),
+        ("corruptions: all", "corruptions: [gausian_noise]", "did you mean 'gaussian_noise'"),
+        ("corruptions: all", "corruptions: []", "at least one"),
+        ("layers: first", "layers: firts", "`pushpull.layers`.*'first', 'block1' or 'all'"),
+        ("scale: 2.0", "scale: 0", "`pushpull.scale`.*greater than 0"),
+        ("epochs: 200", "epochs: many", "`paper.train.epochs`"),
+        ("data:", "data: [", "not YAML"),
+        (
+            "epochs: 6",
+            "epochs: 6\n  epochs: 7",
+            'not YAML: line [0-9]+, column [0-9]+: found duplicate key "epochs"',
+        ),
+        ("lr: 0.1", "lr: .inf", "`train.lr`.*finite"),
+    ],
+)
+def test_a_mistake_is_one_line_naming_its_key(tmp_path, old, new, message):
+    assert old in TEXT
+    with pytest.raises(click.ClickException, match=message) as caught:
+        load(tmp_path, TEXT.replace(old, new, 1))
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["5e-4", "5E-4", "5e-04", "0.0005"])
+def test_a_number_is_read_as_dvc_reads_it(tmp_path, text):
+    assert "weight_decay: 0.0001" in TEXT
+    params = load(tmp_path, TEXT.replace("weight_decay: 0.0001", f"weight_decay: {text}", 1))
+    assert params.train.weight_decay == 5e-4
+
+
+def test_what_dvc_writes_for_an_experiment_is_read(tmp_path):
+    """`dvc exp run -S train.weight_decay=1e-5` leaves `1e-05` in the file."""
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT, encoding="utf-8")
+    with modify_yaml(str(path)) as content:
+        content["train"]["weight_decay"] = 1e-5
+    assert "weight_decay: 1e-05" in path.read_text(encoding="utf-8")
+    assert load_params(path).train.weight_decay == 1e-5
+
+
+def test_seed_twice_and_unordered_milestones(tmp_path):
+    with pytest.raises(click.ClickException, match="seeds holds a seed twice"):
+        edited(tmp_path, lambda raw: raw["train"].update(seeds=[0, 0]))
+    with pytest.raises(click.ClickException, match="milestones must rise"):
+        edited(tmp_path, lambda raw: raw["train"].update(milestones=[6, 4]))
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(click.ClickException, match="top of the repository"):
+        load_params(tmp_path / "params.yaml")

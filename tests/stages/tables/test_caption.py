@@ -1,0 +1,106 @@
+"""What every table says of its run, and which of our nets the paper has."""
+
+import pytest
+
+from common_corruptions.benchmarking import Baseline
+from stages.files.params import load_params
+from stages.files.yaml_file import read_yaml
+from stages.tables.caption import describe_run
+from stages.tables.paper import comparable, counterparts, registry_name, table3
+from tests.conftest import ROOT
+from tests.stages.yaml_files import write_yaml
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Params of params.yaml with changed sections."""
+
+    def write(**sections):
+        raw = read_yaml(ROOT / "params.yaml")
+        for name, section in sections.items():
+            raw[name] = raw.get(name, {}) | section
+        write_yaml(tmp_path / "params.yaml", raw)
+        return load_params(tmp_path / "params.yaml")
+
+    return write
+
+
+def test_a_lossy_copy_is_called_one(load):
+    text = describe_run(load(data={"name": "cifar10-jpeg"}), "", None, 10000)
+    assert text.startswith("Data set: cifar10-jpeg, 10000 test images. Its images are lossy JPEG copies")
+    assert "lossy" not in describe_run(load(data={"name": "cifar10"}), "", None, 10000)
+
+
+def test_where_the_corrupted_sets_are_from(load, monkeypatch):
+    monkeypatch.chdir(ROOT)  # data/archives.yaml says what is published
+    assert "generated from the test images" in describe_run(load(), "", None, None)
+    downloaded = load(data={"name": "cifar10", "corrupted": "download", "corruptions": ["fog", "saturate"]})
+    text = describe_run(downloaded, "", None, None)
+    assert "published; 2 corruptions at 5 severities, 1 of them of the benchmark's main set; mFP" in text
+
+
+def test_over_what_mfp_is(load):
+    few = load(data={"perturbations": ["tilt", "gaussian_noise_2"], "perturbed_images": 7})
+    assert "main set; mFP over 1 perturbation of the first 7 images." in describe_run(few, "", None, None)
+    every = load(data={"perturbations": "all", "perturbed_images": None})
+    assert "main set; mFP over 14 perturbations." in describe_run(every, "", None, None)
+
+
+def test_epochs_and_seeds_of_every_net(load):
+    nets = {"long": {"block": "conv", "arch": "resnet14", "train": {"epochs": 9, "seeds": [7]}}}
+    text = describe_run(load(nets=nets), "", None, None)
+    assert "after the last epoch: 6 (alexnet, resnet20, resnet20-pp); 9 (long)." in text
+    assert "over 3 seeds (0, 1, 7)" in text
+
+
+def test_what_rce_leaves_out(load):
+    errors = {"fog": 20.0, "saturate": 5.0}
+    params = load(data={"corruptions": ["fog", "saturate"]})
+    text = describe_run(params, "Normalised.", Baseline(errors, 6.0, "a net"), None)
+    assert "Normalised. rCE leaves out saturate:" in text and "fog" not in text
+
+
+def test_nets_of_the_paper_are_told_by_what_they_are(load):
+    nets = {
+        "mine": {"block": "pushpull", "arch": "resnet32"},
+        "smooth": {"block": "filtered", "arch": "resnet20"},
+        "deeper": {"block": "blocks", "arch": "resnet20"},
+        "learned": {"block": "learned", "arch": "resnet20"},
+        "small": {"block": "pushpull", "arch": "resnet14"},
+    }
+    params = load(
+        nets=nets,
+        filtered={"lpf_size": 3},
+        blocks={"layers": "block1"},
+        learned={"layers": "first", "train_alpha": True},
+    )
+    expected = {
+        "alexnet": "alexnet",
+        "resnet20": "resnet20",
+        "resnet20-pp": "resnet20-pp",
+        "mine": "resnet32-pp",
+    }
+    assert counterparts(params) == expected
+    assert "mine" not in counterparts(
+        load(nets=nets, pushpull={"alpha": 2.0}, filtered={}, blocks={}, learned={})
+    )
+
+
+def test_published_figures_are_for_the_same_data_alone(load):
+    assert comparable(table3(ROOT / "data" / "published"), load()).empty
+    whole = comparable(table3(ROOT / "data" / "published"), load(data={"name": "cifar10"}))
+    assert {"E_clean", "E_corr", "mCE", "rCE"} <= set(whole.condition)
+    part = load(data={"name": "cifar10", "corruptions": "main"})
+    assert set(comparable(table3(ROOT / "data" / "published"), part).condition) == {"E_clean", "E_best"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "net"),
+    [
+        ("resnet-20-pp", "resnet20-pp"),
+        ("densenet-100-12", "densenet100_12"),
+        ("densenet-40-12-pp", "densenet40_12-pp"),
+    ],
+)
+def test_folders_of_the_authors(folder, net):
+    assert registry_name(folder) == net

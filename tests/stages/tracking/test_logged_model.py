@@ -1,0 +1,61 @@
+"""A logged model answers `mlflow models serve` with the classes of uint8 images."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import requests
+import torch
+
+from stages.tracking import store
+from tests.stages.test_pipeline import environment
+from tests.stages.tracking.test_copies import begin, log_small_model
+
+
+def test_served_model_answers_with_classes(local, images, tmp_path):
+    run = begin(local)
+    trained = log_small_model(run, images)
+    experiment = local.get_run(run).info.experiment_id
+    (model,) = local.search_logged_models([experiment], f"source_run_id = '{run}'")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["models", "serve", "-m", f"models:/{model.model_id}", "--env-manager", "local"]
+    with open(tmp_path / "serve.log", "wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", *command, "--port", str(port), "--host", "127.0.0.1"],
+            env=environment() | {"MLFLOW_TRACKING_URI": store.store_uri()},
+            stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    try:
+        answer = ask(f"http://127.0.0.1:{port}", {"inputs": images.tolist()}, process)
+        wrong = requests.post(
+            f"http://127.0.0.1:{port}/invocations", json={"inputs": np.zeros((1, 3)).tolist()}, timeout=60
+        )
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    net = trained.net(0)
+    scaled = (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
+    assert answer == {"predictions": net(scaled).argmax(1).tolist()}
+    assert wrong.status_code == 400
+
+
+def ask(address: str, content: dict, process: subprocess.Popen) -> dict:
+    """What the model answers, once its server is up."""
+    deadline = time.monotonic() + 180
+    while True:
+        try:
+            answer = requests.post(f"{address}/invocations", json=content, timeout=120)
+        except requests.ConnectionError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail("the server of the model does not answer")
+            time.sleep(0.3)
+            continue
+        assert answer.ok, answer.text
+        return answer.json()

@@ -1,0 +1,110 @@
+"""The mirror in MLflow, on a store of its own in a temporary folder."""
+
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from stages.files.params import load_params
+from stages.tracking import runs
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("repository")
+    (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    subprocess.run(["git", "init", "-q", folder], check=True)
+    return folder
+
+
+@pytest.fixture
+def store(repository, monkeypatch):
+    """(client, experiment, params) of the store in `repository`."""
+    monkeypatch.chdir(repository)
+    monkeypatch.setenv("DVC_ROOT", str(repository))
+    monkeypatch.setenv("DVC_EXP_NAME", "spiny-cat")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client = runs.connect()
+    return client, runs.experiment_id(client, "digits"), load_params()
+
+
+def test_parent_is_found_again_and_children_hang_on_it(store):
+    client, experiment, params = store
+    parent = runs.parent_run(client, experiment, params)
+    assert runs.parent_run(client, experiment, params) == parent
+    child = runs.child_run(client, experiment, parent, params, "resnet20-pp", 1, {"device": "cpu"})
+    assert runs.find_child(client, experiment, parent, "resnet20-pp", 1).info.run_id == child
+    assert runs.find_child(client, experiment, parent, "resnet20-pp", 0) is None
+    data = client.get_run(child).data
+    assert data.tags["mlflow.parentRunId"] == parent
+    assert data.tags["mlflow.runName"] == "resnet20-pp (alpha=1)"
+    assert data.tags["dvc.exp"] == "spiny-cat"
+    assert data.params["alpha"] == "1.0"
+    assert data.params["train.epochs"] == str(params.train.epochs)
+
+
+def test_another_experiment_has_another_parent(store, monkeypatch):
+    client, experiment, params = store
+    first = runs.parent_run(client, experiment, params)
+    monkeypatch.setenv("DVC_EXP_NAME", "dense-moth")
+    assert runs.parent_run(client, experiment, params) != first
+
+
+@pytest.mark.parametrize("name", ["it's", 'a"b', "x' or tags.role = 'y"])
+def test_an_experiment_with_quotes_in_its_name_is_found_again(store, monkeypatch, name):
+    client, experiment, params = store
+    monkeypatch.setenv("DVC_EXP_NAME", name)
+    parent = runs.parent_run(client, experiment, params)
+    assert runs.parent_run(client, experiment, params) == parent
+    assert client.get_run(parent).data.tags["dvc.exp"] == name
+
+
+def test_a_name_that_mlflow_cannot_search_for_is_one_line(store, monkeypatch):
+    client, experiment, params = store
+    monkeypatch.setenv("DVC_EXP_NAME", 'it\'s "it"')
+    with pytest.raises(click.ClickException, match="both kinds of quotes"):
+        runs.parent_run(client, experiment, params)
+
+
+def test_an_experiment_deleted_in_mlflow_is_restored_with_a_word(store, capsys):
+    client, experiment, params = store
+    parent = runs.parent_run(client, experiment, params)
+    client.delete_experiment(experiment)
+    assert runs.experiment_id(client, "digits") == experiment
+    assert runs.parent_run(client, experiment, params) == parent
+    assert capsys.readouterr().out == "the experiment digits was deleted in MLflow: restored, with its runs\n"
+
+
+def test_curve_is_logged_once_each_epoch(store):
+    """As after a kill between the checkpoint and the log, and after one between the log and the next checkpoint."""
+    client, experiment, params = store
+    parent = runs.parent_run(client, experiment, params)
+    run = runs.child_run(client, experiment, parent, params, "resnet20", 0, {})
+    rows = [
+        {"epoch": e, "lr": 0.1, "train_loss": 1 / e, "train_error": 9.0, "test_error": 10.0 / e}
+        for e in (1, 2, 3)
+    ]
+    runs.log_curve(client, run, rows[:1])
+    runs.log_curve(client, run, rows)
+    runs.log_curve(client, run, rows)
+    history = client.get_metric_history(run, "test/error")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 10.0), (2, 5.0), (3, 10 / 3)]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(None, "FINISHED"), (ValueError(), "FAILED"), (KeyboardInterrupt(), "KILLED")]
+)
+def test_status_tells_how_a_run_ended(store, error, status):
+    client, experiment, params = store
+    parent = runs.parent_run(client, experiment, params)
+    run = runs.child_run(client, experiment, parent, params, "resnet20", 0, {})
+    if error is None:
+        with runs.finishing(client, run):
+            pass
+    else:
+        with pytest.raises(type(error)), runs.finishing(client, run):
+            raise error
+    assert client.get_run(run).info.status == status
