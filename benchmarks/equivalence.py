@@ -18,7 +18,7 @@ from tqdm import tqdm
 from archives.formats import Splits, read_cifar_batches
 from benchmarks import textbook
 from benchmarks.report import machine, write_json
-from nets import create_net
+from nets.registry import create_net
 from training.batches import TrainingSet
 from training.engine import train_epochs
 from training.normalisation import normalisation

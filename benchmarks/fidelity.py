@@ -22,7 +22,7 @@ from common_corruptions import CORRUPTIONS, corrupt
 from common_corruptions.evaluation import predict
 from common_corruptions.generate import RECIPES_VERSION
 from common_corruptions.recipes.names import SEVERITIES
-from nets import load_official
+from nets.official import load_official
 
 RESULTS = Path(__file__).parent / "results" / "fidelity.json"
 SHARED = Path(__file__).parents[2] / "shared"

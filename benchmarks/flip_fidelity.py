@@ -22,7 +22,7 @@ from benchmarks.report import machine, write_json
 from common_corruptions import PERTURBATIONS, perturb
 from common_corruptions.evaluation import predict
 from common_corruptions.generate import RECIPES_VERSION
-from nets import load_official
+from nets.official import load_official
 
 RESULTS = Path(__file__).parent / "results" / "flip_fidelity.json"
 NETS = ("resnet-20", "resnet-20-pp", "resnet-44", "resnet-44-pp", "densenet-40-12", "densenet-40-12-pp")

@@ -31,7 +31,6 @@ import click
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from stages.files.writing import write_text
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -39,6 +38,7 @@ from benchmarks.layer_variants import triton_path
 from benchmarks.report import machine, write_json
 from common_corruptions.evaluation import float32_as
 from pushpull import PushPull2d
+from stages.files.writing import write_text
 
 PAGE = Path(__file__).parents[1] / "docs" / "layer.md"
 MARKS = ("<!-- benchmark -->", "<!-- /benchmark -->")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from stages.files.writing import write_text
-
 from training.device import processor
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.report import machine, write_json
-from nets import create_net
+from nets.registry import create_net
 from stages.files import datasets, models
 from stages.files.params import load_params
 from stages.tracking import logged_model, runs

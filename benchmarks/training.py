@@ -20,7 +20,7 @@ from torch import nn
 from benchmarks import textbook
 from benchmarks.report import machine, write_json
 from common_corruptions.evaluation import memory_format
-from nets import create_net
+from nets.registry import create_net
 from stages.files.models import choose_device
 from training.batches import TrainingSet, draw_epoch
 from training.epoch import Precision, train_epoch

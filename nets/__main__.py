@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from nets.families import families
 from nets.registry import create_net, get_entry, list_nets, push_pull_layers
 
-COLUMNS = ("net", "image", "parameters", "multiply-adds", "with first", "first", "block1", "all")
+COLUMNS = ("net", "family", "image", "parameters", "multiply-adds", "with first", "first", "block1", "all")
 
 
 def count_parameters(net: nn.Module) -> int:
@@ -42,6 +43,7 @@ def describe(name: str) -> tuple[str, ...]:
     channels, height, width = entry.image_shape
     return (
         name,
+        families()[name],
         f"{height} x {width} x {channels}",
         f"{count_parameters(plain):,}",
         *(f"{count_multiply_adds(net, entry.image_shape) / 1e6:,.1f} M" for net in (plain, push_pull)),
@@ -53,7 +55,7 @@ def table(rows: list[tuple[str, ...]]) -> str:
     """Rows as a Markdown table with aligned columns."""
     rows = [COLUMNS, *rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    numeric = range(2, 5)
+    numeric = range(3, 6)
     lines = []
     for row in rows:
         cells = (

@@ -1,6 +1,7 @@
 """The registry of nets: `@register` puts a net in, `create_net` builds it, with or without push-pull layers."""
 
 import difflib
+import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from nets.families import families
 from pushpull import convert
 
 PUSH_PULL_CHOICES = (None, "first", "block1", "all")
@@ -31,8 +33,9 @@ def register(
 ) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
     """Decorator that makes a function available to `create_net` under `name`.
 
-    The function takes the keywords `num_classes` and `in_channels`, and any option of its own with a default, and
-    returns a net of plain convolutions; where push-pull layers go is decided by `push_pull_layers`.
+    In a module of this folder the name is written as it stands: `nets.families` reads it there. The function takes the
+    keywords `num_classes` and `in_channels`, and any option of its own with a default, and returns a net of plain
+    convolutions; where push-pull layers go is decided by `push_pull_layers`.
 
         @register("tinynet", block1="stage1")
         def tinynet(*, num_classes=10, in_channels=3):
@@ -65,16 +68,21 @@ def register(
 
 
 def list_nets() -> list[str]:
-    """Names of all registered nets, in order of registration."""
+    """Names of all registered nets, in order of registration: the families of this folder, then others."""
+    for family in dict.fromkeys(families().values()):
+        importlib.import_module(f"nets.{family}")
     return list(_ENTRIES)
 
 
 def get_entry(name: str) -> Entry:
     """The entry of a net; ValueError with the nearest names for one that is not there."""
+    if name not in _ENTRIES and name in families():
+        importlib.import_module(f"nets.{families()[name]}")
     if name in _ENTRIES:
         return _ENTRIES[name]
-    near = difflib.get_close_matches(str(name), _ENTRIES, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(_ENTRIES)}"
+    names = list_nets()
+    near = difflib.get_close_matches(str(name), names, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
     raise ValueError(f"no net named {name!r}; {hint}")
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 
 from stages.files.datasets import full_name
 from stages.files.measurements import AUTHORS, Results, check, check_official, concatenate
-from stages.files.params import Params, load_params
+from stages.files.params import load_params
 from stages.files.predictions import PREDICTIONS
+from stages.files.schema import Params
 from stages.files.writing import show, write_csv, write_text
 from stages.tables import paper
 from stages.tables.answers import read_answers

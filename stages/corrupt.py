@@ -10,19 +10,21 @@ from pathlib import Path
 
 import click
 import numpy as np
-from archives.form import put_in_place
 from PIL import Image
 
 from archives.bring import bring
 from archives.catalogue import Archive, ArchiveError
+from archives.form import put_in_place
 from common_corruptions.generate import generate_corruptions, generate_perturbations
 from common_corruptions.npy import load_array
 from common_corruptions.pictures import animation, corruption_sheet, film_strip
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, SEVERITIES
 from stages.files import workspace
-from stages.files.datasets import DATASETS, Split, load_split, published
+from stages.files.datasets import DATASETS, Split, load_split
 from stages.files.interruption import stopping
-from stages.files.params import Data, load_params
+from stages.files.params import load_params
+from stages.files.published import published
+from stages.files.schema import Data
 from stages.files.writing import write_bytes
 
 log = logging.getLogger(__name__)

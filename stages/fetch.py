@@ -5,17 +5,18 @@ from pathlib import Path
 
 import click
 import numpy as np
-from archives.form import save_clean
 
 from archives.bring import bring
 from archives.catalogue import archives_of, read_archives
+from archives.form import save_clean
 from archives.formats import Splits
 from archives.jpeg_set import read_jpeg_set
 from archives.sources import digits, from_folder
 from stages.files import workspace
 from stages.files.datasets import DATASETS, LOSSY, SPLITS, full_name, load_split
 from stages.files.interruption import stopping
-from stages.files.params import Data, load_params
+from stages.files.params import load_params
+from stages.files.schema import Data
 
 
 @click.command()

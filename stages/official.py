@@ -9,7 +9,7 @@ from tqdm import tqdm
 from common_corruptions.benchmarking import answer_corruptions, answer_perturbations
 from common_corruptions.evaluation import memory_format
 from common_corruptions.recipes.names import SEVERITIES
-from nets import load_official
+from nets.official import load_official
 from stages.files import models
 from stages.files.datasets import DATASETS, load_split
 from stages.files.interruption import stopping

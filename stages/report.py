@@ -16,9 +16,11 @@ from markupsafe import Markup
 
 from common_corruptions.recipes.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
 from stages.files import workspace
-from stages.files.datasets import full_name, load_split, origin
+from stages.files.datasets import full_name, load_split
 from stages.files.measurements import check
-from stages.files.params import Params, load_params
+from stages.files.params import load_params
+from stages.files.published import origin
+from stages.files.schema import Block, Params
 from stages.files.writing import read_table, write_csv, write_text
 from stages.files.yaml_file import yaml_text
 from stages.page import figures, provenance, sections
@@ -52,13 +54,14 @@ def main() -> None:
     coupled = dict.fromkeys(net for couple in study.couples for net in couple)
     shown = [net for net in coupled if net in study.nets] or study.nets
     figures.error_bars(folder / "figures" / "figure7.png", study.corruption, shown[:8], published)
-    layer = next((block for block in params.blocks.values() if block.layers), None)
-    alpha, scale = (layer.alpha, layer.scale) if layer else (1.0, 2.0)
-    kept = figures.response_maps(folder / "figures" / "figure2.png", np.array(test.images[0]), alpha, scale)
+    layer = next((block for block in params.blocks.values() if block.layers), Block())
+    kept = figures.response_maps(
+        folder / "figures" / "figure2.png", np.array(test.images[0]), layer.alpha, layer.scale
+    )
 
     baseline, normaliser = choose_baseline(params, measured.rows, measured.faults)
     private = {"official": True, "data": {"path", "archives"}}  # folders of this machine
-    described = params.model_dump(exclude={"blocks": True, "evaluate": True, **private})
+    described = params.model_dump(exclude={"evaluate": True, **private})
     differences = sections.read_differences(folder / "tables" / "difference.csv")
     page = render(
         name=full_name(params.data.name),
@@ -87,7 +90,7 @@ def main() -> None:
         study_figures=sections.study_figures(folder / "studies"),
         confusions=sections.confusions(folder / "tables" / "confusion", study.nets),
         run=how_it_was_run(study, len(train.labels), test.images.shape, normaliser),
-        params=yaml_text({**described, **params.model_dump()["blocks"]}),
+        params=yaml_text(described),
     )
     write_text(folder / "report.html", page)
     provenance.attach(params, folder / "report.html")

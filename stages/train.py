@@ -26,7 +26,8 @@ from tqdm import tqdm
 from nets.checkpoint import read_checkpoint
 from stages.files import interruption, models, workspace
 from stages.files.datasets import DATASETS, Split, load_split
-from stages.files.params import Params, load_params
+from stages.files.params import load_params
+from stages.files.schema import Params
 from stages.files.writing import write_bytes, write_csv
 from stages.tracking import logged_model
 from stages.tracking.recording import begin, recording
@@ -160,7 +161,7 @@ def work_folder(params: Params, net: str) -> Path:
     digest = hashlib.sha256()
     decides = {
         "net": chosen.model_dump(),
-        "block": params.blocks[chosen.block].model_dump(),
+        "block": params.block(net).model_dump(),
         "train": params.train.model_dump(exclude={"device"}),
         "torch": torch.__version__,
     }

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from stages.files.writing import write_csv
 
 from benchmarks.gpu import sets
 from benchmarks.gpu.answers import save_answers
@@ -24,6 +23,7 @@ from common_corruptions.benchmarking import (
 from common_corruptions.folding import fold_norms
 from common_corruptions.metrics import classification_error
 from stages.files import models
+from stages.files.writing import write_csv
 from training.device import make_deterministic
 
 CORRUPTION = ["net", "seed", "corruption", "severity", "error"]

@@ -24,11 +24,13 @@ from benchmarks.gpu.answers import spread_answers
 from benchmarks.gpu.recipe import ALEXNET_LR, NORMALISER
 from benchmarks.gpu.setting import BATCH_SIZE, DATA_FILE, DATA_NAME, PUSHPULL, RECIPE
 from common_corruptions.generate import generate_corruptions, generate_perturbations
+from nets.families import families
 from stages import aggregate, corrupt, report
 from stages.files import models, workspace
 from stages.files.datasets import DATASETS, load_split
-from stages.files.params import Params, load_params
+from stages.files.params import load_params
 from stages.files.predictions import PREDICTIONS
+from stages.files.schema import Params
 from stages.files.writing import write_csv, write_text
 from stages.files.yaml_file import yaml_text
 from stages.tracking import runs
@@ -106,7 +108,8 @@ def parameters(results: dict[str, Any], seeds: dict[str, list[int]], history: pd
         changes = {"lr": ALEXNET_LR} if net == NORMALISER else {}
         changes |= {"seeds": own} if own != every else {}
         block = "pushpull" if PUSHPULL[net] else "conv"
-        nets[net] = {"block": block, "arch": net.removesuffix("-pp")} | (
+        arch = net.removesuffix("-pp")
+        nets[net] = {"block": block, "arch": arch, "family": families()[arch]} | (
             {"train": changes} if changes else {}
         )
     return {

@@ -8,8 +8,8 @@ from importlib import metadata
 from typing import Any
 
 import torch
-from archives.form import save_clean
 
+from archives.form import save_clean
 from archives.jpeg_set import read_jpeg_set
 from benchmarks.gpu.setting import DATA_FILE, Setting
 from benchmarks.gpu.timing import choose_device, milliseconds

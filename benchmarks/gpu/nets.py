@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from benchmarks.gpu.setting import DATA_NAME, PUSHPULL, RECIPE, Setting
-from nets import create_net
+from nets.registry import create_net
 from stages.files.datasets import Split
 from training.batches import TrainingSet, draw_epoch
 from training.epoch import Precision, train_epoch

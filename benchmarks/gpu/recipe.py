@@ -11,12 +11,12 @@ from typing import Any
 
 import pandas as pd
 import torch
-from stages.files.writing import write_csv
 
 from benchmarks.gpu.nets import LAYOUTS, load_images, new_net, options, place
 from benchmarks.gpu.setting import BATCH_SIZE, EPOCHS, RECIPE, Setting
 from benchmarks.gpu.timing import choose_device
 from stages.files import models
+from stages.files.writing import write_csv
 from training.device import describe, make_deterministic
 from training.engine import DivergedError, train_epochs
 

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from stages.files import models, workspace
 from stages.files.datasets import Split, load_split
 from stages.files.interruption import stopping
-from stages.files.params import Params, load_params
+from stages.files.params import load_params
+from stages.files.schema import Params
 from stages.files.writing import write_bytes
 from stages.train import ROOT, checkpoints, load_checkpoint, prepare, untrained, work_folder
 from training.batches import TrainingSet

@@ -15,7 +15,9 @@ from typing import Any
 
 import click
 
-from stages.files.params import PARAMS, Params, load_params
+from nets.families import families
+from stages.files.params import PARAMS, load_params
+from stages.files.schema import Block, Params
 from stages.files.yaml_file import read_yaml
 
 # The paper's grid in table 4.
@@ -49,12 +51,16 @@ class Cell:
 
     def overrides(self) -> list[str]:
         """As `dvc exp run -S` takes them."""
-        entry = {"block": "conv" if self.pushpull is None else "pushpull", "arch": self.arch}
+        entry = {
+            "block": "conv" if self.pushpull is None else "pushpull",
+            "arch": self.arch,
+            "family": families()[self.arch],
+        }
         if self.train:
             entry["train"] = dict(self.train)
         changes = [f"++nets.{self.net}={_literal(entry)}"]
         if self.pushpull is not None:
-            options = {"layers": "first", "alpha": 1.0, "scale": 2.0, "train_alpha": False, **self.pushpull}
+            options = {**Block(layers="first", **self.pushpull).model_dump(exclude={"lpf_size"})}
             changes += [f"pushpull.{key}={_literal(value)}" for key, value in options.items()]
         return changes
 

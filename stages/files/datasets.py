@@ -12,9 +12,7 @@ from typing import NamedTuple
 import click
 import numpy as np
 
-from archives.catalogue import Archive, archives_of, read_archives
 from common_corruptions.npy import load_array, load_labels
-from stages.files.params import Data
 
 DATASETS = Path("datasets")
 
@@ -51,28 +49,6 @@ def load_split(name: str, split: str) -> Split:
     except ValueError as error:
         raise click.ClickException(f"{error} with `dvc repro fetch`") from None
     return Split(images, labels)
-
-
-def published(data: Data, part: str) -> list[Archive]:
-    """The archives that `datasets/<data.name>/<part>` is to be taken from; none where it is to be generated.
-
-    With data.corrupted: download a C set has to be published. A P set that is not, as for CIFAR-100, is generated.
-
-    Raises:
-        ArchiveError: no C set of that name is published.
-    """
-    if data.corrupted == "generate":
-        return []
-    archives = read_archives()
-    found = archives_of(archives, data.name, "c")
-    return found if part == "c" else [a for a in archives.values() if (a.data, a.part) == (data.name, part)]
-
-
-def origin(data: Data) -> str:
-    """Where the C and P sets of `data` come from, as tables and reports say it."""
-    if data.corrupted == "generate":
-        return "generated from the test images"
-    return "published" if published(data, "p") else "C published, P generated from the test images"
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pandas as pd
 
 from common_corruptions.benchmarking import PROTOCOLS
 from common_corruptions.recipes.names import SEVERITIES
-from stages.files.params import Params
+from stages.files.schema import Params
 from stages.files.writing import read_table
 
 OURS, AUTHORS, PUBLISHED, DIFFERENCE = "ours", "authors' weights", "published", "ours - published"

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from common_corruptions.evaluation import memory_format
 from common_corruptions.folding import fold_norms
-from nets import create_net
 from nets.checkpoint import read_checkpoint
-from stages.files.params import Params
+from nets.registry import create_net
+from stages.files.schema import Params
 from stages.files.writing import write_bytes
 
 MODELS = Path("models")

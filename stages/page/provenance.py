@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from stages.files import workspace
-from stages.files.params import Params
+from stages.files.schema import Params
 from stages.tracking import runs
 from stages.tracking.store import spared
 from training.device import processor

@@ -13,7 +13,7 @@ from markdown_it.token import Token
 from markupsafe import Markup
 
 from common_corruptions.recipes.names import CORRUPTION_GROUPS, CORRUPTIONS
-from stages.files.params import Params
+from stages.files.schema import Params
 from stages.files.writing import read_table
 from stages.page import charts
 from stages.tables.summary import pairs

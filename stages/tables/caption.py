@@ -2,8 +2,9 @@
 
 from common_corruptions.benchmarking import Baseline, undefined_relative
 from common_corruptions.recipes.names import MAIN_CORRUPTIONS, PERTURBATIONS
-from stages.files.datasets import LOSSY, origin
-from stages.files.params import Params
+from stages.files.datasets import LOSSY
+from stages.files.published import origin
+from stages.files.schema import Params
 
 
 def describe_run(params: Params, normaliser: str, baseline: Baseline | None, images: int | None) -> str:

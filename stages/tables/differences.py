@@ -7,7 +7,7 @@ import pandas as pd
 
 from common_corruptions.recipes.names import CORRUPTION_GROUPS, PERTURBATIONS
 from stages.files.measurements import MISSING
-from stages.files.params import Params
+from stages.files.schema import Params
 from stages.tables.answers import Answers, paired_differences
 from stages.tables.cells import NOTHING, Lineup, by_net, measure, number
 from stages.tables.table import Table

@@ -6,7 +6,7 @@ import pandas as pd
 
 from common_corruptions.metrics import mean_corruption_error, relative_corruption_error
 from common_corruptions.recipes.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
-from stages.files.params import Params
+from stages.files.schema import Params
 
 PUBLISHED = Path("data") / "published"
 NETS = tuple(

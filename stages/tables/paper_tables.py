@@ -6,7 +6,7 @@ import pandas as pd
 
 from common_corruptions.recipes.names import CORRUPTION_GROUPS
 from stages.files.measurements import OURS, PUBLISHED
-from stages.files.params import Params
+from stages.files.schema import Params
 from stages.tables import paper
 from stages.tables.cells import (
     COLUMNS,

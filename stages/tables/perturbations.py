@@ -6,7 +6,7 @@ import pandas as pd
 
 from common_corruptions.benchmarking import PROTOCOLS
 from common_corruptions.recipes.names import NOISE_PERTURBATIONS, PERTURBATIONS
-from stages.files.params import Params
+from stages.files.schema import Params
 from stages.tables import paper
 from stages.tables.cells import Lineup, by_condition, compare, fault_labels, measure, of_the_mean
 from stages.tables.table import Table

@@ -5,7 +5,7 @@ import pandas as pd
 
 from common_corruptions.benchmarking import PUBLISHED_ALEXNET, Baseline, summarise
 from common_corruptions.recipes.names import EXTRA_CORRUPTIONS
-from stages.files.params import Params
+from stages.files.schema import Params
 
 
 def choose_baseline(

@@ -14,7 +14,7 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 
 from stages.files import datasets
-from stages.files.params import Params
+from stages.files.schema import Params
 from stages.tracking import copies, runs
 from stages.tracking.store import patiently, spared, store_uri
 

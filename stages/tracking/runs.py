@@ -16,7 +16,8 @@ from typing import Any
 import click
 
 from stages.files.datasets import full_name
-from stages.files.params import PARAMS, Params
+from stages.files.params import PARAMS
+from stages.files.schema import Params
 from stages.files.workspace import commit, lock, root
 from stages.tracking.store import spared
 

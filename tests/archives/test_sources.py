@@ -6,10 +6,10 @@ import re
 import click
 import numpy as np
 import pytest
-from archives.form import save_clean
 from click.testing import CliRunner
 from sklearn.datasets import load_digits
 
+from archives.form import save_clean
 from archives.sources import digits, from_folder
 from stages import fetch
 from stages.files.datasets import load_split

@@ -5,9 +5,9 @@ import shutil
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from stages.files.writing import write_csv
 
 from stages import aggregate
+from stages.files.writing import write_csv
 from stages.files.yaml_file import read_yaml
 from tests.conftest import ROOT
 from tests.stages.yaml_files import write_yaml

@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from stages.files.writing import write_csv
 
 from common_corruptions.benchmarking import perturbation_metrics
 from common_corruptions.metrics import classification_error, ordinal_ranks
 from stages import aggregate
 from stages.files.predictions import Logits, save_frames, save_logits
+from stages.files.writing import write_csv
 from tests.stages.aggregated import display, plain, run, write_official, write_params
 
 NETS = ("alexnet", "resnet20", "resnet20-pp")

@@ -4,9 +4,9 @@ import shutil
 
 import pandas as pd
 import pytest
-from archives.form import save_clean
 from click.testing import CliRunner
 
+from archives.form import save_clean
 from archives.sources import from_folder
 from common_corruptions.generate import generate_corruptions, generate_perturbations
 from stages import official

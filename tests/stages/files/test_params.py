@@ -6,7 +6,8 @@ import click
 import pytest
 from dvc.utils.serialize import modify_yaml
 
-from stages.files.params import Params, load_params
+from stages.files.params import load_params
+from stages.files.schema import Params
 from stages.files.yaml_file import read_yaml
 from tests.stages.yaml_files import write_yaml
 

@@ -1,0 +1,26 @@
+"""Which parts of the data set of params.yaml are published, and how tables say where they come from."""
+
+from archives.catalogue import Archive, archives_of, read_archives
+from stages.files.schema import Data
+
+
+def published(data: Data, part: str) -> list[Archive]:
+    """The archives that `datasets/<data.name>/<part>` is to be taken from; none where it is to be generated.
+
+    With data.corrupted: download a C set has to be published. A P set that is not, as for CIFAR-100, is generated.
+
+    Raises:
+        ArchiveError: no C set of that name is published.
+    """
+    if data.corrupted == "generate":
+        return []
+    archives = read_archives()
+    found = archives_of(archives, data.name, "c")
+    return found if part == "c" else [a for a in archives.values() if (a.data, a.part) == (data.name, part)]
+
+
+def origin(data: Data) -> str:
+    """Where the C and P sets of `data` come from, as tables and reports say it."""
+    if data.corrupted == "generate":
+        return "generated from the test images"
+    return "published" if published(data, "p") else "C published, P generated from the test images"

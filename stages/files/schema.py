@@ -1,0 +1,192 @@
+"""The sections of params.yaml: what each may hold, and what it means for a net."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from common_corruptions.checks import check_name
+from common_corruptions.recipes.names import (
+    CORRUPTIONS,
+    MAIN_CORRUPTIONS,
+    MAIN_PERTURBATIONS,
+    NOISE_VARIANTS,
+    PERTURBATIONS,
+)
+from nets.families import families
+
+Positive = Annotated[int, Field(ge=1)]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+class Section(BaseModel):
+    """A mapping of params.yaml: no unknown key, no value of another type."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Data(Section):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    path: str | None = None
+    archives: str | None = None
+    corrupted: Literal["generate", "download"] = "generate"
+    corruptions: Literal["all", "main"] | list[str] = "all"
+    perturbations: Literal["all", "main"] | list[str] = "all"
+    perturbed_images: Positive | None = None
+    seed: int = Field(0, ge=0)
+
+    @field_validator("corruptions")
+    @classmethod
+    def known_corruptions(cls, names: str | list[str]) -> str | list[str]:
+        return _known(names, CORRUPTIONS, "corruption")
+
+    @field_validator("perturbations")
+    @classmethod
+    def known_perturbations(cls, names: str | list[str]) -> str | list[str]:
+        return _known(names, (*PERTURBATIONS, *NOISE_VARIANTS), "perturbation")
+
+    def corruption_names(self) -> tuple[str, ...]:
+        """The chosen corruptions, in the order of the benchmark."""
+        return _chosen(self.corruptions, CORRUPTIONS, MAIN_CORRUPTIONS)
+
+    def perturbation_names(self) -> tuple[str, ...]:
+        """The chosen perturbations, in the order of the benchmark."""
+        every = (*PERTURBATIONS, *NOISE_VARIANTS)
+        return _chosen(self.perturbations, every, MAIN_PERTURBATIONS, default=PERTURBATIONS)
+
+
+def _known(names: str | list[str], known: tuple[str, ...], kind: str) -> str | list[str]:
+    if not names:
+        raise ValueError("must name at least one")
+    for name in () if isinstance(names, str) else names:
+        check_name(name, known, kind)
+    return names
+
+
+def _chosen(
+    names: str | list[str],
+    known: tuple[str, ...],
+    main: tuple[str, ...],
+    default: tuple[str, ...] | None = None,
+) -> tuple[str, ...]:
+    if names == "all":
+        return default or known
+    if names == "main":
+        return main
+    return tuple(name for name in known if name in names)
+
+
+class Train(Section):
+    epochs: Positive
+    batch_size: Positive
+    lr: float = Field(gt=0)
+    momentum: float = Field(gt=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    milestones: list[Positive]
+    flip: Literal["auto"] | bool = "auto"
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    device: Device = "auto"
+
+    @model_validator(mode="after")
+    def ordered(self) -> "Train":
+        if self.milestones != sorted(set(self.milestones)):
+            raise ValueError(f"milestones must rise, got {self.milestones}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds holds a seed twice: {self.seeds}")
+        return self
+
+
+class Evaluate(Section):
+    batch_size: Positive
+    device: Device = "auto"
+
+
+class Official(Section):
+    path: str | None = None
+
+
+class Block(Section):
+    """Options of `nets.create_net` shared by the nets that name this section as their `block`."""
+
+    layers: Literal["first", "block1", "all"] | None = None
+    alpha: float = Field(1.0, ge=0)
+    scale: float = Field(2.0, gt=0)
+    train_alpha: bool = False
+    lpf_size: int | None = Field(None, ge=1, le=7)
+
+
+class Net(Section):
+    """A net: the section with its options, its architecture and the module of it that dvc.yaml names, overrides."""
+
+    block: str
+    arch: str
+    family: str | None = None
+    train: dict[str, Any] = {}
+
+    @field_validator("arch")
+    @classmethod
+    def known_arch(cls, name: str) -> str:
+        if name not in families():
+            raise ValueError(f"unknown net {name!r}{hint(name, families())}; `python -m nets` lists them all")
+        return name
+
+    @model_validator(mode="after")
+    def of_its_family(self) -> "Net":
+        if self.family not in (None, families()[self.arch]):
+            raise ValueError(
+                f"{self.arch} is in nets/{families()[self.arch]}.py, so its family is "
+                f"{families()[self.arch]!r}, not {self.family!r}"
+            )
+        return self
+
+
+class Params(Section):
+    """params.yaml: the fixed sections, and every other one is a block that nets may name."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Block]
+
+    data: Data
+    train: Train
+    evaluate: Evaluate
+    official: Official
+    nets: dict[str, Net] = Field(min_length=1)
+
+    @field_validator("nets")
+    @classmethod
+    def file_names(cls, nets: dict[str, Net]) -> dict[str, Net]:
+        for name in nets:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+                raise ValueError(
+                    f"{name!r} must be letters, digits, '.', '_' and '-': it becomes a file name"
+                )
+        return nets
+
+    @property
+    def blocks(self) -> dict[str, Block]:
+        """Every section that a net may name as its block."""
+        return self.__pydantic_extra__
+
+    def block(self, net: str) -> Block:
+        """The block of a net."""
+        return self.blocks[self.nets[net].block]
+
+    def training(self, net: str) -> Train:
+        """The training section with the net's own overrides."""
+        return Train(**{**self.train.model_dump(), **self.nets[net].train})
+
+    def options(self, net: str) -> dict[str, Any]:
+        """The keyword arguments of `nets.create_net` that the net's block gives."""
+        block = self.block(net).model_dump()
+        block["pushpull"] = block.pop("layers")
+        return block
+
+
+def hint(name: str, known: Iterable[Any]) -> str:
+    """The nearest of the names that there are, or all of them, as the end of a message."""
+    known = [str(one) for one in known]
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"

@@ -1,0 +1,100 @@
+"""dvc.yaml names the code that decides each output, all of it and nothing else."""
+
+import grimp
+import pytest
+
+from nets.families import families
+from stages.files.dependencies import PIPELINES, code_of
+from stages.files.yaml_file import read_yaml
+from tests.conftest import ROOT
+
+ROOMS = ("archives", "common_corruptions", "nets", "pushpull", "stages", "training")
+
+# Imported, but whatever stands in them decides no output, and neither does what they alone import.
+DECIDES_NOTHING = {
+    "archives.download": "what it brings has to have a known digest",
+    "archives.part_file": "as archives.download",
+    "archives.transport": "as archives.download",
+    "common_corruptions": "names what the room offers",
+    "common_corruptions.checks": "refuses arguments, or lets them pass",
+    "nets": "names what the room offers",
+    "nets.families": "says which module is the dependency",
+    "stages.files.checkpoints": "a training that was interrupted ends with the same bits",
+    "stages.files.dependencies": "reads dvc.yaml",
+    "stages.files.interruption": "says what an interruption leaves",
+    "stages.files.params": "hands on what params.yaml holds, whose values are dependencies, or refuses it",
+    "stages.files.workspace": "locks, unfinished work and the commit, of which no output tells",
+    "stages.files.yaml_file": "hands on what a library reads",
+    "stages.page.provenance": "goes to MLflow beside the page",
+    "stages.tracking": "MLflow is a mirror: nothing of it enters an output",
+}
+
+
+def stage_names() -> list[str]:
+    names = {}
+    for pipeline in PIPELINES:
+        names |= read_yaml(ROOT / pipeline)["stages"]
+    return [name for name in names if (ROOT / "stages" / f"{name}.py").exists()]
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    graph = grimp.build_graph(*ROOMS, exclude_type_checking_imports=True, cache_dir=None)
+    for package in ("stages.tracking", "stages.page.provenance"):
+        for module in (package, *graph.find_descendants(package)):
+            graph.remove_module(module)
+    return graph
+
+
+def closure(graph: grimp.ImportGraph, stage: str) -> set[str]:
+    """What runs when a stage runs: what it imports, and the net's family, which the registry loads by name."""
+    begun = {f"stages.{stage}", "stages.files.schema"}
+    found = begun.union(*map(graph.find_upstream_modules, begun))
+    if "nets.registry" in found and stage != "official":
+        found |= {"nets.resnet"} | graph.find_upstream_modules("nets.resnet")
+    return found - DECIDES_NOTHING.keys()
+
+
+def named(stage: str) -> set[str]:
+    modules = set()
+    for path in code_of(ROOT, stage, "resnet"):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        modules.add(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    return modules
+
+
+@pytest.mark.parametrize("stage", stage_names())
+def test_what_a_stage_imports_is_its_dependency(graph, stage):
+    assert closure(graph, stage) - named(stage) == set()
+
+
+@pytest.mark.parametrize("stage", stage_names())
+def test_what_a_stage_names_is_imported(graph, stage):
+    """Else a change of it would run the stage again for nothing; a folder counts as one."""
+    stages = {}
+    for pipeline in PIPELINES:
+        stages |= read_yaml(ROOT / pipeline)["stages"]
+    imported = closure(graph, stage)
+    for dependency in stages[stage].get("do", stages[stage])["deps"]:
+        path = ROOT / dependency.replace("${item.family}", "resnet")
+        module = dependency.replace("${item.family}", "resnet").removesuffix(".py").replace("/", ".")
+        if path.suffix == ".py":
+            assert module in imported, dependency
+        elif dependency.split("/")[0] in ROOMS:
+            assert any(f"{one}.".startswith(f"{module}.") for one in imported), dependency
+
+
+def test_every_family_is_built_from_what_the_training_names(graph):
+    for family in dict.fromkeys(families().values()):
+        needed = {f"nets.{family}"} | graph.find_upstream_modules(f"nets.{family}")
+        listed = {
+            ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+            for path in code_of(ROOT, "train", family)
+        }
+        assert needed - listed - DECIDES_NOTHING.keys() == set(), family
+
+
+def test_every_exception_is_a_module():
+    for module in DECIDES_NOTHING:
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__init__.py").exists(), module
