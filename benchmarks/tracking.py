@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from archives import form
 from benchmarks.report import machine, write_json
 from nets.registry import create_net
 from stages.files import datasets, models
@@ -25,6 +26,7 @@ from stages.tracking import logged_model, runs
 from stages.tracking.recording import recording
 from training.batches import TrainingSet
 from training.engine import train_epochs
+from training.normalisation import normalisation
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "tracking.json"
@@ -37,7 +39,9 @@ def main() -> None:
         repository(Path(folder))
         opening, nothing = [], []
         for _ in range(2 * ROUNDS):
-            opening.append(in_new_process("from stages import tracking, train; runs.connect()"))
+            opening.append(
+                in_new_process("from stages import train; from stages.tracking import store; store.connect()")
+            )
             nothing.append(in_new_process("from stages import train"))
         plain, tracked, model = [], [], []
         for _ in range(ROUNDS):
@@ -75,7 +79,7 @@ def repository(folder: Path) -> None:
         )
         for split, count in (("train", IMAGES), ("test", 500))
     }
-    datasets.save_clean(Path("datasets/digits/clean"), splits)
+    form.save_clean(Path("datasets/digits/clean"), splits)
     runs.connect()
 
 
@@ -86,7 +90,7 @@ def train(client) -> tuple[float, float]:
     net = create_net("resnet20", **options).to(memory_format=torch.channels_last)
     images, labels = datasets.load_split("digits", "train")
     test = datasets.load_split("digits", "test")
-    mean, std = datasets.normalisation("digits", images)
+    mean, std = normalisation("digits", images)
     data = TrainingSet.place(images, labels, mean, std, torch.device("cpu"))
     run, rows = None, []
     started = time.monotonic()

@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
 
+from archives import form
 from common_corruptions.recipes.names import CORRUPTION_GROUPS
-from stages.files import datasets
 from stages.files.yaml_file import read_yaml
 from stages.page import charts, figures, sections
 from stages.report import main, put_away
@@ -60,9 +60,7 @@ def project(tmp_path_factory) -> Path:
         write_yaml(Path("params.yaml"), params)
         images = np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
         labels = np.arange(12, dtype=np.uint8) % 3
-        datasets.save_clean(
-            Path("datasets/digits/clean"), {"train": (images, labels), "test": (images, labels)}
-        )
+        form.save_clean(Path("datasets/digits/clean"), {"train": (images, labels), "test": (images, labels)})
         write_measurements(Path("metrics/digits"))
         result = CliRunner().invoke(main, catch_exceptions=False)
         assert result.exit_code == 0, result.output

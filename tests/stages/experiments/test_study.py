@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from common_corruptions.sweeps import SWEEPS
 from stages.evaluate_noise import means
+from stages.experiments import queue as dvc_queue
 from stages.experiments import study
 from stages.experiments.studies import STUDIES
 from stages.experiments.studies import experiments as planned
@@ -24,7 +25,7 @@ from tests.stages.test_pipeline import clone, environment, run
 # One of the nine configurations, so that two nets are trained instead of ten.
 ONE_CONFIGURATION = """
 import sys
-from stages import studies, study
+from stages.experiments import studies, study
 studies.SCALES, studies.ALPHAS = (2.0,), (1.0,)
 study.main(sys.argv[1:])
 """
@@ -220,13 +221,13 @@ class Queue:
 def queued(monkeypatch):
     def use(lost: dict[str, int] | None = None, failing: set[str] | None = None) -> Queue:
         queue = Queue(lost or {}, failing or set())
-        monkeypatch.setattr(queue, "Repo", lambda: queue)
-        monkeypatch.setattr(queue, "enqueue", queue.enqueue)
-        monkeypatch.setattr(queue, "prepare_data", lambda *_: None)
-        monkeypatch.setattr(queue, "finished", lambda: dict(queue.refs))
-        monkeypatch.setattr(queue, "_start", queue.start)
+        monkeypatch.setattr(dvc_queue, "Repo", lambda: queue)
+        monkeypatch.setattr(dvc_queue, "enqueue", queue.enqueue)
+        monkeypatch.setattr(dvc_queue, "prepare_data", lambda *_: None)
+        monkeypatch.setattr(dvc_queue, "finished", lambda: dict(queue.refs))
+        monkeypatch.setattr(dvc_queue, "_start", queue.start)
         for constant in ("POLL", "GRACE", "PATIENCE"):
-            monkeypatch.setattr(queue, constant, 0.0)
+            monkeypatch.setattr(dvc_queue, constant, 0.0)
         return queue
 
     return use
@@ -239,32 +240,32 @@ def test_each_runs_once_and_what_is_done_or_queued_is_not_queued_again(queued):
     queue = queued()
     queue.refs["a"] = "1" * 40
     queue.states["b"] = "Queued"
-    assert queue.run(WANTED, 2, "fetch") == {"a": "1" * 40, "b": "0" * 40, "c": "0" * 40}
+    assert dvc_queue.run(WANTED, 2, "fetch") == {"a": "1" * 40, "b": "0" * 40, "c": "0" * 40}
     assert queue.put == ["c"]
-    queue.run(WANTED, 2, "fetch")
+    dvc_queue.run(WANTED, 2, "fetch")
     assert queue.put == ["c"]
 
 
 def test_a_lost_experiment_is_queued_again(queued):
     queue = queued(lost={"b": 1})
-    assert set(queue.run(WANTED, 2, "fetch")) == {"a", "b", "c"}
+    assert set(dvc_queue.run(WANTED, 2, "fetch")) == {"a", "b", "c"}
     assert queue.put == ["a", "b", "c", "b"]
 
 
 def test_one_that_is_always_lost_is_an_error(queued):
     queue = queued(lost={"b": 99})
-    with pytest.raises(click.ClickException, match=f"DVC lost b {queue.ROUNDS} times"):
-        queue.run(WANTED, 2, "fetch")
-    assert queue.put.count("b") == queue.ROUNDS and queue.put.count("a") == 1
+    with pytest.raises(click.ClickException, match=f"DVC lost b {dvc_queue.ROUNDS} times"):
+        dvc_queue.run(WANTED, 2, "fetch")
+    assert queue.put.count("b") == dvc_queue.ROUNDS and queue.put.count("a") == 1
 
 
 def test_a_failed_experiment_is_named_and_runs_again_next_time(queued):
     queue = queued(failing={"b"})
     with pytest.raises(click.ClickException, match="1 of 3 experiments failed: b"):
-        queue.run(WANTED, 2, "fetch")
+        dvc_queue.run(WANTED, 2, "fetch")
     assert queue.put == ["a", "b", "c"]
     queue.failing.clear()
-    assert set(queue.run(WANTED, 2, "fetch")) == {"a", "b", "c"}
+    assert set(dvc_queue.run(WANTED, 2, "fetch")) == {"a", "b", "c"}
     assert queue.put == ["a", "b", "c", "b"]
 
 
@@ -278,7 +279,7 @@ def test_a_process_that_ended_is_no_process():
         (SimpleNamespace(pid=os.getpid(), returncode=None), True),
     ):
         queue = SimpleNamespace(proc=SimpleNamespace(get=lambda _, info=info: info))
-        assert queue._has_process(queue, "rev") is expected
+        assert dvc_queue._has_process(queue, "rev") is expected
 
 
 def test_dvc_lists_the_mean_over_seeds():

@@ -84,7 +84,7 @@ def test_a_bar_in_a_cell_does_not_split_it():
 
 @pytest.mark.parametrize(("encoding", "shown"), [("latin-1", "?"), ("ascii", "?"), ("utf-8", "–")])
 def test_a_terminal_that_lacks_a_character_stops_no_stage(encoding, shown):
-    script = "from stages.tables.table import show; show('9.00 – 0.61')"
+    script = "from stages.files.writing import show; show('9.00 – 0.61')"
     environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, cwd=ROOT, stdout=subprocess.PIPE, check=True
