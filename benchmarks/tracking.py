@@ -39,10 +39,8 @@ def main() -> None:
         repository(Path(folder))
         opening, nothing = [], []
         for _ in range(2 * ROUNDS):
-            opening.append(
-                in_new_process("from stages import train; from stages.tracking import store; store.connect()")
-            )
-            nothing.append(in_new_process("from stages import train"))
+            opening.append(in_new_process("import stages.train, stages.tracking.store as s; s.connect()"))
+            nothing.append(in_new_process("import stages.train"))
         plain, tracked, model = [], [], []
         for _ in range(ROUNDS):
             plain.append(train(None)[0])

@@ -1,6 +1,8 @@
 """Fixtures of all tests."""
 
 import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest

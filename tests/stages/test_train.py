@@ -65,7 +65,8 @@ def test_two_processes_train_to_the_weights_of_one(workspace, one_thread):
     began = [value.detach().clone() for value in alone.parameters()]
     (*_, single) = train.checkpoints(alone, *rest, None)
     Path("main.py").write_text(
-        "from stages import train\nfrom stages.tracking import logged_model\nlogged_model.log_model = lambda *_: None\ntrain.main()\n",
+        "from stages import train\nfrom stages.tracking import logged_model\n"
+        "logged_model.log_model = lambda *_: None\ntrain.main()\n",
         encoding="utf-8",
     )
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

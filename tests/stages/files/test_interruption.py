@@ -27,8 +27,10 @@ if "--dry" not in sys.argv:
 
 
 def test_make_repro_leaves_the_word_to_the_stage(workspace):
-    script = "import sys; from stages.experiments import repro; "
+    script = (
+        "import sys; from stages.experiments import repro; "
         f"repro.DVC = [sys.executable, '-c', {STAGE!r}]; repro.main()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
         env=os.environ | {"PYTHONPATH": str(ROOT)}, start_new_session=True,
