@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,15 +11,10 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from common_corruptions.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
 from common_corruptions.evaluation import Net, predict, predict_ranks
 from common_corruptions.metrics import (
-    LEAST_RISE,
     classification_error,
     flip_probability,
-    mean_corruption_error,
-    mean_flip_probability,
-    relative_corruption_error,
     top5_distance,
     zipf_distance,
 )
@@ -32,22 +26,9 @@ from common_corruptions.recipes.names import (
     SEVERITIES,
 )
 from common_corruptions.sets import open_clean, open_corruptions, open_perturbations, other_files
+from common_corruptions.summary import PROTOCOLS, PUBLISHED_ALEXNET, Baseline, summarise, undefined_relative
 
 T = TypeVar("T")
-
-PROTOCOLS = ("hendrycks", "official")
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """The net whose errors normalise CE and rCE: its error per corruption and on clean images, percent."""
-
-    errors: Mapping[str, float]
-    clean: float
-    source: str
-
-
-PUBLISHED_ALEXNET = Baseline(ALEXNET_ERRORS, ALEXNET_CLEAN_ERROR, "the paper's AlexNet (appendix 2)")
 
 
 def benchmark(
@@ -263,61 +244,6 @@ def perturbation_metrics(name: str, ranks: np.ndarray) -> list[tuple[str, str, s
         if ranks.shape[2] >= 5:
             rows.append((name, protocol, "top5_distance", top5_distance(ranks, ranked=True, **frames)))
     return rows
-
-
-def summarise(
-    errors: Iterable[tuple[str, int, float]],
-    flips: Iterable[tuple[str, str, str, float]],
-    baseline: Baseline | None,
-) -> dict[str, float]:
-    """What the paper reports of a net (section 4.2.2), percent, from all its measurements.
-
-    Args:
-        errors: (corruption, severity, error) with the error on clean images as ("clean", 0, error).
-        flips: (perturbation, protocol, metric, value).
-        baseline: normalises CE and rCE; without one those are left out.
-
-    Returns:
-        E_clean; E_corr, mCE, rCE over the corruptions measured, mCE_15 and rCE_15 over the main 15, if all of them are;
-        mFP and mFP_official over the perturbations measured, without the stronger variants of the noises. rCE leaves
-        out the corruptions of `undefined_relative`. What cannot be had is not there.
-
-    Raises:
-        ValueError: the baseline lacks a corruption, or an error is not one in percent.
-    """
-    flips = list(flips)  # read once for each protocol
-    by_name: dict[str, list[float]] = {}
-    for name, _, error in errors:
-        by_name.setdefault(name, []).append(error)
-    means = {name: float(np.mean(values)) for name, values in by_name.items()}
-    clean = means.pop("clean", None)
-    summary = {} if clean is None else {"E_clean": clean}
-    if means:
-        summary["E_corr"] = float(np.mean(list(means.values())))
-    for suffix, wanted in (("", CORRUPTIONS), ("_15", MAIN_CORRUPTIONS)):
-        names = [name for name in wanted if name in means]
-        if baseline is None or not names or (suffix and len(names) < len(wanted)):
-            continue
-        summary[f"mCE{suffix}"] = mean_corruption_error(means, baseline.errors, names)
-        undefined = undefined_relative(baseline, names)
-        if clean is not None and len(undefined) < len(names):
-            defined = [name for name in names if name not in undefined]
-            rce = relative_corruption_error(means, clean, baseline.errors, baseline.clean, defined)
-            summary[f"rCE{suffix}"] = rce
-    for suffix, wanted in (("", "hendrycks"), ("_official", "official")):
-        values = {
-            name: value
-            for name, protocol, metric, value in flips
-            if protocol == wanted and metric == "flip_probability" and name in PERTURBATIONS
-        }
-        if values:
-            summary[f"mFP{suffix}"] = 100 * mean_flip_probability(values)
-    return summary
-
-
-def undefined_relative(baseline: Baseline, corruptions: Iterable[str]) -> list[str]:
-    """Corruptions that do not raise the baseline's error: rCE divides by that rise and is undefined there."""
-    return [name for name in corruptions if baseline.errors[name] - baseline.clean <= LEAST_RISE]
 
 
 def answer_corruptions(

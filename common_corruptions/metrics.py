@@ -9,11 +9,11 @@ Errors are in percent; flip probabilities are fractions. Arrays may be numpy arr
 device, or nested lists; all are computed in numpy, which takes milliseconds for a whole benchmark set.
 """
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 
 from common_corruptions.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
@@ -270,7 +270,8 @@ def _blocks(rows: int, row_size: int, size: int = _BLOCK) -> Iterator[slice]:
 
 
 def as_array(values: ArrayLike) -> np.ndarray:
-    if isinstance(values, torch.Tensor):
+    torch = sys.modules.get("torch")  # not loaded, there is no tensor
+    if torch and isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         # numpy has no bfloat16; float32 holds its values exactly
         values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()

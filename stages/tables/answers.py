@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import confusion_matrix
 
 from common_corruptions.recipes.names import NOISE_PERTURBATIONS, PERTURBATIONS
 from common_corruptions.statistics import expected_calibration_error, paired_bootstrap
@@ -162,7 +161,8 @@ def confusion(logits: Logits, seeds: Sequence[int]) -> pd.DataFrame:
     for which, chosen in (("clean", clean), ("corrupted", ~clean)):
         answers = predicted[:, chosen]
         labels = np.broadcast_to(logits.labels, answers.shape)
-        counts = confusion_matrix(labels.ravel(), answers.ravel(), labels=range(classes))
+        counts = pd.crosstab(labels.ravel(), answers.ravel())
+        counts = counts.reindex(index=range(classes), columns=range(classes), fill_value=0).to_numpy()
         label, guess = np.indices(counts.shape)
         tables.append(
             pd.DataFrame(

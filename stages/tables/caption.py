@@ -1,7 +1,7 @@
 """What every table says of the run behind it."""
 
-from common_corruptions.benchmarking import Baseline, undefined_relative
 from common_corruptions.recipes.names import MAIN_CORRUPTIONS, PERTURBATIONS
+from common_corruptions.summary import Baseline, undefined_relative
 from stages.files.datasets import LOSSY
 from stages.files.published import origin
 from stages.files.schema import Params

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from common_corruptions.benchmarking import PUBLISHED_ALEXNET, Baseline, summarise
 from common_corruptions.recipes.names import EXTRA_CORRUPTIONS
+from common_corruptions.summary import PUBLISHED_ALEXNET, Baseline, summarise
 from stages.files.schema import Params
 
 
@@ -42,7 +42,7 @@ def choose_baseline(
 def summarise_nets(
     corruption: pd.DataFrame, perturbation: pd.DataFrame, history: pd.DataFrame, baseline: Baseline | None
 ) -> pd.DataFrame:
-    """One row per net and seed: the summary of `common_corruptions.benchmarking.summarise`, and E_best.
+    """One row per net and seed: the summary of `common_corruptions.summary.summarise`, and E_best.
 
     Args:
         corruption: net, seed, corruption, severity, error (percent); "clean" at severity 0.

@@ -11,8 +11,9 @@ from torch import nn
 
 from common_corruptions import benchmark
 from common_corruptions.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
-from common_corruptions.benchmarking import PUBLISHED_ALEXNET, Baseline, measure_perturbations, summarise
+from common_corruptions.benchmarking import measure_perturbations
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, MAIN_CORRUPTIONS, PERTURBATIONS, SEVERITIES
+from common_corruptions.summary import PUBLISHED_ALEXNET, Baseline, summarise
 
 COUNT = 12
 LABELS = (np.arange(COUNT) ** 2 % 3).astype(np.uint8)  # not the same when rolled or reversed

@@ -12,7 +12,6 @@ from hypothesis.extra.numpy import arrays
 
 from common_corruptions import metrics
 from common_corruptions.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
-from common_corruptions.benchmarking import Baseline, undefined_relative
 from common_corruptions.metrics import (
     classification_error,
     corruption_error,
@@ -26,6 +25,7 @@ from common_corruptions.metrics import (
     zipf_distance,
 )
 from common_corruptions.recipes.names import CORRUPTIONS, MAIN_CORRUPTIONS
+from common_corruptions.summary import Baseline, undefined_relative
 
 # Plain definitions
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from common_corruptions.benchmarking import Baseline
+from common_corruptions.summary import Baseline
 from stages.files.params import load_params
 from stages.files.yaml_file import read_yaml
 from stages.tables.caption import describe_run
