@@ -1,6 +1,8 @@
 """Fixtures of all tests."""
 
 import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,3 +33,22 @@ def one_thread():
     torch.set_num_threads(1)  # threads that wait for each other cost more than they save where others run too
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def mount_disk() -> Iterator[Callable[[Path, int], Path]]:
+    """Mounts a file system of so many megabytes at a folder."""
+    mounted = []
+
+    def mount(folder: Path, megabytes: int) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8")
+        if done.returncode:
+            pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", folder], check=True)  # MLflow keeps its database open

@@ -44,7 +44,7 @@ def assert_right(path: Path, content: bytes, archive: Archive) -> None:
 
 def assert_clear(error: pytest.ExceptionInfo, archive: Archive, folder: Path, *words: str) -> None:
     """One message that names the file, every URL and the remedy; and no file that a later run would believe."""
-    message = error.value.format_message()
+    message = str(error.value)
     for word in (archive.name, *archive.urls, *words):
         assert word in message
     assert "run it again" in message or "Make room" in message
@@ -156,7 +156,7 @@ def test_a_web_page_does_not_cost_what_has_arrived(tmp_path):
         server.files["a"].page = PAGE
         with pytest.raises(ArchiveError) as error:
             download(archive, tmp_path, policy=FAST)
-        assert "kept for the next run" in error.value.format_message()
+        assert "kept for the next run" in str(error.value)
         server.files["a"].page, server.files["a"].drops, before = None, [], server.sent
         assert_right(download(archive, tmp_path, policy=FAST), content, archive)
         assert server.sent - before < len(content) - 60_000

@@ -20,7 +20,7 @@ from common_corruptions.recipes.names import (
     SEVERITIES,
 )
 from stages.tracking import runs
-from tests.archives.test_jpeg_set import jpeg_arrays
+from tests.archives.miniatures import jpeg_arrays
 from tests.conftest import ROOT
 
 CARD = "NVIDIA H100 80GB HBM3"
