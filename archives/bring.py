@@ -8,10 +8,11 @@ import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from filelock import FileLock
+
 from archives.catalogue import Archive, require_space
 from archives.download import download
 from archives.unpack import unpack
-from stages.files import workspace
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,8 @@ log = logging.getLogger(__name__)
 def bring(
     found: Sequence[Archive],
     out: Path,
-    placed: str | None,
+    scratch: Path,
+    placed: Path | None = None,
     members: Collection[str] | None = None,
     *,
     ranges: bool = False,
@@ -29,9 +31,9 @@ def bring(
     Args:
         found: at least one archive.
         out: the new folder; it appears when it is whole.
-        placed: folder where archives are looked for and, if missing, downloaded to and kept; a relative one is
-            below the repository. Without it they are downloaded to a scratch folder and removed once they are
-            unpacked.
+        scratch: folder for unfinished work and locks, one for all processes that may bring the same set.
+        placed: folder where archives are looked for and, if missing, downloaded to and kept. Without it they are
+            downloaded to a folder in `scratch` and removed once they are unpacked.
         members: corruptions or perturbations to take; by default all.
         ranges: download these members alone, so that nobody waits for 18 GB for one table; the digest of the whole
             archive then cannot be checked.
@@ -39,19 +41,21 @@ def bring(
     Raises:
         ArchiveError: as `download` and `unpack` do, and before the first byte when archives and arrays together do
             not fit on the disk.
+        OSError: `scratch` cannot be written to.
     """
     label = f"{found[0].data}-{found[0].part}"
     asked = members if ranges else None
-    with workspace.lock(f"archives-{label}"):  # else another experiment removes what this one unpacks
-        scratch = workspace.scratch() / "archives" / label
-        folder = workspace.root() / Path(placed).expanduser() if placed else scratch
+    scratch.mkdir(parents=True, exist_ok=True)
+    with FileLock(scratch / f"archives-{label}.lock"):  # else another process removes what this one unpacks
+        passing = scratch / "archives" / label
+        folder = placed or passing
         arrays = sum(member.nbytes for archive in found for member in archive.choose(members))
         require_space(
             [(out, arrays)] + [(folder, _still_to_come(archive, folder, asked)) for archive in found],
             f"Fetching and unpacking {', '.join(archive.name for archive in found)}",
         )
         unpack([(archive, download(archive, folder, asked)) for archive in found], out, members)
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(passing, ignore_errors=True)
 
 
 def _still_to_come(archive: Archive, folder: Path, names: Collection[str] | None) -> int:

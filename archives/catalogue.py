@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from archives.formats import ArchiveError
-from stages.files.yaml_file import read_yaml
 
 ARCHIVES = Path("data/archives.yaml")
 
@@ -94,11 +95,11 @@ class Archive(Entry):
 def read_archives(path: Path = ARCHIVES) -> dict[str, Archive]:
     """Every archive that `path` describes, by file name. Raises ArchiveError where an entry is wrong."""
     try:
-        entries = read_yaml(path)
+        entries = YAML(typ="safe").load(path)
     except OSError as error:
         raise ArchiveError(f"{path} cannot be read: {error}") from error
-    except ValueError as error:
-        raise ArchiveError(str(error)) from error
+    except YAMLError as error:
+        raise ArchiveError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(entries, dict):
         raise ArchiveError(f"{path} must map the file name of each archive to its description.")
     try:

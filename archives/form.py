@@ -8,7 +8,6 @@ import errno
 import shutil
 from pathlib import Path
 
-import click
 import numpy as np
 
 
@@ -17,13 +16,13 @@ def save_clean(folder: Path, splits: dict[str, tuple[np.ndarray, np.ndarray]]) -
 
     Raises:
         OSError: what the file system has against it.
-        click.ClickException: images that are not uint8 NHWC of 1 or 3 channels, labels of another number, splits of
+        ValueError: images that are not uint8 NHWC of 1 or 3 channels, labels of another number, splits of
             different image shapes.
     """
     shapes = set()
     for split, (images, labels) in splits.items():
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or not len(images):
-            raise click.ClickException(
+            raise ValueError(
                 f"{split} images must be uint8 of shape (N, H, W, 1 or 3), got {images.dtype} {images.shape}"
             )
         if (
@@ -31,12 +30,12 @@ def save_clean(folder: Path, splits: dict[str, tuple[np.ndarray, np.ndarray]]) -
             or labels.dtype.kind not in "iu"
             or not 0 <= labels.min() <= labels.max() <= 255
         ):
-            raise click.ClickException(
+            raise ValueError(
                 f"{split} labels must be {len(images)} classes from 0 to 255, got {labels.dtype} {labels.shape}"
             )
         shapes.add(images.shape[1:])
     if len(shapes) > 1:
-        raise click.ClickException(f"training and test images differ in shape: {sorted(shapes)}")
+        raise ValueError(f"training and test images differ in shape: {sorted(shapes)}")
     fresh = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)  # of a run that was killed
     try:

@@ -11,7 +11,6 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
-import click
 import numpy as np
 
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -29,7 +28,7 @@ _INTEGERS = {"u1", "i1", "i2", "i4", "i8"}
 _MOST_IDX_BYTES = 1 << 30
 
 
-class ArchiveError(click.ClickException):
+class ArchiveError(ValueError):
     """A file that cannot be had or cannot be trusted: the message names it, its source and the remedy."""
 
 
@@ -103,6 +102,8 @@ def read_idx(path: Path) -> np.ndarray:
             shape = tuple(int(side) for side in np.frombuffer(file.read(4 * magic[3]), ">u4"))
             size = math.prod(shape)
             data = file.read(size + 1) if len(shape) == magic[3] and size <= _MOST_IDX_BYTES else b""
+    except ArchiveError:  # a ValueError too, and clear already
+        raise
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ArchiveError(f"{path} cannot be read: {error}. Fetch it again.") from error
     if not data or len(data) != size:

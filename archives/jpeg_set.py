@@ -39,6 +39,8 @@ def read_jpeg_set(path: Path) -> Splits:
                 if missing:
                     raise ArchiveError(f"{path} lacks {', '.join(missing)}: it is no set of JPEG images.")
                 splits[split] = _decoded(path, split, *(file[f"{split}_{kind}"] for kind in KINDS))
+    except ArchiveError:  # a ValueError too, and clear already
+        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ArchiveError(f"{path} cannot be read: {error}") from error
     return splits

@@ -4,12 +4,11 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path
 
-import click
 import cv2
 import numpy as np
 
 from archives.catalogue import ARCHIVES, file_digest, read_archives
-from archives.formats import Splits, cifar_files, mnist_files, read_cifar_batches, read_mnist
+from archives.formats import ArchiveError, Splits, cifar_files, mnist_files, read_cifar_batches, read_mnist
 from common_corruptions.npy import load_array
 
 log = logging.getLogger(__name__)
@@ -37,10 +36,10 @@ def from_folder(path: Path) -> Splits:
     """The set in a folder, in whichever of three forms: ours, CIFAR's python batches, or MNIST's IDX files.
 
     Raises:
-        click.ClickException: no such folder, none of the forms in it, or a file of it is missing or damaged.
+        ArchiveError: no such folder, none of the forms in it, or a file of it is missing or damaged.
     """
     if not path.is_dir():
-        raise click.ClickException(f"data.path: no folder {path}")
+        raise ArchiveError(f"data.path: no folder {path}")
     for base in (path, path / "clean"):
         if (base / "train_images.npy").exists():
             return npy_files(base)
@@ -54,7 +53,7 @@ def from_folder(path: Path) -> Splits:
     ):
         name_others(cifar_files(path))
         return read_cifar_batches(path)
-    raise click.ClickException(
+    raise ArchiveError(
         f"data.path: {path} holds none of: {{train,test}}_{{images,labels}}.npy (uint8 NHWC, integers), CIFAR's python "
         "batches (data_batch_1 ... test_batch, or train and test), MNIST's four IDX files (.gz)"
     )
@@ -77,7 +76,7 @@ def npy_files(folder: Path) -> Splits:
     """A set in our own form, `{train,test}_{images,labels}.npy`.
 
     Raises:
-        click.ClickException: a file is missing or is no array.
+        ArchiveError: a file is missing or is no array.
     """
     splits = {}
     for split in ("train", "test"):
@@ -87,8 +86,8 @@ def npy_files(folder: Path) -> Splits:
             try:
                 arrays.append(load_array(file))
             except FileNotFoundError:
-                raise click.ClickException(f"no {file}, beside the other files of the set") from None
+                raise ArchiveError(f"no {file}, beside the other files of the set") from None
             except ValueError as error:
-                raise click.ClickException(f"data.path: {error}") from None
+                raise ArchiveError(f"data.path: {error}") from None
         splits[split] = tuple(arrays)
     return splits

@@ -143,7 +143,7 @@ def _unpack_batches(archive: Archive, path: Path, folder: Path) -> None:
         splits = load_batches(batches, {m.name: m.shape[0] for m in archive.members.values()})
     except ArchiveError as error:
         raise ArchiveError(
-            f"{path}: {error.message} That is not the published {archive.name}: delete it and fetch "
+            f"{path}: {error} That is not the published {archive.name}: delete it and fetch "
             f"{archive.urls[0]} again."
         ) from error
     shutil.rmtree(batches)

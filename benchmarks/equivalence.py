@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from archives.formats import Splits, read_cifar_batches
+from archives.formats import ArchiveError, Splits, read_cifar_batches
 from benchmarks import textbook
 from benchmarks.report import machine, write_json
 from nets.registry import create_net
@@ -94,7 +94,10 @@ def summary(rows: list[dict]) -> dict[str, dict]:
     type=click.Path(dir_okay=False, path_type=Path),
 )
 def main(folder: Path, epochs: int, seeds: int, output: Path) -> None:
-    splits = read_cifar_batches(folder)
+    try:
+        splits = read_cifar_batches(folder)
+    except ArchiveError as error:
+        raise click.ClickException(str(error)) from None
     sizes = {split: len(images) for split, (images, _) in splits.items()}
     setting = {"net": "resnet20", "images": sizes, "batch_size": BATCH_SIZE, **schedule(epochs)}
     rows = []

@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from archives.bring import bring
-from archives.catalogue import Archive, ArchiveError
+from archives.catalogue import Archive
 from archives.form import put_in_place
+from archives.formats import ArchiveError
 from common_corruptions.generate import generate_corruptions, generate_perturbations
 from common_corruptions.npy import load_array
 from common_corruptions.pictures import animation, corruption_sheet, film_strip
@@ -68,7 +69,7 @@ def take(data: Data, part: str, archives: Sequence[Archive], test: Split, out: P
     """Bring a published set to the new folder `out`, unless an earlier run did.
 
     Raises:
-        click.ClickException: as `bring`; and when the set was not made of these test images.
+        ArchiveError: as `bring`; and when the set was not made of these test images.
     """
     choice, names = {
         "c": (data.corruptions, data.corruption_names()),
@@ -83,7 +84,8 @@ def take(data: Data, part: str, archives: Sequence[Archive], test: Split, out: P
     if any(member.shape[0] != count for archive in archives for member in archive.choose(names)):
         raise mismatch  # before 3 or 18 GB are fetched
     if not out.exists():
-        bring(archives, out, data.archives, names, ranges=choice != "all")
+        placed = workspace.below_root(data.archives) if data.archives else None
+        bring(archives, out, workspace.scratch(), placed, names, ranges=choice != "all")
     if part == "c" and not np.array_equal(
         load_array(out / "labels.npy"), np.tile(test.labels, len(SEVERITIES))
     ):

@@ -1,7 +1,6 @@
 """Stage `fetch`: the clean images and labels of `data.name`, in the one form of stages/files/datasets.py."""
 
 import logging
-from pathlib import Path
 
 import click
 import numpy as np
@@ -26,21 +25,24 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     data = load_params().data
     folder = DATASETS / data.name / "clean"
-    archives = read_archives()
     try:
+        archives = read_archives()
         if data.name in LOSSY:
             save_clean(folder, lossy(data))
         elif data.path is not None:
-            save_clean(folder, from_folder(workspace.root() / Path(data.path).expanduser()))
+            save_clean(folder, from_folder(workspace.below_root(data.path)))
         elif data.name == "digits":
             save_clean(folder, digits(data.seed))
         elif data.name in (known := {archive.data: None for archive in archives.values()}):
-            bring(archives_of(archives, data.name, "clean"), folder, data.archives)
+            placed = workspace.below_root(data.archives) if data.archives else None
+            bring(archives_of(archives, data.name, "clean"), folder, workspace.scratch(), placed)
         else:
             raise click.ClickException(
                 f"data.name: {data.name!r} is none of {', '.join(('digits', *known))}; "
                 "a set of your own needs data.path"
             )
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(
             f"{error.filename or folder}: {error.strerror or error}; nothing is left of {folder}. Run it again when "
@@ -57,13 +59,14 @@ def lossy(data: Data) -> Splits:
     """The images of a set of lossy copies, from its file or from a folder in one of the other forms.
 
     Raises:
-        click.ClickException: no data.path, nothing there, or not in such a form.
+        click.ClickException: no data.path.
+        ArchiveError: nothing there, or not in such a form.
     """
     if data.path is None:
         raise click.ClickException(
             f"data.name: {data.name} is published nowhere; set data.path to {data.name}.npz"
         )
-    path = workspace.root() / Path(data.path).expanduser()
+    path = workspace.below_root(data.path)
     return from_folder(path) if path.is_dir() else read_jpeg_set(path)
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 
 from archives.form import save_clean
+from archives.formats import ArchiveError
 from archives.jpeg_set import read_jpeg_set
 from benchmarks.gpu.answers import spread_answers
 from benchmarks.gpu.recipe import ALEXNET_LR, NORMALISER
@@ -61,7 +62,10 @@ def main(folder: Path, data: Path) -> None:
     here = Path.cwd()
     device = results["parts"]["machine"]["device"]
     place = prepare_workspace(here, folder, results)
-    splits = read_jpeg_set(data / DATA_FILE)
+    try:
+        splits = read_jpeg_set(data / DATA_FILE)
+    except ArchiveError as error:
+        raise click.ClickException(str(error)) from None
     os.chdir(place)
     try:
         params = load_params()

@@ -1,6 +1,9 @@
 """Which parts of the data set of params.yaml are published, and how tables say where they come from."""
 
+import click
+
 from archives.catalogue import Archive, archives_of, read_archives
+from archives.formats import ArchiveError
 from stages.files.schema import Data
 
 
@@ -10,12 +13,15 @@ def published(data: Data, part: str) -> list[Archive]:
     With data.corrupted: download a C set has to be published. A P set that is not, as for CIFAR-100, is generated.
 
     Raises:
-        ArchiveError: no C set of that name is published.
+        click.ClickException: no C set of that name is published, or data/archives.yaml is wrong.
     """
     if data.corrupted == "generate":
         return []
-    archives = read_archives()
-    found = archives_of(archives, data.name, "c")
+    try:
+        archives = read_archives()
+        found = archives_of(archives, data.name, "c")
+    except ArchiveError as error:
+        raise click.ClickException(str(error)) from None
     return found if part == "c" else [a for a in archives.values() if (a.data, a.part) == (data.name, part)]
 
 

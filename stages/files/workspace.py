@@ -23,6 +23,11 @@ def root() -> Path:
     return next(marked, here)
 
 
+def below_root(path: str) -> Path:
+    """The path that params.yaml means: a relative one is below the repository, `~` is the home folder."""
+    return root() / Path(path).expanduser()
+
+
 def scratch() -> Path:
     """Folder for locks and unfinished work, which git ignores and all experiments share."""
     folder = root() / ".dvc" / "tmp" / "pushpull"

@@ -6,6 +6,7 @@ import struct
 import tarfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from archives.catalogue import Archive, Member
@@ -152,3 +153,18 @@ def cifar(classes: int, count: int = 7) -> tuple[Archive, bytes, dict[str, np.nd
         "test_labels": np.array(sets[test][1], np.uint8),
     }
     return archive, content, arrays
+
+
+def jpeg_arrays(count: int = 30) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The arrays of a file of JPEG images, the same in both splits, and the images; the class is in red alone."""
+    labels = np.arange(count) // 10  # grouped by class
+    images = np.zeros((count, 16, 16, 3), np.uint8)
+    images[..., 0] = 20 + 80 * labels[:, None, None]
+    images[..., 2] = 128
+    files = [cv2.imencode(".jpg", image[..., ::-1])[1] for image in images]
+    arrays = {}
+    for split in ("train", "test"):
+        arrays[f"{split}_bytes"] = np.concatenate(files)
+        arrays[f"{split}_offsets"] = np.cumsum([0, *map(len, files)])
+        arrays[f"{split}_labels"] = labels.astype(np.uint8)
+    return arrays, images

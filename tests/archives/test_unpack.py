@@ -47,7 +47,7 @@ def assert_refused(
     """One clear error; the set that was there is untouched and nothing lies beside it."""
     with pytest.raises(ArchiveError) as error:
         unpack([(archive, path)], out, names)
-    message = error.value.format_message()
+    message = str(error.value)
     for word in words:
         assert word in message, message
     assert [p.name for p in out.iterdir()] == ["earlier.npy"]
@@ -216,7 +216,7 @@ def test_a_disk_that_is_too_small(tmp_path, mount_disk, monkeypatch):
         ArchiveError, match=r"CIFAR-10-C\.tar cannot be unpacked into .*No space left"
     ) as error:
         unpack([(archive, path)], disk / "c")
-    assert "run it again" in error.value.format_message() and list(disk.iterdir()) == []
+    assert "run it again" in str(error.value) and list(disk.iterdir()) == []
     unpack([(archive, path)], disk / "c", [])
     assert [p.name for p in (disk / "c").iterdir()] == ["labels.npy"]
 
@@ -432,6 +432,12 @@ IMAGES = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28)
 def test_what_is_no_idx_file(tmp_path, content):
     (tmp_path / "x.gz").write_bytes(content)
     with pytest.raises(ArchiveError, match=r"x\.gz"):
+        read_idx(tmp_path / "x.gz")
+
+
+def test_an_idx_file_of_other_numbers_is_not_said_to_be_damaged(tmp_path):
+    (tmp_path / "x.gz").write_bytes(idx_gz(IMAGES, magic=b"\0\0\x0d\3"))
+    with pytest.raises(ArchiveError, match=r"^\S*x\.gz is not an IDX file of bytes"):
         read_idx(tmp_path / "x.gz")
 
 

@@ -20,8 +20,8 @@ from common_corruptions.recipes.names import (
     SEVERITIES,
 )
 from stages.tracking import runs
+from tests.archives.miniatures import jpeg_arrays
 from tests.conftest import ROOT
-from tests.stages.test_jpeg_set import jpeg_arrays
 
 CARD = "NVIDIA H100 80GB HBM3"
 COUNT = 30  # test images

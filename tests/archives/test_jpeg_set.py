@@ -1,33 +1,12 @@
-"""Sets of JPEG images in one file: read as they are, in a mixed order, and named as copies wherever they are shown."""
-
-import shutil
+"""Sets of JPEG images in one file: read as they are, in a mixed order."""
 
 import cv2
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from archives.formats import ArchiveError
 from archives.jpeg_set import read_jpeg_set
-from stages import fetch
-from stages.files.datasets import full_name, load_split
-from tests.conftest import ROOT
-from tests.stages.conftest import read_params, write_params
-
-
-def jpeg_arrays(count: int = 30) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """The arrays of a file, both splits of the same images, and the images; the class is in the red channel alone."""
-    labels = np.arange(count) // 10  # grouped by class
-    images = np.zeros((count, 16, 16, 3), np.uint8)
-    images[..., 0] = 20 + 80 * labels[:, None, None]
-    images[..., 2] = 128
-    files = [cv2.imencode(".jpg", image[..., ::-1])[1] for image in images]
-    arrays = {}
-    for split in ("train", "test"):
-        arrays[f"{split}_bytes"] = np.concatenate(files)
-        arrays[f"{split}_offsets"] = np.cumsum([0, *map(len, files)])
-        arrays[f"{split}_labels"] = labels.astype(np.uint8)
-    return arrays, images
+from tests.archives.miniatures import jpeg_arrays
 
 
 def test_images_come_out_in_rgb_with_their_labels_and_mixed(tmp_path):
@@ -62,8 +41,9 @@ def test_a_file_of_another_form_is_one_error(tmp_path, change, message):
     arrays, _ = jpeg_arrays()
     change(arrays)
     np.savez(tmp_path / "set.npz", **arrays)
-    with pytest.raises(ArchiveError, match=message):
+    with pytest.raises(ArchiveError, match=message) as error:
         read_jpeg_set(tmp_path / "set.npz")
+    assert "cannot be read" not in str(error.value)
 
 
 def other_sizes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -85,30 +65,9 @@ def test_no_file_and_a_damaged_one(tmp_path):
         read_jpeg_set(tmp_path / "set.npz")
 
 
-def test_the_pipeline_fetches_it_and_names_it_as_a_copy(workspace):
-    shutil.copytree(ROOT / "data", "data")
-    np.savez("set.npz", **jpeg_arrays()[0])
-    params = read_params()
-    params["data"] |= {"name": "cifar10-jpeg", "path": None}
-    write_params(params)
-    done = CliRunner().invoke(fetch.main)
-    assert done.exit_code == 1 and "set data.path to cifar10-jpeg.npz" in done.output
-    params["data"]["path"] = "set.npz"
-    write_params(params)
-    done = CliRunner().invoke(fetch.main)
-    assert done.exit_code == 0, done.output
-    assert "cifar10-jpeg (a lossy JPEG copy of CIFAR-10) train: 30 images" in done.output
-    assert len(load_split("cifar10-jpeg", "test").labels) == 30
-
-
 def test_the_real_file(shared):
     splits = read_jpeg_set(shared / "data" / "cifar10-jpeg.npz")
     assert splits["train"][0].shape == (50_000, 32, 32, 3) and splits["test"][0].shape == (10_000, 32, 32, 3)
     assert np.bincount(splits["train"][1][:5000]).min() > 400
     # The mean of the channels is CIFAR-10's, so red is the first.
     np.testing.assert_allclose(splits["train"][0][:5000].mean((0, 1, 2)), (125.3, 123.0, 113.9), atol=2)
-
-
-def test_other_sets_keep_their_names():
-    assert full_name("cifar10") == "cifar10"
-    assert full_name("cifar10-jpeg") == "cifar10-jpeg (a lossy JPEG copy of CIFAR-10)"

@@ -1,0 +1,26 @@
+"""Data sets on the disk, as the stages find them."""
+
+import re
+
+import click
+import numpy as np
+import pytest
+
+from archives.form import save_clean
+from stages.files.datasets import full_name, load_split
+
+
+def test_other_sets_keep_their_names():
+    assert full_name("cifar10") == "cifar10"
+    assert full_name("cifar10-jpeg") == "cifar10-jpeg (a lossy JPEG copy of CIFAR-10)"
+
+
+@pytest.mark.parametrize("file", ["train_images", "train_labels"])
+def test_a_clean_set_that_was_damaged_is_one_line(tmp_path, monkeypatch, file):
+    splits = {split: (np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, int)) for split in ("train", "test")}
+    monkeypatch.chdir(tmp_path)
+    save_clean(tmp_path / "datasets" / "mine" / "clean", splits)
+    path = tmp_path / "datasets" / "mine" / "clean" / f"{file}.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(click.ClickException, match=rf"{re.escape(file)}.*`dvc repro fetch`"):
+        load_split("mine", "train")

@@ -1,0 +1,93 @@
+"""The stage `fetch` with sets that no server gives: JPEG images in one file, and folders of one's own."""
+
+import io
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from stages import fetch
+from stages.files.datasets import load_split
+from stages.files.params import load_params
+from tests.archives.miniatures import jpeg_arrays
+from tests.conftest import ROOT
+from tests.stages.conftest import read_params, write_params
+
+
+def test_a_set_of_jpeg_images_is_named_as_a_copy(workspace):
+    shutil.copytree(ROOT / "data", "data")
+    np.savez("set.npz", **jpeg_arrays()[0])
+    params = read_params()
+    params["data"] |= {"name": "cifar10-jpeg", "path": None}
+    write_params(params)
+    done = CliRunner().invoke(fetch.main)
+    assert done.exit_code == 1 and "set data.path to cifar10-jpeg.npz" in done.output
+    params["data"]["path"] = "set.npz"
+    write_params(params)
+    done = CliRunner().invoke(fetch.main)
+    assert done.exit_code == 0, done.output
+    assert "cifar10-jpeg (a lossy JPEG copy of CIFAR-10) train: 30 images" in done.output
+    assert len(load_split("cifar10-jpeg", "test").labels) == 30
+
+
+def set_path(monkeypatch, folder: Path, own: Path) -> None:
+    """Make `folder` the current one, where data.path is `own`."""
+    params = load_params(ROOT / "params.yaml")
+    changed = params.model_copy(
+        update={"data": params.data.model_copy(update={"name": "own", "path": str(own)})}
+    )
+    monkeypatch.setattr(fetch, "load_params", lambda: changed)
+    monkeypatch.chdir(folder)
+    (folder / "data").symlink_to(ROOT / "data")
+
+
+def npz():
+    stream = io.BytesIO()
+    np.savez(stream, images=np.zeros((4, 8, 8, 3), np.uint8))
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("content", [npz(), b"<!DOCTYPE html>", b"", b"\x93NUMPY\x01\x00v"])
+@pytest.mark.parametrize("file", ["train_images.npy", "test_labels.npy"])
+def test_what_is_no_array_is_one_line(tmp_path, monkeypatch, file, content):
+    own = tmp_path / "own"
+    own.mkdir()
+    for split in ("train", "test"):
+        np.save(own / f"{split}_images.npy", np.zeros((4, 8, 8, 3), np.uint8))
+        np.save(own / f"{split}_labels.npy", np.zeros(4, int))
+    (own / file).write_bytes(content)
+    set_path(monkeypatch, tmp_path, own)
+    done = CliRunner().invoke(fetch.main)
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"Error: data.path: {own / file} is not an .npy file of numbers: ")
+    assert not (tmp_path / "datasets").exists()
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (None, "data.path: no folder "),
+        (
+            np.zeros((4, 8, 8, 3), np.float32),
+            "train images must be uint8 of shape (N, H, W, 1 or 3), got float32",
+        ),
+        (np.zeros((5, 8, 8, 3), np.uint8), "train labels must be 5 classes from 0 to 255, got int64 (4,)"),
+    ],
+    ids=["no folder", "floats", "labels missing"],
+)
+def test_a_folder_of_something_else_is_one_line(tmp_path, monkeypatch, images, message):
+    own = tmp_path / "own"
+    if images is not None:
+        own.mkdir()
+        for split in ("train", "test"):
+            np.save(own / f"{split}_images.npy", images)
+            np.save(own / f"{split}_labels.npy", np.zeros(4, int))
+    set_path(monkeypatch, tmp_path, own)
+    done = CliRunner().invoke(fetch.main)
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"Error: {message}")
+    assert not (tmp_path / "datasets" / "own").exists()
