@@ -11,9 +11,10 @@ from benchmarks.gpu.setting import DATA_NAME, PUSHPULL, RECIPE, Setting
 from nets import create_net
 from stages.files.datasets import Split
 from training.batches import TrainingSet, draw_epoch
-from training.epoch import Precision, train_epoch
+from training.epoch import train_epoch
 from training.graph import RecordedEpochs
 from training.normalisation import normalisation
+from training.recipe import Precision
 
 LAYOUTS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 

@@ -35,6 +35,7 @@ MODULES = [
     "benchmarks.training",
     "examples.finetune",
     "training.engine",
+    "training.remote",
 ]
 REFUSING = """
 import importlib, sys
