@@ -35,7 +35,6 @@ MODULES = [
     "benchmarks.training",
     "examples.finetune",
     "training.engine",
-    "training.remote",
 ]
 REFUSING = """
 import importlib, sys
@@ -66,6 +65,12 @@ def test_the_tests_of_a_gpu_are_collected_without_the_pipeline():
     done = run_without(ABSENT, "import pytest; sys.exit(pytest.main(['-q', '--collect-only', 'tests/cuda']))")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert "tests/cuda/test_training.py::test_an_epoch_never_waits_for_the_gpu" in done.stdout
+
+
+def test_a_training_on_a_cluster_needs_none_of_the_stages():
+    rooms = ["stages", "archives", "benchmarks", "examples", "tests"]
+    done = run_without([*ABSENT, *MORE, *rooms], "import nets, training.remote")
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_the_finder_refuses():

@@ -22,6 +22,7 @@ from stages.files.checkpoints import usable_checkpoint, work_folder
 from stages.files.datasets import load_split
 from stages.files.params import load_params
 from stages.files.trained import MODELS
+from stages.files.workspace import lock
 from stages.tracking import logged_model, runs, store
 from tests.stages.conftest import read_params, write_params
 from training import engine, parallel, resumable
@@ -75,7 +76,8 @@ def test_two_processes_train_to_the_weights_of_one(workspace, one_thread):
     began = [value.detach().clone() for value in alone.parameters()]
     (*_, single) = checkpoints(alone, *rest, None)
     Path("main.py").write_text(
-        "from stages import serving, train\nserving.log_model = lambda *_: None\ntrain.main()\n",
+        "from stages import train\nfrom stages.tracking import logged_model\n"
+        "logged_model.log_model = lambda *_: None\ntrain.main()\n",
         encoding="utf-8",
     )
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -137,7 +139,7 @@ def test_the_lock_is_taken_before_joining_and_not_waited_for_under_torchrun(work
     for key, value in torchrun(LOCAL_WORLD_SIZE="2").items():
         monkeypatch.setenv(key, value)
     monkeypatch.setattr(parallel, "joined", lambda device: pytest.fail("joined without the lock"))
-    with workspace.lock(work_folder(load_params(), "small").name):
+    with lock(work_folder(load_params(), "small").name):
         done = run("small")
     assert done.exit_code == 1 and "another process trains small-" in done.output
 
