@@ -22,6 +22,7 @@ from nets.registry import create_net
 from training.batches import TrainingSet
 from training.engine import train_epochs
 from training.normalisation import normalisation
+from training.recipe import Recipe
 
 RESULTS = Path(__file__).parent / "results" / "equivalence.json"
 BATCH_SIZE = 128
@@ -40,8 +41,10 @@ def fast_epochs(splits: Splits, epochs: int, seed: int) -> Iterator[tuple[float,
     torch.manual_seed(seed)
     net = create_net("resnet20").to(memory_format=torch.channels_last)
     data = TrainingSet.place(images, labels, *normalisation("cifar10", images), torch.device("cpu"))
-    options = {"batch_size": BATCH_SIZE, "flip": True, "seed": seed, **schedule(epochs)}
-    for row, _ in train_epochs(net, data, test_images, test_labels, **options):
+    settings = schedule(epochs)
+    settings["milestones"] = tuple(settings["milestones"])
+    recipe = Recipe(batch_size=BATCH_SIZE, flip=True, seed=seed, **settings)
+    for row, _ in train_epochs(net, data, test_images, test_labels, recipe):
         yield row["train_loss"], row["test_error"]
 
 

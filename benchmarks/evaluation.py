@@ -18,7 +18,7 @@ from benchmarks.report import write_json
 from benchmarks.training import MEAN, NETS, STD, compared, hardware, new_net, pictures, seconds
 from common_corruptions.evaluation import predict
 from common_corruptions.folding import fold_norms
-from stages.files.models import choose_device
+from training.device import choose_device
 
 RESULTS = Path(__file__).parent / "results" / "evaluation.json"
 

@@ -20,13 +20,15 @@ import torch
 from archives import form
 from benchmarks.report import machine, write_json
 from nets.registry import create_net
-from stages.files import datasets, models
+from stages.files import datasets
 from stages.files.params import load_params
+from stages.files.trained import Trained
 from stages.tracking import logged_model, runs
 from stages.tracking.recording import recording
 from training.batches import TrainingSet
 from training.engine import train_epochs
 from training.normalisation import normalisation
+from training.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "tracking.json"
@@ -99,18 +101,24 @@ def train(client) -> tuple[float, float]:
             parent = runs.parent_run(client, experiment, params)
             run = runs.child_run(client, experiment, parent, params, "resnet20", 0, {"device": "cpu"})
             stack.enter_context(recording(client, run, "digits"))
-        epochs = train_epochs(
-            net, data, test.images, test.labels, epochs=EPOCHS, batch_size=128, lr=0.1, momentum=0.9,
-            weight_decay=1e-4, milestones=[3], flip=False, seed=0,
-        )  # fmt: skip
-        for row, _ in epochs:
+        recipe = Recipe(
+            epochs=EPOCHS,
+            batch_size=128,
+            lr=0.1,
+            momentum=0.9,
+            weight_decay=1e-4,
+            milestones=(3,),
+            flip=False,
+            seed=0,
+        )
+        for row, _ in train_epochs(net, data, test.images, test.labels, recipe):
             rows.append({**row, "images_per_second": 1.0})
             if client is not None:
                 runs.log_curve(client, run, rows)
     seconds = time.monotonic() - started
     started = time.monotonic()
     if client is not None:
-        trained = models.Trained("resnet20", options, mean, std, {0: net.state_dict()})
+        trained = Trained("resnet20", options, mean, std, {0: net.state_dict()})
         logged_model.log_model(run, trained, 0, np.array(test.images[:2]))
     return seconds, time.monotonic() - started
 

@@ -21,9 +21,10 @@ from benchmarks import textbook
 from benchmarks.report import machine, write_json
 from common_corruptions.evaluation import memory_format
 from nets.registry import create_net
-from stages.files.models import choose_device
 from training.batches import TrainingSet, draw_epoch
-from training.epoch import Precision, train_epoch
+from training.device import choose_device
+from training.epoch import train_epoch
+from training.recipe import Precision
 
 RESULTS = Path(__file__).parent / "results" / "training.json"
 NETS = {"resnet20": None, "resnet20-pp": "first"}

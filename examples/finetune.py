@@ -27,6 +27,7 @@ from pushpull import convert
 from training.batches import TrainingSet
 from training.engine import DivergedError, train_epochs
 from training.normalisation import normalisation
+from training.recipe import Recipe
 
 Corrupted = dict[tuple[str, int], np.ndarray]
 
@@ -105,14 +106,19 @@ def train(
     title: str,
 ) -> None:
     """Train in place with the paper's recipe; the rate drops to a tenth after two thirds of the epochs."""
-    batch_size = 64
-    with tqdm(total=epochs * -(-len(data) // batch_size), desc=title, unit="batch") as bar:
-        epoch_rows = train_epochs(
-            net, data, *test, epochs=epochs, batch_size=batch_size, lr=lr, momentum=0.9, weight_decay=1e-4,
-            milestones=[-(-2 * epochs // 3)], flip=True, seed=seed, on_batch=bar.update,
-        )  # fmt: skip
+    recipe = Recipe(
+        epochs=epochs,
+        batch_size=64,
+        lr=lr,
+        momentum=0.9,
+        weight_decay=1e-4,
+        milestones=(-(-2 * epochs // 3),),
+        flip=True,
+        seed=seed,
+    )
+    with tqdm(total=epochs * -(-len(data) // recipe.batch_size), desc=title, unit="batch") as bar:
         try:
-            for row, _ in epoch_rows:
+            for row, _ in train_epochs(net, data, *test, recipe, on_batch=bar.update):
                 bar.set_postfix_str(f"train error {row['train_error']:.1f} %")
         except DivergedError as error:
             raise click.ClickException(str(error)) from None

@@ -8,12 +8,12 @@ from tqdm import tqdm
 
 from common_corruptions.benchmarking import answer_corruptions
 from common_corruptions.recipes.names import SEVERITIES
-from stages.files import models
 from stages.files.datasets import DATASETS, load_split, made_by_corrupt
 from stages.files.interruption import stopping
-from stages.files.models import every_seed, options
+from stages.files.models import every_seed, load, options
 from stages.files.params import load_params
 from stages.files.predictions import PREDICTIONS, Logits, save_logits
+from stages.files.trained import MODELS
 from stages.files.writing import write_csv
 
 
@@ -27,7 +27,7 @@ def main(net: str) -> None:
     """
     params = load_params()
     data = params.data
-    trained = models.load(models.MODELS / f"{net}.pt")
+    trained = load(MODELS / f"{net}.pt")
     labels = load_split(data.name, "test").labels
     names = data.corruption_names()
     rows, logits = [], {}

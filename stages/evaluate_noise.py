@@ -8,11 +8,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from common_corruptions.sweeps import SWEEPS, measure_noise
-from stages.files import models
 from stages.files.datasets import load_split
 from stages.files.interruption import stopping
-from stages.files.models import every_seed, options
+from stages.files.models import every_seed, load, options
 from stages.files.params import load_params
+from stages.files.trained import MODELS
 from stages.files.writing import write_csv, write_text
 
 
@@ -22,7 +22,7 @@ from stages.files.writing import write_csv, write_text
 def main(net: str) -> None:
     """Measure NET, writing metrics/<data>/noise/<net>.csv: one row for each seed, sweep and level; means as JSON."""
     params = load_params()
-    trained = models.load(models.MODELS / f"{net}.pt")
+    trained = load(MODELS / f"{net}.pt")
     test = load_split(params.data.name, "test")
     settings = {"seed": params.data.seed, **options(trained, params)}
     rows = []

@@ -7,12 +7,12 @@ import pandas as pd
 from tqdm import tqdm
 
 from common_corruptions.benchmarking import answer_perturbations
-from stages.files import models
 from stages.files.datasets import DATASETS, made_by_corrupt
 from stages.files.interruption import stopping
-from stages.files.models import every_seed, options
+from stages.files.models import every_seed, load, options
 from stages.files.params import load_params
 from stages.files.predictions import PREDICTIONS, save_frames
+from stages.files.trained import MODELS
 from stages.files.writing import write_csv
 
 
@@ -26,7 +26,7 @@ def main(net: str) -> None:
     """
     params = load_params()
     data = params.data
-    trained = models.load(models.MODELS / f"{net}.pt")
+    trained = load(MODELS / f"{net}.pt")
     names = data.perturbation_names()
     rows, frames = [], {}
     with made_by_corrupt(), tqdm(total=len(trained.weights) * len(names), desc=f"{net} P", unit="set") as bar:

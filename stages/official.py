@@ -10,10 +10,10 @@ from common_corruptions.benchmarking import answer_corruptions, answer_perturbat
 from common_corruptions.evaluation import memory_format
 from common_corruptions.recipes.names import SEVERITIES
 from nets.official import load_official
-from stages.files import models
 from stages.files.datasets import DATASETS, load_split
 from stages.files.interruption import stopping
 from stages.files.measurements import AUTHORS
+from stages.files.models import evaluation_device
 from stages.files.params import load_params
 from stages.files.predictions import PREDICTIONS, Logits, save_frames, save_logits
 from stages.files.writing import write_csv
@@ -29,7 +29,7 @@ def main() -> None:
     """
     params = load_params()
     data = params.data
-    device = models.choose_device(params.evaluate.device)
+    device = evaluation_device(params)
     options = {
         "mean": [value / 255 for value in CIFAR_MEAN],
         "std": [value / 255 for value in CIFAR_STD],

@@ -1,4 +1,4 @@
-"""The device that trains: how it is described, and how it is held to the same algorithms in every run."""
+"""The device that trains: how it is chosen and described, and how it is held to the same algorithms in every run."""
 
 import os
 import platform
@@ -7,6 +7,19 @@ from pathlib import Path
 import torch
 
 from training import parallel
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu` or `cuda` names; `auto` is cuda where there is one.
+
+    Raises:
+        ValueError: cuda where there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device is cuda, but torch finds no GPU here; set it to auto or cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 def make_deterministic(device: torch.device) -> None:

@@ -13,17 +13,13 @@ from torch import Tensor, nn
 from common_corruptions.evaluation import evaluating, memory_format, outputs
 from training import parallel
 from training.batches import TrainingSet, draw_epoch, epoch_seed
-from training.epoch import Precision, train_epoch
+from training.epoch import train_epoch
 from training.graph import RecordedEpochs
+from training.recipe import Recipe
 
 
 class DivergedError(RuntimeError):
     """The training loss is no longer a finite number."""
-
-
-def learning_rate(epoch: int, lr: float, milestones: list[int]) -> float:
-    """Learning rate of an epoch counted from 1: a tenth after each milestone passed."""
-    return lr * 0.1 ** sum(epoch > milestone for milestone in milestones)
 
 
 def train_epochs(
@@ -31,16 +27,8 @@ def train_epochs(
     data: TrainingSet,
     test_images: np.ndarray,
     test_labels: np.ndarray,
+    recipe: Recipe,
     *,
-    epochs: int,
-    batch_size: int,
-    lr: float,
-    momentum: float,
-    weight_decay: float,
-    milestones: list[int],
-    flip: bool,
-    seed: int,
-    precision: Precision = "fp32",
     layout: torch.memory_format | None = None,
     graph: bool | None = None,
     state: dict | None = None,
@@ -54,11 +42,7 @@ def train_epochs(
     Args:
         net: on the device of `data`.
         test_images, test_labels: (M, H, W, C) uint8 and (M,); measured after each epoch, never trained on.
-        epochs ... milestones: as in params.yaml.
-        flip: mirror half of the images.
-        seed: decides every draw, with the epoch.
-        precision: of the training; weights, optimizer and the test error stay float32. `fp32` computes as it says;
-            `tf32` rounds the factors of products to 10 bits (CUDA alone); `bf16` is autocast to bfloat16.
+        recipe: epochs, batches, rates and the seed.
         layout: in which net and images are computed; by default `common_corruptions.evaluation.memory_format`.
         graph: take the steps of `training.graph.RecordedEpochs`, which a GPU replays from a recording; by default
             where the images lie on a GPU and one process trains. The bits are the same.
@@ -72,20 +56,25 @@ def train_epochs(
         DivergedError: the loss of an epoch is not finite; the epoch and learning rate are named.
         ValueError: tf32 on another device than CUDA.
     """
-    device = data.device
+    device, precision = data.device, recipe.precision
     if precision == "tf32" and device.type != "cuda":
         raise ValueError(f"tf32 is a mode of CUDA devices, the device is {device}; train in fp32 or bf16")
     layout = layout or memory_format(device, precision)
     net.to(memory_format=layout)
     optimizer = torch.optim.SGD(
-        net.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=True, fused=True
+        net.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=True,
+        fused=True,
     )
     first = 1
     if state is not None:
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["epoch"] + 1
-    rate = torch.tensor(lr, device=device)  # a recorded step reads it where it lies
+    rate = torch.tensor(recipe.lr, device=device)  # a recorded step reads it where it lies
     for group in optimizer.param_groups:
         group["lr"] = rate
     trained = parallel.distributed(net)
@@ -98,11 +87,12 @@ def train_epochs(
     )
     if graph is None:
         graph = device.type == "cuda" and isinstance(data.images, Tensor) and parallel.ranks() == 1
+    batch_size = recipe.batch_size
     epoch_of = RecordedEpochs(trained, optimizer, data, batch_size, precision, layout) if graph else None
-    for epoch in range(first, epochs + 1):
-        rate.fill_(learning_rate(epoch, lr, milestones))
-        torch.manual_seed(epoch_seed(seed, epoch) + parallel.rank())  # of dropout
-        draws = draw_epoch(len(data), seed, epoch, flip, device)
+    for epoch in range(first, recipe.epochs + 1):
+        rate.fill_(recipe.learning_rate(epoch))
+        torch.manual_seed(epoch_seed(recipe.seed, epoch) + parallel.rank())  # of dropout
+        draws = draw_epoch(len(data), recipe.seed, epoch, recipe.flip, device)
         if epoch_of is None:
             loss_sum, wrong = train_epoch(
                 trained, optimizer, data, draws, batch_size, precision, on_batch, layout
@@ -116,7 +106,7 @@ def train_epochs(
             wrong_test = count_errors(net, test)
         row = {
             "epoch": epoch,
-            "lr": learning_rate(epoch, lr, milestones),
+            "lr": recipe.learning_rate(epoch),
             "train_loss": mean_loss,
             "train_error": 100 * parallel.summed(wrong).item() / len(data),
             "test_error": 100 * parallel.summed(wrong_test).item() / len(test_labels),

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +10,7 @@ from torch import Tensor, nn
 from common_corruptions.evaluation import affine, float32_as, memory_format, normalise
 from training import parallel
 from training.batches import Draws, TrainingSet
-
-Precision = Literal["fp32", "tf32", "bf16"]
+from training.recipe import Precision
 
 # Normalisations over several processes are of other classes and count for themselves.
 COUNTING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -61,7 +59,7 @@ def training_step(
     Args:
         net, optimizer: which are trained.
         data: says how images are normalised, and the device.
-        precision: as for `training.engine.train_epochs`.
+        precision: as in `training.recipe.Recipe`.
         layout: of the images; by default that of `common_corruptions.evaluation.memory_format`.
     """
     device = data.device

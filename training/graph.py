@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from common_corruptions.evaluation import float32_as
 from training.batches import Draws, TrainingSet, crop
-from training.epoch import Precision, counted_together, training_step
+from training.epoch import counted_together, training_step
+from training.recipe import Precision
 
 log = logging.getLogger(__name__)
 

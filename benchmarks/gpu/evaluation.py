@@ -17,7 +17,7 @@ from common_corruptions.benchmarking import perturbation_metrics, predict_corrup
 from common_corruptions.folding import fold_norms
 from common_corruptions.metrics import classification_error
 from common_corruptions.summary import Baseline, summarise
-from stages.files import models
+from stages.files.trained import Trained
 from stages.files.writing import write_csv
 from training.device import make_deterministic
 
@@ -73,17 +73,17 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
         yield found
 
 
-def load_trained(setting: Setting) -> dict[str, models.Trained]:
+def load_trained(setting: Setting) -> dict[str, Trained]:
     """The nets that the recipe trained here."""
-    found: dict[str, models.Trained] = {}
+    found: dict[str, Trained] = {}
     for file in ("normaliser.pt", "weights.pt"):
         if (path := setting.work / file).exists():
             saved = torch.load(path, map_location="cpu", weights_only=True)
-            found |= {name: models.Trained(**fields) for name, fields in saved.items()}
+            found |= {name: Trained(**fields) for name, fields in saved.items()}
     return found
 
 
-def in_order(nets: dict[str, models.Trained]) -> list[tuple[str, int, models.Trained]]:
+def in_order(nets: dict[str, Trained]) -> list[tuple[str, int, Trained]]:
     """The normaliser first, which the others are divided by, then seed by seed."""
     every = [(name, seed, one) for name, one in nets.items() for seed in one.weights]
     return sorted(every, key=lambda entry: (entry[0] != NORMALISER, entry[1], entry[0]))

@@ -27,11 +27,12 @@ from benchmarks.gpu.setting import BATCH_SIZE, DATA_FILE, DATA_NAME, PUSHPULL, R
 from common_corruptions.generate import generate_corruptions, generate_perturbations
 from nets.families import families
 from stages import aggregate, corrupt, report
-from stages.files import models, workspace
+from stages.files import workspace
 from stages.files.datasets import DATASETS, load_split
 from stages.files.params import load_params
 from stages.files.predictions import PREDICTIONS
 from stages.files.schema import Params
+from stages.files.trained import Trained
 from stages.files.writing import write_csv, write_text
 from stages.files.yaml_file import yaml_text
 from stages.tracking import runs
@@ -148,7 +149,7 @@ def take_measurements(folder: Path, params: Params) -> None:
     if (folder / "weights.pt").exists():
         trained = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
         for net, fields in trained.items():
-            models.save(workspace.root() / "models" / DATA_NAME / f"{net}.pt", models.Trained(**fields))
+            Trained(**fields).save(workspace.root() / "models" / DATA_NAME / f"{net}.pt")
 
 
 def draw_pictures(place: Path) -> None:

@@ -1,7 +1,7 @@
 """The nets that are measured, and the images they are trained on."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -9,13 +9,20 @@ from torch import nn
 
 from benchmarks.gpu.setting import DATA_NAME, PUSHPULL, RECIPE, Setting
 from nets.registry import create_net
-from stages.files.datasets import Split
 from training.batches import TrainingSet, draw_epoch
-from training.epoch import Precision, train_epoch
+from training.epoch import train_epoch
 from training.graph import RecordedEpochs
 from training.normalisation import normalisation
+from training.recipe import Precision
 
 LAYOUTS = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
+
+
+class Split(NamedTuple):
+    """Images (N, H, W, C) uint8, memory-mapped, and labels (N,) uint8."""
+
+    images: np.ndarray
+    labels: np.ndarray
 
 
 def new_net(name: str, device: torch.device, seed: int = 0) -> nn.Module:

@@ -15,10 +15,11 @@ import torch
 from benchmarks.gpu.nets import LAYOUTS, load_images, new_net, options, place
 from benchmarks.gpu.setting import BATCH_SIZE, EPOCHS, RECIPE, Setting
 from benchmarks.gpu.timing import choose_device
-from stages.files import models
+from stages.files.trained import Trained
 from stages.files.writing import write_csv
 from training.device import describe, make_deterministic
 from training.engine import DivergedError, train_epochs
+from training.recipe import Recipe
 
 PAIR = ("resnet20", "resnet20-pp")
 NORMALISER = "alexnet"  # of CE and rCE; its weights are too large to bring home, its errors are not
@@ -35,7 +36,7 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     yield found
     train, test = load_images(setting, "train"), load_images(setting, "test")
     data = place(train, device)
-    trained: dict[str, models.Trained] = {}
+    trained: dict[str, Trained] = {}
     rows: list[dict] = []
     longest = 0.0
     for name, seed in order(setting):
@@ -67,7 +68,7 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
         run |= {"seconds": round(seconds, 2), "test_error": curve[-1]["test_error"]}
         run["images_per_second"] = round(len(data) * len(curve) / seconds, 1)
         entry = trained.setdefault(
-            name, models.Trained(name.removesuffix("-pp"), options(name), list(data.mean), list(data.std), {})
+            name, Trained(name.removesuffix("-pp"), options(name), list(data.mean), list(data.std), {})
         )
         entry.weights[seed] = {key: value.cpu() for key, value in net.state_dict().items()}
         rows += curve
@@ -103,14 +104,23 @@ def chosen_way(setting: Setting) -> str:
 def training(setting: Setting, net: torch.nn.Module, name: str, seed: int, way: str, data, test):
     """The epochs of one training by the chosen way."""
     precision, layout, kind = way.split()
-    recipe = {**RECIPE, "lr": ALEXNET_LR if name == NORMALISER else RECIPE["lr"]}
+    recipe = Recipe(
+        epochs=epochs(setting),
+        batch_size=BATCH_SIZE,
+        lr=ALEXNET_LR if name == NORMALISER else RECIPE["lr"],
+        momentum=RECIPE["momentum"],
+        weight_decay=RECIPE["weight_decay"],
+        milestones=tuple(RECIPE["milestones"]),
+        flip=True,
+        seed=seed,
+        precision=precision,
+    )
     return train_epochs(
-        net, data, test.images, test.labels, epochs=epochs(setting), batch_size=BATCH_SIZE, flip=True, seed=seed,
-        precision=precision, layout=LAYOUTS[layout], graph=kind == "graph", **recipe,
-    )  # fmt: skip
+        net, data, test.images, test.labels, recipe, layout=LAYOUTS[layout], graph=kind == "graph"
+    )
 
 
-def save(setting: Setting, trained: dict[str, models.Trained], rows: list[dict]) -> None:
+def save(setting: Setting, trained: dict[str, Trained], rows: list[dict]) -> None:
     """Write the curves, and the weights: of the normaliser in a file that stays here."""
     columns = ["net", "seed", "epoch", "lr", "train_loss", "train_error", "test_error"]
     write_csv(setting.work / "history.csv", pd.DataFrame(rows)[columns])

@@ -5,29 +5,26 @@ models, curves and MLflow runs as always, and goes on with the evaluation. Calle
 """
 
 import contextlib
-import io
+import functools
 import os
-import time
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
-import torch
 from tqdm import tqdm
 
-from stages.files import models, workspace
+from nets.registry import create_net
+from stages.files import workspace
+from stages.files.checkpoints import ROOT, load_checkpoint, work_folder
 from stages.files.datasets import Split, load_split
 from stages.files.interruption import stopping
 from stages.files.params import load_params
 from stages.files.schema import Params
 from stages.files.writing import write_bytes
-from stages.train import ROOT, checkpoints, load_checkpoint, prepare, untrained, work_folder
-from training.batches import TrainingSet
-from training.device import describe
+from stages.train import recipe, untrained
+from training.remote import Mailbox, train_task
 
-PACKAGES = ("pushpull", "nets", "common_corruptions", "stages", "training")
-MAILED = 30  # seconds between the checkpoints that a task sends
+PACKAGES = ("pushpull", "nets", "common_corruptions", "training")  # what a task needs of the repository
 
 Job = tuple[str, int]  # net and seed
 
@@ -104,14 +101,21 @@ def train_all(
         for seed in params.training(net).seeds
     }
     total = sum(params.training(net).epochs for net, _ in files)
-    begun = {job: file.read_bytes() for job, file in files.items() if file.exists()}
-    running = {task.remote(params, job, images, begun.get(job), mailbox): job for job in files}
+    nets = {net: untrained(params, net, train, test) for net in folders}
+    running = {
+        task.remote(
+            functools.partial(create_net, nets[net].arch, **nets[net].options), images,
+            (nets[net].mean, nets[net].std), recipe(params, net, seed), params.train.device,
+            load_checkpoint(file), (net, seed), mailbox,
+        ): (net, seed)
+        for (net, seed), file in files.items()
+    }  # fmt: skip
     failed: dict[Job, str] = {}
     with tqdm(total=total, desc=f"{len(files)} trainings", unit="epoch") as bar:
         while running:
             done, _ = ray.wait(list(running), timeout=1)
-            epochs, letters = ray.get(mailbox.take.remote())
-            for job, content in letters.items():
+            epochs, newest = ray.get(mailbox.take.remote())
+            for job, content in newest.items():
                 write_bytes(files[job], content)
             for one in done:
                 job = running.pop(one)
@@ -121,53 +125,6 @@ def train_all(
                     failed[job] = str(getattr(error, "cause", None) or error).splitlines()[-1]
             bar.update(sum(epochs.values()) - bar.n)
     return failed
-
-
-class Mailbox:
-    """What the tasks have sent since it was last emptied: an actor, which works through `ray://` as well."""
-
-    def __init__(self) -> None:
-        self.epochs: dict[Job, int] = {}
-        self.letters: dict[Job, bytes] = {}
-
-    def put(self, job: Job, epoch: int, checkpoint: bytes | None) -> None:
-        self.epochs[job] = epoch
-        if checkpoint:
-            self.letters[job] = checkpoint
-
-    def take(self) -> tuple[dict[Job, int], dict[Job, bytes]]:
-        letters, self.letters = self.letters, {}
-        return self.epochs, letters
-
-
-def train_task(
-    params: Params, job: Job, images: list[np.ndarray], begun: bytes | None, mailbox: Any
-) -> bytes:
-    """Train one net and seed on the machine that Ray chose, from a checkpoint if there is one; the last checkpoint."""
-    net, seed = job
-    train, test = Split(*images[:2]), Split(*images[2:])
-    epochs = params.training(net).epochs
-    device = models.choose_device(params.train.device)
-    prepare(device, params.training(net).precision)
-    trained = untrained(params, net, train, test)
-    saved = load_checkpoint(begun, describe(device), epochs) if begun else None
-    mailbox.put.remote(job, len(saved["rows"]) if saved else 0, None)
-    module = trained.new(seed, device)
-    data = TrainingSet.place(train.images, train.labels, trained.mean, trained.std, device)
-    mailed = time.monotonic()
-    for saved in checkpoints(module, data, test, params, net, seed, saved):  # noqa: B020
-        letter = None
-        if time.monotonic() - mailed > MAILED:
-            letter, mailed = pack(saved), time.monotonic()
-        mailbox.put.remote(job, len(saved["rows"]), letter)
-    return pack(saved)
-
-
-def pack(content: dict) -> bytes:
-    """A checkpoint as the bytes of its file."""
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from typing import Any
 import click
 
 from nets.families import families
+from stages.files.dependencies import code_of
 from stages.files.params import PARAMS, load_params
 from stages.files.schema import Block, Params
-from stages.files.yaml_file import read_yaml
 
 # The paper's grid in table 4.
 SCALES = (1.0, 1.5, 2.0)
@@ -60,7 +60,7 @@ class Cell:
             entry["train"] = dict(self.train)
         changes = [f"++nets.{self.net}={_literal(entry)}"]
         if self.pushpull is not None:
-            options = {**Block(layers="first", **self.pushpull).model_dump(exclude={"lpf_size"})}
+            options = Block(layers="first", **self.pushpull).model_dump(exclude={"lpf_size"})
             changes += [f"pushpull.{key}={_literal(value)}" for key, value in options.items()]
         return changes
 
@@ -155,10 +155,10 @@ def experiments(study: Study, data: str | None, extra: Sequence[str] = ()) -> li
     """
     size = size_overrides(study, data)
     found = []
-    code = code_digest(study)
     for cell in cells(study, resolve([*size, *extra]).data.name):
         overrides = [*size, *cell.overrides(), *extra]
         params = resolve(overrides)
+        code = code_digest(study, families()[cell.arch])
         digest = hashlib.sha256(f"{result_key(params, cell.net)} {code}".encode()).hexdigest()[:7]
         if study.stage == "evaluate_noise":
             overrides.append(f"studies/params.yaml:noise=[{cell.net}]")
@@ -207,18 +207,12 @@ def result_key(params: Params, net: str) -> str:
     return json.dumps(decides, sort_keys=True)
 
 
-def code_digest(study: Study) -> str:
-    """Digest of the files in Git that the stages of the study depend on."""
-    stages = read_yaml(Path("dvc.yaml"))["stages"]
-    stages |= read_yaml(Path("studies/dvc.yaml"))["stages"]
+def code_digest(study: Study, family: str) -> str:
+    """Digest of the code that the stages of the study depend on, for nets of a family."""
     digest = hashlib.sha256()
-    for name in dict.fromkeys(("fetch", study.prepare, "train", study.stage)):
-        for dep in stages[name].get("do", stages[name])["deps"]:
-            if "${" in dep or dep.startswith("models/"):
-                continue
-            path = Path(dep)
-            for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
-                digest.update(file.read_bytes())
+    for stage in dict.fromkeys(("fetch", study.prepare, "train", study.stage)):
+        for file in code_of(Path.cwd(), stage, family):
+            digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.files import models
+from stages.files.trained import Trained
 from stages.tracking.store import global_store
 
 PACKAGES = ("nets", "pushpull", "common_corruptions", "stages")
 REQUIREMENTS = ("torch", "numpy", "pandas", "scipy", "opencv-python-headless", "pillow", "tqdm", "click")
 
 
-def log_model(run: str, trained: models.Trained, seed: int, examples: np.ndarray) -> None:
+def log_model(run: str, trained: Trained, seed: int, examples: np.ndarray) -> None:
     """Log one seed of a trained net to an MLflow run, with signature and input example.
 
     Args:
@@ -32,12 +32,10 @@ def log_model(run: str, trained: models.Trained, seed: int, examples: np.ndarray
         inputs=Schema([TensorSpec(np.dtype("uint8"), (-1, *examples.shape[1:]))]),
         outputs=Schema([TensorSpec(np.dtype("int64"), (-1,))]),
     )
-    one = models.Trained(
-        trained.arch, trained.options, trained.mean, trained.std, {seed: trained.weights[seed]}
-    )
+    one = Trained(trained.arch, trained.options, trained.mean, trained.std, {seed: trained.weights[seed]})
     with global_store(), tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run):
         path = Path(folder) / "net.pt"
-        models.save(path, one)
+        one.save(path)
         mlflow.pyfunc.log_model(
             name="net",
             python_model=str(Path(__file__).with_name("classifier.py")),

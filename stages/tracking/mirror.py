@@ -11,8 +11,8 @@ import pandas as pd
 
 from stages.files.datasets import DATASETS
 from stages.files.measurements import check
-from stages.files.models import MODELS
 from stages.files.schema import Params
+from stages.files.trained import MODELS
 from stages.tracking import links, recording, runs
 from stages.tracking.recording import SECONDS
 

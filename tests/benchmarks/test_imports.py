@@ -67,6 +67,12 @@ def test_the_tests_of_a_gpu_are_collected_without_the_pipeline():
     assert "tests/cuda/test_training.py::test_an_epoch_never_waits_for_the_gpu" in done.stdout
 
 
+def test_a_training_on_a_cluster_needs_none_of_the_stages():
+    rooms = ["stages", "archives", "benchmarks", "examples", "tests"]
+    done = run_without([*ABSENT, *MORE, *rooms], "import nets, training.remote")
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 def test_the_finder_refuses():
     done = run_without(ABSENT, "import stages.tracking.runs")
     assert "No module named 'pydantic'" in done.stderr or "No module named 'mlflow'" in done.stderr

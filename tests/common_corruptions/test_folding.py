@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from common_corruptions.folding import fold_norms
-from nets import create_net
+from nets.registry import create_net
 
 
 def evaluated(name: str, **options) -> nn.Module:

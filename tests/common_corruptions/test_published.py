@@ -14,7 +14,7 @@ from common_corruptions.recipes.names import (
     PERTURBATIONS,
     SEVERITIES,
 )
-from nets import list_nets
+from nets.registry import list_nets
 
 FOLDER = Path(__file__).parents[2] / "data" / "published"
 BASES = ("resnet20", "resnet32", "resnet44", "resnet56", "densenet40_12", "densenet100_12", "densenet100_24")

@@ -7,7 +7,7 @@ import torch
 from common_corruptions.evaluation import memory_format, outputs, predict, predict_ranks
 from common_corruptions.folding import fold_norms
 from common_corruptions.metrics import ordinal_ranks
-from nets import create_net
+from nets.registry import create_net
 
 OPTIONS = {"mean": [0.49, 0.48, 0.45], "std": [0.25, 0.24, 0.26], "batch_size": 13}
 

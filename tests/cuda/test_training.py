@@ -1,19 +1,30 @@
 """Training on the device: the same bits by every way that promises them, and nothing that waits inside an epoch."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from nets import create_net
+from nets.registry import create_net
 from tests.cuda.conftest import needs_gpu
 from training.batches import TrainingSet, crop, draw_epoch
 from training.engine import train_epochs
 from training.graph import RecordedEpochs
+from training.recipe import Recipe
 
 MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
-RECIPE = {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-4, "milestones": [1], "flip": True, "seed": 3}
+RECIPE = Recipe(
+    epochs=2,
+    batch_size=16,
+    lr=0.05,
+    momentum=0.9,
+    weight_decay=1e-4,
+    milestones=(1,),
+    flip=True,
+    seed=3,
+)
 CPU = torch.device("cpu")
 POOLING = {"max_pool2d_with_indices_backward_cuda", "adaptive_max_pool2d_backward_cuda"}
 NETS = {
@@ -41,12 +52,14 @@ def new_net(device: torch.device, name: str = "resnet20-pp") -> torch.nn.Module:
     return create_net(name.split("-")[0], **NETS[name]).to(device)
 
 
-def train(device, images, labels, epochs=2, name="resnet20-pp", **changes):
-    """Rows and last state of a training of new weights in batches of 16, the last one of 2."""
-    net = changes.pop("net", None) or new_net(device, name)
-    data = TrainingSet.place(images, labels, MEAN, STD, device, changes.pop("resident", True))
-    options = {**RECIPE, **changes}
-    found = list(train_epochs(net, data, images, labels, epochs=epochs, batch_size=16, **options))
+def train(device, images, labels, name="resnet20-pp", net=None, resident=True, options=None, **changes):
+    """Rows and last state of a training of new weights in batches of 16, the last one of 2.
+
+    `options` are those of `train_epochs`, `changes` of the recipe.
+    """
+    net = net or new_net(device, name)
+    data = TrainingSet.place(images, labels, MEAN, STD, device, resident)
+    found = list(train_epochs(net, data, images, labels, replace(RECIPE, **changes), **(options or {})))
     return (
         [row for row, _ in found],
         {key: value.clone() for key, value in net.state_dict().items()},
@@ -68,7 +81,8 @@ def test_recorded_steps_give_the_bits_of_plain_ones(device, images, labels, name
     if precision == "tf32" and device.type != "cuda":
         pytest.skip("tf32 is a mode of CUDA")
     plain, recorded = (
-        train(device, images, labels, name=name, precision=precision, graph=graph) for graph in (False, True)
+        train(device, images, labels, name=name, precision=precision, options={"graph": graph})
+        for graph in (False, True)
     )
     assert plain[0] == recorded[0]
     assert not same_bits(plain[1], recorded[1])
@@ -82,15 +96,17 @@ def test_the_same_seed_gives_the_same_bits(device, images, labels):
 
 @pytest.mark.parametrize("graph", [False, True])
 def test_a_training_taken_up_ends_with_the_same_bits(device, images, labels, graph):
-    whole = train(device, images, labels, epochs=3, graph=graph)
-    _, weights, state = train(device, images, labels, epochs=1, graph=graph)
-    resumed = train(device, images, labels, epochs=3, graph=graph, state={**state, "net": weights})
+    whole = train(device, images, labels, epochs=3, options={"graph": graph})
+    _, weights, state = train(device, images, labels, epochs=1, options={"graph": graph})
+    resumed = train(
+        device, images, labels, epochs=3, options={"graph": graph, "state": {**state, "net": weights}}
+    )
     assert not same_bits(whole[1], resumed[1])
 
 
 def test_images_left_on_the_host_train_to_the_same_bits(device, images, labels):
     resident, streamed = (
-        train(device, images, labels, resident=where, graph=False) for where in (True, False)
+        train(device, images, labels, resident=where, options={"graph": False}) for where in (True, False)
     )
     assert not same_bits(resident[1], streamed[1])
 
@@ -98,7 +114,7 @@ def test_images_left_on_the_host_train_to_the_same_bits(device, images, labels):
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
 def test_a_step_is_that_of_the_cpu(device, images, labels, layout):
     """Of one epoch of small steps, within the rounding of float32."""
-    ours = train(device, images, labels, epochs=1, lr=1e-4, layout=layout)
+    ours = train(device, images, labels, epochs=1, lr=1e-4, options={"layout": layout})
     theirs = train(CPU, images, labels, epochs=1, lr=1e-4)
     assert ours[0][0]["train_loss"] == pytest.approx(theirs[0][0]["train_loss"], rel=1e-4)
     for name, value in theirs[1].items():
@@ -117,7 +133,7 @@ def test_no_operation_warns_that_it_is_not_deterministic(device, images, labels,
     """But for the gradient of max-pooling in the AlexNet, whose windows do not overlap, so that nothing is added up."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        train(device, images[:20], labels[:20], epochs=1, name=name, graph=False)
+        train(device, images[:20], labels[:20], epochs=1, name=name, options={"graph": False})
     found = {
         str(one.message).split(" does not have")[0] for one in caught if "determinis" in str(one.message)
     }
@@ -135,7 +151,7 @@ def test_an_epoch_never_waits_for_the_gpu(gpu, images, labels, graph):
         torch.cuda.set_sync_debug_mode("error" if 5 <= done < 8 else "default")
 
     try:
-        train(torch.device(gpu), images, labels, graph=graph, on_batch=watch)
+        train(torch.device(gpu), images, labels, options={"graph": graph, "on_batch": watch})
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert done == 8

@@ -7,10 +7,11 @@ import torch
 from click.testing import CliRunner
 
 from common_corruptions.benchmarking import measure_corruptions, measure_perturbations
-from nets import create_net
+from nets.registry import create_net
 from stages import evaluate_corruption, evaluate_perturbation
 from stages.files import models
 from stages.files.predictions import Logits, load_frames, load_logits, save_logits
+from stages.files.trained import Trained
 from stages.files.yaml_file import read_yaml
 from tests.conftest import ROOT
 from tests.stages.yaml_files import write_yaml
@@ -34,10 +35,8 @@ def workspace(tmp_path, monkeypatch, one_thread):
     for seed in (3, 5):
         torch.manual_seed(seed)
         weights[seed] = create_net("resnet14", **OPTIONS).state_dict()
-    models.save(
-        tmp_path / "models" / "small.pt",
-        models.Trained("resnet14", OPTIONS, [0.5] * 3, [0.25] * 3, weights),
-    )
+    trained = Trained("resnet14", OPTIONS, [0.5] * 3, [0.25] * 3, weights)
+    trained.save(tmp_path / "models" / "small.pt")
     raw = read_yaml(ROOT / "params.yaml")
     raw["data"] |= {
         "name": "tiny",

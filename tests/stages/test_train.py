@@ -18,12 +18,17 @@ from click.testing import CliRunner
 
 from stages import train
 from stages.files import models
+from stages.files.checkpoints import usable_checkpoint, work_folder
 from stages.files.datasets import load_split
 from stages.files.params import load_params
+from stages.files.trained import MODELS
+from stages.files.workspace import lock
 from stages.tracking import logged_model, runs, store
 from tests.stages.conftest import read_params, write_params
-from training import engine, parallel
+from training import engine, parallel, resumable
 from training.batches import TrainingSet
+from training.device import describe
+from training.resumable import checkpoints
 
 CPU = torch.device("cpu")
 
@@ -38,12 +43,18 @@ def run(*arguments: str):
 
 
 def prepared(seed: int = 0):
-    """What `train_seed` and `checkpoints` take, for the net `small`."""
+    """What `checkpoints` takes, for the net `small`: net, images, test images and labels, recipe."""
     params = load_params()
     images, test = load_split("tiny", "train"), load_split("tiny", "test")
     trained = train.untrained(params, "small", images, test)
     data = TrainingSet.place(images.images, images.labels, trained.mean, trained.std, CPU)
-    return trained.new(seed), data, test, params, "small", seed
+    return trained.new(seed), data, *test, train.recipe(params, "small", seed)
+
+
+def train_small(file: Path, log=lambda rows: None):
+    """Train one seed of the net `small` as the stage does, keeping it in a file."""
+    net, data, *_ = prepared()
+    train.train_seed(load_params(), "small", 0, net, data, load_split("tiny", "test"), file, None, log)
 
 
 def net_runs():
@@ -63,7 +74,7 @@ def test_two_processes_train_to_the_weights_of_one(workspace, one_thread):
     """
     alone, *rest = prepared()
     began = [value.detach().clone() for value in alone.parameters()]
-    (*_, single) = train.checkpoints(alone, *rest, None)
+    (*_, single) = checkpoints(alone, *rest, None)
     Path("main.py").write_text(
         "from stages import train\nfrom stages.tracking import logged_model\n"
         "logged_model.log_model = lambda *_: None\ntrain.main()\n",
@@ -72,7 +83,7 @@ def test_two_processes_train_to_the_weights_of_one(workspace, one_thread):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*launcher, "main.py", "small"], capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    together = models.load(models.MODELS / "small.pt").net(0)
+    together = models.load(MODELS / "small.pt").net(0)
     steps = [value - start for value, start in zip(alone.parameters(), began, strict=True)]
     moved = torch.cat([step.detach().flatten() for step in steps]).norm()
     apart = (weights_of(together) - weights_of(alone)).norm()  # of statistics and counters, too
@@ -128,21 +139,19 @@ def test_the_lock_is_taken_before_joining_and_not_waited_for_under_torchrun(work
     for key, value in torchrun(LOCAL_WORLD_SIZE="2").items():
         monkeypatch.setenv(key, value)
     monkeypatch.setattr(parallel, "joined", lambda device: pytest.fail("joined without the lock"))
-    with workspace.lock(train.work_folder(load_params(), "small").name):
+    with lock(work_folder(load_params(), "small").name):
         done = run("small")
     assert done.exit_code == 1 and "another process trains small-" in done.output
 
 
 def test_sigterm_keeps_the_epoch_and_stops(workspace):
     with pytest.raises(SystemExit, match="stopped after epoch 1"):
-        train.train_seed(
-            *prepared(), workspace / "0.pt", None, lambda rows: os.kill(os.getpid(), signal.SIGTERM)
-        )
-    saved = train.load_checkpoint(workspace / "0.pt", train.describe(CPU), epochs=2)
+        train_small(workspace / "0.pt", lambda rows: os.kill(os.getpid(), signal.SIGTERM))
+    saved = usable_checkpoint(workspace / "0.pt", describe(CPU), epochs=2)
     assert [row["epoch"] for row in saved["rows"]] == [1]
     whole, resumed = prepared(), prepared(seed=5)
-    list(train.checkpoints(*whole, None))
-    list(train.checkpoints(resumed[0], *whole[1:], saved))
+    list(checkpoints(*whole, None))
+    list(checkpoints(resumed[0], *whole[1:], saved))
     assert torch.equal(weights_of(resumed[0]), weights_of(whole[0]))
 
 
@@ -154,7 +163,7 @@ def test_checkpoints_are_written_by_time_and_at_a_stop(workspace, monkeypatch):
     params = read_params()
     params["train"]["epochs"] = 5
     write_params(params)
-    train.train_seed(*prepared(), workspace / "0.pt", None, lambda rows: None)
+    train_small(workspace / "0.pt")
     assert written == [1, 5]
 
     def write(path, content):
@@ -174,15 +183,15 @@ def test_checkpoints_are_written_by_time_and_at_a_stop(workspace, monkeypatch):
 
     monkeypatch.setattr(engine, "count_errors", count)
     with pytest.raises(SystemExit, match="stopped after epoch 3"):
-        train.train_seed(*prepared(), workspace / "0.pt", None, lambda rows: None)
+        train_small(workspace / "0.pt")
     assert written == [1, 3]
-    assert train.load_checkpoint(workspace / "0.pt", train.describe(CPU), epochs=5)["state"]["epoch"] == 3
+    assert usable_checkpoint(workspace / "0.pt", describe(CPU), epochs=5)["state"]["epoch"] == 3
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_ctrl_c_says_where_the_next_run_goes_on(workspace, monkeypatch, epoch):
     """The signal comes at the first batch, or when the first epoch was kept."""
-    log_curve, begin = runs.log_curve, train.train_epochs
+    log_curve, begin = runs.log_curve, resumable.train_epochs
 
     def press(*_, **__):
         os.kill(os.getpid(), signal.SIGINT)
@@ -190,7 +199,7 @@ def test_ctrl_c_says_where_the_next_run_goes_on(workspace, monkeypatch, epoch):
     if epoch:
         monkeypatch.setattr(runs, "log_curve", press)
     else:
-        monkeypatch.setattr(train, "train_epochs", press)
+        monkeypatch.setattr(resumable, "train_epochs", press)
     stopped = run("small")
     assert stopped.exit_code == 130
     expected = "goes on with small seed 0 after epoch 1" if epoch else "begins small seed 0 again"
@@ -199,7 +208,7 @@ def test_ctrl_c_says_where_the_next_run_goes_on(workspace, monkeypatch, epoch):
     ]
     assert net_runs()[0].info.status == "KILLED"
     monkeypatch.setattr(runs, "log_curve", log_curve)
-    monkeypatch.setattr(train, "train_epochs", begin)
+    monkeypatch.setattr(resumable, "train_epochs", begin)
     done = run("small")
     assert done.exit_code == 0
     assert ("going on after epoch 1" in done.output) == bool(epoch)
@@ -207,21 +216,21 @@ def test_ctrl_c_says_where_the_next_run_goes_on(workspace, monkeypatch, epoch):
 
 def test_an_unfinished_checkpoint_of_other_hardware_is_not_taken_up(workspace):
     torch.save({"state": {"epoch": 1}, "rows": [], "device": "another"}, "0.pt")
-    assert train.load_checkpoint(workspace / "0.pt", "cpu x 1", epochs=2) is None
-    assert train.load_checkpoint(workspace / "0.pt", "cpu x 1", epochs=1)["device"] == "another"
+    assert usable_checkpoint(workspace / "0.pt", "cpu x 1", epochs=2) is None
+    assert usable_checkpoint(workspace / "0.pt", "cpu x 1", epochs=1)["device"] == "another"
 
 
 def test_a_damaged_checkpoint_is_named_and_the_training_starts_anew(workspace, capsys):
     whole, again = prepared(), prepared()
-    (*_, last) = train.checkpoints(*whole, None)
+    (*_, last) = checkpoints(*whole, None)
     torch.save(last, "0.pt")
     content = Path("0.pt").read_bytes()
     for damaged in (content[:1000], b"", content[:5000] + bytes(100) + content[5100:]):
         Path("0.pt").write_bytes(damaged)
-        saved = train.load_checkpoint(Path("0.pt"), train.describe(CPU), epochs=2)
+        saved = usable_checkpoint(Path("0.pt"), describe(CPU), epochs=2)
         assert saved is None
         assert capsys.readouterr().out.startswith("0.pt: ")
-    list(train.checkpoints(*again, saved))
+    list(checkpoints(*again, saved))
     assert torch.equal(weights_of(again[0]), weights_of(whole[0]))
 
 
@@ -233,7 +242,7 @@ def test_divergence_keeps_the_last_good_epoch_and_marks_the_run_failed(workspace
     assert done.exit_code == 1
     assert "at learning rate 1e+30" in done.output
     assert "lower nets.small.train.lr" in done.output
-    assert not models.MODELS.exists()
+    assert not MODELS.exists()
     assert [one.info.status for one in net_runs()] == ["FAILED"]
 
 
@@ -319,7 +328,7 @@ def test_a_training_needs_no_mlflow(workspace, empty_store, monkeypatch):
         other.execute("BEGIN EXCLUSIVE")
         done = run("small")
     assert done.exit_code == 0, done.output
-    assert models.load(models.MODELS / "small.pt").weights.keys() == {0}
+    assert models.load(MODELS / "small.pt").weights.keys() == {0}
     assert done.output.count("is locked by another process; the work goes on") == 1
     client = runs.connect()
     assert not client.search_runs([runs.experiment_id(client, "tiny")])
@@ -359,7 +368,7 @@ def test_a_disk_that_fills_up_keeps_the_last_epoch(workspace, mount_disk, monkey
         done = run("small")
         assert "going on after epoch 1" in done.output
     assert done.exit_code == 0, done.output
-    assert models.load(models.MODELS / "small.pt").weights.keys() == {0}
+    assert models.load(MODELS / "small.pt").weights.keys() == {0}
 
 
 def test_tf32_on_a_cpu_is_one_line(workspace):

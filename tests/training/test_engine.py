@@ -1,5 +1,7 @@
 """The training engine against the textbook loop, and the distribution of its draws."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,13 +9,23 @@ from scipy.stats import chisquare
 from torchvision.transforms import functional as pil
 
 from benchmarks import textbook
-from nets import create_net
+from nets.registry import create_net
 from training.batches import PADDING, TrainingSet, crop, draw_epoch
-from training.engine import DivergedError, learning_rate, train_epochs
+from training.engine import DivergedError, train_epochs
+from training.recipe import Recipe
 
 CPU = torch.device("cpu")
 MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
-RECIPE = {"lr": 0.05, "momentum": 0.9, "weight_decay": 1e-4, "milestones": [1], "flip": True, "seed": 3}
+RECIPE = Recipe(
+    epochs=2,
+    batch_size=16,
+    lr=0.05,
+    momentum=0.9,
+    weight_decay=1e-4,
+    milestones=(1,),
+    flip=True,
+    seed=3,
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,11 +43,9 @@ def small_net(seed: int = 0) -> torch.nn.Module:
     return create_net("resnet14", pushpull="first")
 
 
-def run(net, images, labels, epochs=2, resident=None, **changes):
+def run(net, images, labels, resident=None, state=None, graph=None, **changes):
     data = TrainingSet.place(images, labels, MEAN, STD, CPU, resident)
-    return list(
-        train_epochs(net, data, images, labels, epochs=epochs, batch_size=16, **{**RECIPE, **changes})
-    )
+    return list(train_epochs(net, data, images, labels, replace(RECIPE, **changes), state=state, graph=graph))
 
 
 class SameBatches:
@@ -46,7 +56,7 @@ class SameBatches:
 
     def __iter__(self):
         self.epoch += 1
-        draws = draw_epoch(len(self.images), RECIPE["seed"], self.epoch, True, CPU)
+        draws = draw_epoch(len(self.images), RECIPE.seed, self.epoch, True, CPU)
         for batch in draws.order.split(16):
             inputs = [self.image(i, draws) for i in batch.tolist()]
             yield torch.stack(inputs).to(self.dtype), torch.from_numpy(self.labels.astype(np.int64))[batch]
@@ -72,11 +82,19 @@ def test_twenty_steps_equal_those_of_the_textbook_loop(images, labels, dtype):
     Rounding grows from step to step. In float64 it stays invisible; float32 is looked at with shorter steps.
     """
     exact = dtype == torch.float64
-    recipe = {key: RECIPE[key] for key in ("momentum", "weight_decay", "milestones")}
-    recipe["lr"] = RECIPE["lr"] if exact else 1e-3
+    shared = {"epochs": 5, "lr": RECIPE.lr if exact else 1e-3}
     fast, plain = small_net(), small_net()
-    rows = [row for row, _ in run(fast, images, labels, epochs=5, lr=recipe["lr"])]
-    losses = list(textbook.train(plain, SameBatches(images, labels, dtype), epochs=5, **recipe))
+    rows = [row for row, _ in run(fast, images, labels, **shared)]
+    losses = list(
+        textbook.train(
+            plain,
+            SameBatches(images, labels, dtype),
+            momentum=RECIPE.momentum,
+            weight_decay=RECIPE.weight_decay,
+            milestones=list(RECIPE.milestones),
+            **shared,
+        )
+    )
     np.testing.assert_allclose([row["train_loss"] for row in rows], losses, rtol=1e-6 if exact else 1e-4)
     for ours, theirs in zip(fast.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6 if exact else 1e-3)
@@ -150,7 +168,8 @@ def test_middle_crop_is_the_image(images, labels):
 
 
 def test_learning_rate_drops_after_each_milestone():
-    rates = [learning_rate(epoch, 0.1, [80, 120, 160]) for epoch in (1, 80, 81, 120, 121, 160, 161, 200)]
+    recipe = replace(RECIPE, lr=0.1, milestones=(80, 120, 160))
+    rates = [recipe.learning_rate(epoch) for epoch in (1, 80, 81, 120, 121, 160, 161, 200)]
     np.testing.assert_allclose(rates, [0.1, 0.1, 0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001])
 
 
@@ -182,7 +201,7 @@ def test_same_seed_same_weights_other_seed_others(images, labels):
 
 def test_divergence_names_epoch_and_learning_rate(images, labels):
     with pytest.raises(DivergedError, match=r"epoch \d at learning rate 1e\+30"):
-        run(small_net(), images, labels, epochs=3, lr=1e30, milestones=[])
+        run(small_net(), images, labels, epochs=3, lr=1e30, milestones=())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -219,7 +238,7 @@ def test_batches_are_counted(images, labels):
     data = TrainingSet.place(images, labels, MEAN, STD, CPU)
     seen = []
     watch = lambda: seen.append([part.num_batches_tracked for part in net[:2]])  # noqa: E731
-    list(train_epochs(net, data, images, labels, epochs=2, batch_size=16, on_batch=watch, **RECIPE))
+    list(train_epochs(net, data, images, labels, RECIPE, on_batch=watch))
     assert [part.num_batches_tracked.item() for part in net[:2]] == [8, 8]
     assert seen[0][0] is None
     assert net[0].running_mean.abs().sum() > 0

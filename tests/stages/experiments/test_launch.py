@@ -7,7 +7,9 @@ from click.testing import CliRunner
 from stages import train
 from stages.experiments import launch
 from stages.files import models
+from stages.files.checkpoints import work_folder
 from stages.files.params import load_params
+from stages.files.trained import MODELS
 from stages.tracking import logged_model
 from tests.stages.conftest import read_params, write_params
 
@@ -18,7 +20,7 @@ def stage(net: str) -> dict:
     """The weights that the training stage writes for a net, by name; it says so when it does not start afresh."""
     done = CliRunner().invoke(train.main, [net], catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    return {"output": done.output, **models.load(models.MODELS / f"{net}.pt").weights[0]}
+    return {"output": done.output, **models.load(MODELS / f"{net}.pt").weights[0]}
 
 
 def test_a_net_trained_on_ray_is_taken_up_as_it_is(workspace, monkeypatch, one_thread):
@@ -34,7 +36,7 @@ def test_a_net_trained_on_ray_is_taken_up_as_it_is(workspace, monkeypatch, one_t
     assert done.exit_code == 1
     assert "1 trainings failed" in done.output
     assert "small-pp seed 0: the loss is" in done.output
-    folder = train.work_folder(load_params(), "small")
+    folder = work_folder(load_params(), "small")
     assert torch.load(folder / "0.pt", weights_only=True)["state"]["epoch"] == 2
 
     taken = stage("small")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from nets import create_net
+from nets.registry import create_net
 from pushpull import PushPull2d
 from stages.experiments import study
 from stages.experiments.studies import STUDIES, cells, experiments, resolve

@@ -8,8 +8,9 @@ import click
 import pytest
 import torch
 
-from nets import create_net
+from nets.registry import create_net
 from stages.files import models
+from stages.files.trained import Trained
 
 OPTIONS = {"pushpull": "first", "num_classes": 3, "in_channels": 1}
 
@@ -18,7 +19,7 @@ OPTIONS = {"pushpull": "first", "num_classes": 3, "in_channels": 1}
 def saved(tmp_path_factory) -> bytes:
     path = tmp_path_factory.mktemp("models") / "small.pt"
     weights = {seed: create_net("resnet14", **OPTIONS).state_dict() for seed in (0, 5)}
-    models.save(path, models.Trained("resnet14", OPTIONS, [0.5], [0.2], weights))
+    Trained("resnet14", OPTIONS, [0.5], [0.2], weights).save(path)
     return path.read_bytes()
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from click.testing import CliRunner
 
-from nets import create_net
-from stages.files import models
+from nets.registry import create_net
 from stages.files.params import load_params
+from stages.files.trained import Trained
 from stages.tracking import copies, logged_model, registry, runs
 from stages.tracking.recording import recording
 
@@ -29,11 +29,11 @@ def row(epoch: int) -> dict[str, float]:
     return {"epoch": epoch, "images_per_second": 100.0, **values}
 
 
-def log_small_model(run: str, images: np.ndarray) -> models.Trained:
+def log_small_model(run: str, images: np.ndarray) -> Trained:
     torch.manual_seed(0)
     options = {"num_classes": 10, "in_channels": 3, "pushpull": "first"}
     net = create_net("lenet_b", **options)
-    trained = models.Trained("lenet_b", options, [0.5] * 3, [0.25] * 3, {0: net.state_dict()})
+    trained = Trained("lenet_b", options, [0.5] * 3, [0.25] * 3, {0: net.state_dict()})
     logged_model.log_model(run, trained, 0, images[:2])
     return trained
 

@@ -1,0 +1,79 @@
+"""One training as a task on another machine, and the mailbox to which it sends its checkpoints.
+
+Arguments and results are arrays, plain values and functions of these rooms: a machine needs no more of the repository.
+"""
+
+import time
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from training.batches import TrainingSet
+from training.device import choose_device, describe
+from training.recipe import Recipe
+from training.resumable import checkpoints, pack, prepare, same_hardware
+
+SECONDS_BETWEEN = 30  # between the checkpoints that a task sends
+
+
+class Mailbox:
+    """What the tasks have sent since it was last emptied: an actor, which works through `ray://` as well."""
+
+    def __init__(self) -> None:
+        self.epochs: dict[Hashable, int] = {}
+        self.checkpoints: dict[Hashable, bytes] = {}
+
+    def put(self, job: Hashable, epoch: int, checkpoint: bytes | None) -> None:
+        self.epochs[job] = epoch
+        if checkpoint:
+            self.checkpoints[job] = checkpoint
+
+    def take(self) -> tuple[dict[Hashable, int], dict[Hashable, bytes]]:
+        """The newest epoch of every job, and the newest checkpoint of each that sent one since the last call."""
+        newest, self.checkpoints = self.checkpoints, {}
+        return self.epochs, newest
+
+
+def train_task(
+    create: Callable[[], nn.Module],
+    images: Sequence[np.ndarray],
+    normalisation: tuple[Sequence[float], Sequence[float]],
+    recipe: Recipe,
+    device_name: str,
+    saved: dict | None,
+    job: Hashable,
+    mailbox: Any,
+) -> bytes:
+    """Train one net on the machine that Ray chose; the last checkpoint as the bytes of its file.
+
+    Args:
+        create: makes the net; its weights are drawn from the recipe's seed.
+        images: training images (N, H, W, C) uint8 and labels (N,), test images and labels.
+        normalisation: mean and standard deviation per channel of values 0..1.
+        device_name: auto, cpu or cuda.
+        saved: the checkpoint to go on from, if this machine has the hardware it was begun on.
+        job: under which the mailbox keeps what is sent.
+        mailbox: handle of the actor `Mailbox`.
+
+    Raises:
+        ValueError: no such device here, or it does not compute in the recipe's precision.
+        DivergedError: the loss of an epoch is not finite.
+    """
+    device = choose_device(device_name)
+    prepare(device, recipe.precision)
+    if saved and not same_hardware(saved, describe(device), recipe.epochs):
+        saved = None
+    mailbox.put.remote(job, len(saved["rows"]) if saved else 0, None)
+    torch.manual_seed(recipe.seed)
+    module = create().to(device)
+    data = TrainingSet.place(images[0], images[1], *normalisation, device)
+    sent = time.monotonic()
+    for saved in checkpoints(module, data, images[2], images[3], recipe, saved):  # noqa: B020
+        packed = None
+        if time.monotonic() - sent > SECONDS_BETWEEN:
+            packed, sent = pack(saved), time.monotonic()
+        mailbox.put.remote(job, len(saved["rows"]), packed)
+    return pack(saved)

@@ -1,0 +1,138 @@
+"""Training that can be stopped after any epoch, and taken up with the weights that it would have had.
+
+A checkpoint is {state: of `training.engine.train_epochs`, rows: of the training curve so far, device: what it ran on}.
+"""
+
+import io
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from training import parallel
+from training.batches import TrainingSet
+from training.device import describe, make_deterministic
+from training.engine import train_epochs
+from training.recipe import Precision, Recipe
+
+# Between checkpoints that are kept: an epoch can take less than to write one.
+SECONDS_BETWEEN = 15
+
+
+class TerminatedError(RuntimeError):
+    """SIGTERM came in a training; the epoch that it names was finished and kept."""
+
+
+def prepare(device: torch.device, precision: Precision) -> None:
+    """Make torch choose the same algorithms in every run.
+
+    Raises:
+        ValueError: the device does not compute in the precision.
+    """
+    if precision == "tf32" and device.type != "cuda":
+        raise ValueError(f"tf32 is a mode of CUDA GPUs and this is a {device}; set it to fp32 or bf16")
+    make_deterministic(device)
+
+
+def train_resumably(
+    module: nn.Module,
+    data: TrainingSet,
+    test_images: np.ndarray,
+    test_labels: np.ndarray,
+    recipe: Recipe,
+    *,
+    label: str,
+    saved: dict | None,
+    keep: Callable[[dict], object],
+    log: Callable[[list[dict]], object],
+) -> list[dict[str, float]]:
+    """Train to the end in sight of a progress bar, and keep checkpoints; the rows of the training curve.
+
+    In several processes the first one keeps, logs and shows the bar.
+
+    Args:
+        module: on the device of `data`; trained in place.
+        test_images, test_labels: (M, H, W, C) uint8 and (M,); measured after each epoch.
+        label: of the progress bar.
+        saved: the checkpoint to go on from; that of the first process counts.
+        keep: called with a checkpoint after the first epoch and the last, at times between them, and at SIGTERM.
+        log: called with the curve so far when a checkpoint was kept in its time, and with the whole one at the end.
+
+    Raises:
+        TerminatedError: SIGTERM came; `keep` had the checkpoint.
+        DivergedError: the loss of an epoch is not finite.
+    """
+    saved = parallel.from_first(lambda: saved)
+    rows = saved["rows"] if saved else []
+    first = parallel.rank() == 0
+    steps = -(-len(data) // recipe.batch_size)
+    kept, at = len(rows), -math.inf  # the last epoch that was kept, and when
+    stop = StopRequest()
+    with tqdm(
+        total=recipe.epochs * steps, initial=len(rows) * steps, desc=label, unit="batch", disable=not first
+    ) as bar:
+        for content in checkpoints(module, data, test_images, test_labels, recipe, saved, bar.update):
+            rows = content["rows"]
+            last = len(rows) == recipe.epochs
+            if first and (last or time.monotonic() - at > SECONDS_BETWEEN):
+                keep(content)
+                kept, at = len(rows), time.monotonic()
+                log(rows)
+            bar.set_postfix(error=f"{rows[-1]['test_error']:.2f} %", refresh=False)
+            if parallel.in_any(stop.received, data.device):
+                if first and kept < len(rows):
+                    keep(content)
+                raise TerminatedError(f"stopped after epoch {len(rows)}")
+    log(rows)
+    return rows
+
+
+def checkpoints(
+    module: nn.Module,
+    data: TrainingSet,
+    test_images: np.ndarray,
+    test_labels: np.ndarray,
+    recipe: Recipe,
+    saved: dict | None,
+    on_batch: Callable[[], object] = lambda: None,
+) -> Iterator[dict]:
+    """Train from a checkpoint, or from the start, to the end; yield a checkpoint after each epoch."""
+    rows: list[dict[str, float]] = list(saved["rows"]) if saved else []
+    started = time.monotonic()
+    begun = saved and saved["state"]
+    epochs = train_epochs(module, data, test_images, test_labels, recipe, state=begun, on_batch=on_batch)
+    for row, state in epochs:
+        rows.append({**row, "images_per_second": len(data) / (time.monotonic() - started)})
+        yield {"state": state, "rows": rows, "device": describe(data.device)}
+        started = time.monotonic()
+
+
+def same_hardware(saved: dict, hardware: str, epochs: int) -> bool:
+    """Whether a checkpoint can be taken up on hardware as `training.device.describe` names it; a finished one always.
+
+    Other hardware rounds otherwise, so a training begun there would end with weights that neither of the two gives.
+    """
+    return saved["device"] == hardware or saved["state"]["epoch"] == epochs
+
+
+def pack(checkpoint: dict) -> bytes:
+    """A checkpoint as the bytes of its file."""
+    buffer = io.BytesIO()
+    torch.save(checkpoint, buffer)
+    return buffer.getvalue()
+
+
+class StopRequest:
+    """Notes SIGTERM instead of dying of it, so that the running epoch can be finished and kept."""
+
+    def __init__(self) -> None:
+        self.received = False
+        signal.signal(signal.SIGTERM, self._receive)
+
+    def _receive(self, *_: object) -> None:
+        self.received = True
