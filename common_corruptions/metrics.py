@@ -19,6 +19,9 @@ from numpy.typing import ArrayLike
 from common_corruptions.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
 from common_corruptions.recipes.names import SEVERITIES
 
+PROTOCOLS = ("hendrycks", "official")
+"""Which frames of a noise sequence are compared: as the benchmark defines it, or as its authors' script did."""
+
 Protocol: TypeAlias = Literal["hendrycks", "official"]
 Errors: TypeAlias = Mapping[str, float | Sequence[float]]
 
@@ -253,7 +256,7 @@ def _rank_pair_counts(logits: ArrayLike, noise: bool, protocol: Protocol, ranked
 
 def _frame_pairs(frames: np.ndarray, noise: bool, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
     """Reference frames and the frames compared with them, of (N, T, ...), shaped to broadcast together."""
-    if protocol not in ("hendrycks", "official"):
+    if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; expected 'hendrycks' or 'official'")
     if frames.shape[1] < 2:
         raise ValueError(f"sequences have {frames.shape[1]} frame; a comparison needs at least 2")

@@ -18,8 +18,6 @@ from common_corruptions.recipes.names import (
     PERTURBATIONS,
 )
 
-PROTOCOLS = ("hendrycks", "official")
-
 
 @dataclass(frozen=True)
 class Baseline:

@@ -6,7 +6,7 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
-from common_corruptions.benchmarking import answer_corruptions
+from common_corruptions.answers import answer_corruptions
 from common_corruptions.recipes.names import SEVERITIES
 from stages.files.datasets import DATASETS, load_split, made_by_corrupt
 from stages.files.interruption import stopping

@@ -6,7 +6,7 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
-from common_corruptions.benchmarking import answer_perturbations
+from common_corruptions.answers import answer_perturbations
 from stages.files.datasets import DATASETS, made_by_corrupt
 from stages.files.interruption import stopping
 from stages.files.models import every_seed, load, options

@@ -6,14 +6,14 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
-from common_corruptions.benchmarking import answer_corruptions, answer_perturbations
+from common_corruptions.answers import answer_corruptions, answer_perturbations
 from common_corruptions.evaluation import memory_format
 from common_corruptions.recipes.names import SEVERITIES
 from nets.official import load_official
 from stages.files.datasets import DATASETS, load_split
+from stages.files.devices import evaluation_device
 from stages.files.interruption import stopping
 from stages.files.measurements import AUTHORS
-from stages.files.models import evaluation_device
 from stages.files.params import load_params
 from stages.files.predictions import PREDICTIONS, Logits, save_frames, save_logits
 from stages.files.writing import write_csv

@@ -13,8 +13,8 @@ import click
 import numpy as np
 import pandas as pd
 
+from common_corruptions.metrics import PROTOCOLS
 from common_corruptions.recipes.names import SEVERITIES
-from common_corruptions.summary import PROTOCOLS
 from stages.files.schema import Params
 from stages.files.writing import read_table
 

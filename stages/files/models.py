@@ -11,9 +11,9 @@ from torch import nn
 from common_corruptions.folding import fold_norms
 from nets.checkpoint import read_checkpoint
 from nets.registry import create_net
+from stages.files.devices import evaluation_device
 from stages.files.schema import Params
 from stages.files.trained import Trained
-from training.device import choose_device
 
 
 def load(path: Path) -> Trained:
@@ -39,18 +39,6 @@ def load(path: Path) -> Trained:
             f"{path} is no trained net: {reason}; `dvc repro -f -s train@{path.stem}` trains it anew"
         ) from None
     return trained
-
-
-def evaluation_device(params: Params) -> torch.device:
-    """The device that `evaluate.device` names.
-
-    Raises:
-        click.ClickException: cuda where there is none.
-    """
-    try:
-        return choose_device(params.evaluate.device)
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
 
 
 def every_seed(trained: Trained, params: Params) -> Iterator[tuple[int, nn.Module]]:

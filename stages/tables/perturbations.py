@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from common_corruptions.metrics import PROTOCOLS
 from common_corruptions.recipes.names import NOISE_PERTURBATIONS, PERTURBATIONS
-from common_corruptions.summary import PROTOCOLS
 from stages.files.schema import Params
 from stages.tables import paper
 from stages.tables.cells import Lineup, by_condition, compare, fault_labels, measure, of_the_mean

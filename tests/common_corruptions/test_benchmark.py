@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from common_corruptions import benchmark
+from common_corruptions.answers import measure_perturbations
 from common_corruptions.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
-from common_corruptions.benchmarking import measure_perturbations
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, MAIN_CORRUPTIONS, PERTURBATIONS, SEVERITIES
 from common_corruptions.summary import PUBLISHED_ALEXNET, Baseline, summarise
 

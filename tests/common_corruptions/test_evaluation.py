@@ -227,7 +227,7 @@ def test_sets_in_one_file_get_the_bits_of_each_alone():
 
 
 def test_what_is_computed_ahead_comes_in_order_and_its_errors_too():
-    from common_corruptions.benchmarking import _ahead
+    from common_corruptions.answers import _ahead
 
     running = []
 

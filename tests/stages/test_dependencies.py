@@ -21,6 +21,7 @@ DECIDES_NOTHING = {
     "nets.families": "says which module is the dependency",
     "stages.files.checkpoints": "a training that was interrupted ends with the same bits",
     "stages.files.dependencies": "reads dvc.yaml",
+    "stages.files.devices": "says where to compute",
     "stages.files.interruption": "says what an interruption leaves",
     "stages.files.params": "hands on what params.yaml holds, whose values are dependencies, or refuses it",
     "stages.files.workspace": "locks, unfinished work and the commit, of which no output tells",
@@ -28,6 +29,14 @@ DECIDES_NOTHING = {
     "stages.page.provenance": "goes to MLflow beside the page",
     "stages.tracking": "MLflow is a mirror: nothing of it enters an output",
 }
+
+# The schema checks the names of corruptions, which stages that make none and measure none have no use for.
+IN_SOME = {"fetch": {"common_corruptions.recipes.names"}, "train": {"common_corruptions.recipes.names"}}
+# Of the trainer's room an evaluation asks for a device alone.
+DEVICE = {"training.device", "training.parallel"}
+IN_SOME |= dict.fromkeys(
+    ("evaluate_corruption", "evaluate_perturbation", "evaluate_noise", "official"), DEVICE
+)
 
 
 def stage_names() -> list[str]:
@@ -52,7 +61,7 @@ def closure(graph: grimp.ImportGraph, stage: str) -> set[str]:
     found = begun.union(*map(graph.find_upstream_modules, begun))
     if "nets.registry" in found and stage != "official":
         found |= {"nets.resnet"} | graph.find_upstream_modules("nets.resnet")
-    return found - DECIDES_NOTHING.keys()
+    return found - DECIDES_NOTHING.keys() - IN_SOME.get(stage, set())
 
 
 def named(stage: str) -> set[str]:

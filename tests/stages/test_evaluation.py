@@ -6,7 +6,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from common_corruptions.benchmarking import measure_corruptions, measure_perturbations
+from common_corruptions.answers import measure_corruptions, measure_perturbations
 from nets.registry import create_net
 from stages import evaluate_corruption, evaluate_perturbation
 from stages.files import models
