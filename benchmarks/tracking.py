@@ -21,7 +21,7 @@ from benchmarks.report import machine, write_json
 from nets import create_net
 from stages.files import datasets, models
 from stages.files.params import load_params
-from stages.tracking import logged_model, runs
+from stages.tracking import logged_model, runs, store
 from stages.tracking.recording import recording
 from training.batches import TrainingSet
 from training.engine import train_epochs
@@ -37,12 +37,14 @@ def main() -> None:
         repository(Path(folder))
         opening, nothing = [], []
         for _ in range(2 * ROUNDS):
-            opening.append(in_new_process("from stages import tracking, train; runs.connect()"))
+            opening.append(
+                in_new_process("from stages import train; from stages.tracking import store; store.connect()")
+            )
             nothing.append(in_new_process("from stages import train"))
         plain, tracked, model = [], [], []
         for _ in range(ROUNDS):
             plain.append(train(None)[0])
-            seconds, logging = train(runs.connect())
+            seconds, logging = train(store.connect())
             tracked.append(seconds)
             model.append(logging)
     result = {
@@ -64,8 +66,6 @@ def repository(folder: Path) -> None:
     os.environ["DVC_ROOT"] = str(folder)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    for name in logged_model.PACKAGES:
-        (folder / name).symlink_to(ROOT / name)
     subprocess.run(["git", "init", "-q", folder], check=True)
     random = np.random.default_rng(0)
     splits = {
@@ -76,7 +76,7 @@ def repository(folder: Path) -> None:
         for split, count in (("train", IMAGES), ("test", 500))
     }
     datasets.save_clean(Path("datasets/digits/clean"), splits)
-    runs.connect()
+    store.connect()
 
 
 def train(client) -> tuple[float, float]:
@@ -93,9 +93,7 @@ def train(client) -> tuple[float, float]:
     with contextlib.ExitStack() as stack:
         if client is not None:
             params = load_params()
-            experiment = runs.experiment_id(client, "digits")
-            parent = runs.parent_run(client, experiment, params)
-            run = runs.child_run(client, experiment, parent, params, "resnet20", 0, {"device": "cpu"})
+            run = runs.child_run(runs.open_experiment(params), params, "resnet20", 0, {"device": "cpu"})
             stack.enter_context(recording(client, run, "digits"))
         epochs = train_epochs(
             net, data, test.images, test.labels, epochs=EPOCHS, batch_size=128, lr=0.1, momentum=0.9,

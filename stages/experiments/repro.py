@@ -30,13 +30,12 @@ def main() -> None:
                 click.echo("Data and pipelines are up to date.")
             elif status := call(DVC):
                 sys.exit(status)
-            client = runs.connect()
-            experiment = runs.experiment_id(client, params.data.name)
-            parent = client.get_run(runs.parent_run(client, experiment, params))
+            experiment = runs.open_experiment(params)
+            parent = experiment.client.get_run(experiment.parent)
             if not parent.data.metrics:
                 mirror.mirror_files(params)
             elif parent.info.end_time < started:  # otherwise `aggregate` ran and printed them
-                links.show(client, experiment, parent.info.run_id)
+                links.show(experiment.client, params.data.name, experiment.parent)
     except Timeout:
         raise click.ClickException(
             "another `make repro` is running in this clone; wait for its end"
