@@ -23,7 +23,7 @@ from nets.registry import create_net
 from stages.files import datasets
 from stages.files.params import load_params
 from stages.files.trained import Trained
-from stages.tracking import logged_model, runs
+from stages.tracking import logged_model, runs, store
 from stages.tracking.recording import recording
 from training.batches import TrainingSet
 from training.engine import train_epochs
@@ -46,7 +46,7 @@ def main() -> None:
         plain, tracked, model = [], [], []
         for _ in range(ROUNDS):
             plain.append(train(None)[0])
-            seconds, logging = train(runs.connect())
+            seconds, logging = train(store.connect())
             tracked.append(seconds)
             model.append(logging)
     result = {
@@ -68,8 +68,6 @@ def repository(folder: Path) -> None:
     os.environ["DVC_ROOT"] = str(folder)
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     (folder / "params.yaml").write_text((ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    for name in logged_model.PACKAGES:
-        (folder / name).symlink_to(ROOT / name)
     subprocess.run(["git", "init", "-q", folder], check=True)
     random = np.random.default_rng(0)
     splits = {
@@ -80,7 +78,7 @@ def repository(folder: Path) -> None:
         for split, count in (("train", IMAGES), ("test", 500))
     }
     form.save_clean(Path("datasets/digits/clean"), splits)
-    runs.connect()
+    store.connect()
 
 
 def train(client) -> tuple[float, float]:
@@ -97,9 +95,7 @@ def train(client) -> tuple[float, float]:
     with contextlib.ExitStack() as stack:
         if client is not None:
             params = load_params()
-            experiment = runs.experiment_id(client, "digits")
-            parent = runs.parent_run(client, experiment, params)
-            run = runs.child_run(client, experiment, parent, params, "resnet20", 0, {"device": "cpu"})
+            run = runs.child_run(runs.open_experiment(params), params, "resnet20", 0, {"device": "cpu"})
             stack.enter_context(recording(client, run, "digits"))
         recipe = Recipe(
             epochs=EPOCHS,

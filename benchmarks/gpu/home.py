@@ -165,21 +165,16 @@ def draw_pictures(place: Path) -> None:
 def record(params: Params, folder: Path, results: dict[str, Any], device: str) -> None:
     """Give every training its run in MLflow, with its curve, its duration and the device it ran on."""
     history = pd.read_csv(folder / "history.csv")
-    client = runs.connect()
-    experiment = runs.experiment_id(client, DATA_NAME)
-    parent = runs.parent_run(client, experiment, params)
+    experiment = runs.open_experiment(params)
+    client = experiment.client
     for run in results["parts"]["recipe"]["runs"]:
         net, seed = run["net"], run["seed"]
-        if (
-            "seconds" not in run
-            or net not in params.nets
-            or runs.find_child(client, experiment, parent, net, seed)
-        ):
+        if "seconds" not in run or net not in params.nets or experiment.child(net, seed):
             continue
-        new = runs.child_run(client, experiment, parent, params, net, seed, {"device": device})
+        new = runs.child_run(experiment, params, net, seed, {"device": device})
         curve = history[(history.net == net) & (history.seed == seed)].drop(columns=["net", "seed"])
         curve = curve.assign(images_per_second=run["images_per_second"])
-        runs.log_curve(client, new, curve.to_dict("records"))
+        runs.log_curve(client, new, curve.to_dict("records"), set())
         runs.log_metrics(client, new, {SECONDS: run["seconds"]})
         client.set_terminated(new)
 

@@ -10,7 +10,7 @@ from filelock import Timeout
 from stages.files import workspace
 from stages.files.interruption import call
 from stages.files.params import load_params
-from stages.tracking import links, mirror, runs
+from stages.tracking import links, runs
 
 DVC = [sys.executable, "-m", "dvc", "repro"]
 
@@ -30,13 +30,14 @@ def main() -> None:
                 click.echo("Data and pipelines are up to date.")
             elif status := call(DVC):
                 sys.exit(status)
-            client = runs.connect()
-            experiment = runs.experiment_id(client, params.data.name)
-            parent = client.get_run(runs.parent_run(client, experiment, params))
+            experiment = runs.open_experiment(params)
+            parent = experiment.client.get_run(experiment.parent)
             if not parent.data.metrics:
+                from stages.tracking import mirror  # with torch, for which nobody waits who needs none
+
                 mirror.mirror_files(params)
             elif parent.info.end_time < started:  # otherwise `aggregate` ran and printed them
-                links.show(client, experiment, parent.info.run_id)
+                links.show(experiment.client, params.data.name, experiment.parent)
     except Timeout:
         raise click.ClickException(
             "another `make repro` is running in this clone; wait for its end"

@@ -5,8 +5,7 @@ What has been run is not run again: see `stages.experiments.studies` for what ma
 
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -20,7 +19,7 @@ from stages.files.writing import show
 from stages.page.study_figures import accuracy_bars
 from stages.tables.studies import TABLES, accuracies
 from stages.tables.table import write_table
-from stages.tracking import runs
+from stages.tracking import runs, store
 from stages.tracking.mirror import net_run
 
 
@@ -40,7 +39,7 @@ def main(study: str, data: str | None, extra: tuple[str, ...], jobs: int) -> Non
     """
     chosen = STUDIES[study]
     wanted = experiments(chosen, data or None, extra)
-    runs.connect()  # creates MLflow's database, which two trainings that start together cannot
+    store.connect()  # creates MLflow's database, which two trainings that start together cannot
     # Workers that all take all cores get in each other's way.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     revisions = run(wanted, jobs, chosen.prepare)
@@ -110,21 +109,20 @@ def mirror(study: Study, experiment: Experiment, revision: str, measured: pd.Dat
         seed: {f"{study.results}/{key}": error for key, error in errors_by_condition(study, rows).items()}
         for seed, rows in measured.groupby("seed")
     }
-    with acting_as(experiment, revision):
-        client = runs.connect()
-        place = runs.experiment_id(client, params.data.name)
-        parent = runs.parent_run(client, place, params)
-        if client.get_run(parent).data.metrics:
-            return
-        curves = read(revision, Path("metrics") / params.data.name / "history" / f"{net}.csv")
-        history = pd.read_csv(io.StringIO(curves))
-        for seed, metrics in values.items():
-            child, _ = net_run(client, place, parent, params, net, seed, history)
-            runs.log_metrics(client, child, metrics)
-            client.set_terminated(child)
-        means = pd.DataFrame(values.values()).mean()
-        runs.log_metrics(client, parent, {f"{key}/{net}": value for key, value in means.items()})
-        client.set_terminated(parent)
+    baseline = workspace.git("rev-parse", f"{revision}^")
+    opened = runs.open_experiment(params, runs.identity(experiment.name, baseline))
+    client = opened.client
+    if client.get_run(opened.parent).data.metrics:
+        return
+    curves = read(revision, Path("metrics") / params.data.name / "history" / f"{net}.csv")
+    history = pd.read_csv(io.StringIO(curves))
+    for seed, metrics in values.items():
+        child, _ = net_run(opened, params, net, seed, history)
+        runs.log_metrics(client, child, metrics)
+        client.set_terminated(child)
+    means = pd.DataFrame(values.values()).mean()
+    runs.log_metrics(client, opened.parent, {f"{key}/{net}": value for key, value in means.items()})
+    client.set_terminated(opened.parent)
 
 
 def errors_by_condition(study: Study, rows: pd.DataFrame) -> dict[str, float]:
@@ -133,22 +131,6 @@ def errors_by_condition(study: Study, rows: pd.DataFrame) -> dict[str, float]:
         return rows.groupby("corruption").error.mean().to_dict()
     names = rows.sweep.where(rows.sweep == "clean", rows.sweep + "_" + rows.level.map("{:g}".format))
     return dict(zip(names, rows.error, strict=True))
-
-
-@contextmanager
-def acting_as(experiment: Experiment, revision: str) -> Iterator[None]:
-    """The environment that DVC gives the experiment's stages, which says whose runs they log."""
-    baseline = workspace.git("rev-parse", f"{revision}^")
-    changed = {"DVC_EXP_NAME": experiment.name, "DVC_EXP_BASELINE_REV": baseline}
-    before = {key: os.environ.get(key) for key in changed}
-    os.environ.update(changed)
-    try:
-        yield
-    finally:
-        for key, value in before.items():
-            os.environ.pop(key, None)
-            if value is not None:
-                os.environ[key] = value
 
 
 if __name__ == "__main__":

@@ -57,9 +57,8 @@ def attach(params: Params, page: Path) -> None:
 
 
 def _attach(params: Params, page: Path) -> None:
-    client = runs.connect()
-    experiment = runs.experiment_id(client, params.data.name)
-    parent = runs.parent_run(client, experiment, params)
+    experiment = runs.open_experiment(params)
+    client, parent = experiment.client, experiment.parent
     client.log_artifact(parent, str(page))
     facts = {"code": code(), "machine": machine(), **{f"version.{k}": v for k, v in versions().items()}}
     for key, value in facts.items():

@@ -96,7 +96,7 @@ def leave_out_incomplete(
 
 def pairs(params: Params) -> list[tuple[str, str]]:
     """(baseline net, push-pull net) of the same architecture."""
-    layers = {name: params.blocks[net.block].layers for name, net in params.nets.items()}
+    layers = {name: params.block(name).layers for name in params.nets}
     plain = {net.arch: name for name, net in params.nets.items() if layers[name] is None}
     return [
         (plain[net.arch], name)

@@ -11,7 +11,12 @@ import click
 
 from stages.files import workspace
 from stages.files.params import load_params
-from stages.tracking import copies, links, mirror, registry, runs, store
+from stages.tracking import copies, links, registry, runs, store
+
+SERVER = {  # environment of the server of one person
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for evaluations of language models
+    "PYTHONWARNINGS": "ignore:starlette.middleware.wsgi is deprecated",  # a matter of MLflow's own
+}
 
 
 @click.group(invoke_without_command=True)
@@ -32,7 +37,7 @@ def sync() -> None:
         done = copies.upload(store.connect())
     except copies.ServerError as error:
         raise click.ClickException(f"{error}; what was uploaded is not uploaded again") from None
-    click.echo(f"{server}: {done.uploaded} of {done.runs} runs uploaded, the others were there")
+    click.echo(f"{store.shown(server)}: {done.uploaded} of {done.runs} runs uploaded, the others were there")
 
 
 @main.command()
@@ -44,10 +49,11 @@ def ui(port: int) -> None:
     if store.server_uri():
         return
     artifacts = (workspace.root() / "mlartifacts").as_uri()
-    os.execvp(
+    os.execve(
         sys.executable,
         [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.store_uri(), "--host", "127.0.0.1",
-         "--port", str(port), "--default-artifact-root", artifacts],
+         "--port", str(port), "--default-artifact-root", artifacts, "--workers", "1"],
+        {**os.environ, **SERVER},
     )  # fmt: skip
 
 
@@ -58,19 +64,19 @@ def show_links() -> None:
 
 
 def _show_links(port: int) -> None:
-    params = load_params()
+    data = load_params().data.name
     local = store.connect()
-    experiment = runs.experiment_id(local, params.data.name)
-    links.show(local, experiment, runs.parent_run(local, experiment, params), port)
+    links.show(local, data, runs.find_parent(local, data), port)
 
 
 @main.command("mirror")
 def mirror_results() -> None:
     """Log the results in metrics/<data.name> to MLflow, unless the run of this state of the workspace has them."""
+    from stages.tracking import mirror  # which loads torch, as nothing else here does
+
     params = load_params()
-    client = store.connect()
-    experiment = runs.experiment_id(client, params.data.name)
-    if not client.get_run(runs.parent_run(client, experiment, params)).data.metrics:
+    experiment = runs.open_experiment(params)
+    if not experiment.client.get_run(experiment.parent).data.metrics:
         mirror.mirror_files(params)
 
 
@@ -85,8 +91,7 @@ def register(name: str | None) -> None:
         if store.server_uri():
             local, client = client, copies.connect()
             copies.upload(local)
-            found = client.get_experiment_by_name(data)
-            experiment = found and found.experiment_id
+            experiment = copies.find_experiment(client, data)
         if experiment is None:
             raise click.ClickException(f"MLflow has no runs on {data}; `dvc repro` makes them")
         best = registry.best_run(client, experiment, name)

@@ -168,16 +168,27 @@ def find_copy(remote, experiment: str, run_id: str):
 
 
 def remote_experiment(local, remote, experiment: str) -> str:
-    """Id on the server of the experiment with the name that one has here."""
+    """Id on the server of the experiment with the name that one has here, made if there is none."""
     original = local.get_experiment(experiment)
-    found = remote.get_experiment_by_name(original.name)
+    found = find_experiment(remote, original.name)
+    return found or remote.create_experiment(original.name, tags=original.tags)
+
+
+def find_experiment(remote, name: str) -> str | None:
+    """Id on the server of the experiment with a name, or None.
+
+    Raises:
+        ServerError: it was deleted there.
+    """
+    with _server_errors(remote.tracking_uri):
+        found = remote.get_experiment_by_name(name)
     if found is None:
-        return remote.create_experiment(original.name, tags=original.tags)
+        return None
     if found.lifecycle_stage == "deleted":  # not by us, and others may be glad of it
+        server = store.shown(remote.tracking_uri)
         raise ServerError(
-            f"the experiment {original.name} was deleted on the MLflow server {remote.tracking_uri}; "
-            f"`MLFLOW_TRACKING_URI={remote.tracking_uri} mlflow experiments restore -x {found.experiment_id}` "
-            "brings it back"
+            f"the experiment {name} was deleted on the MLflow server {server}; "
+            f"`MLFLOW_TRACKING_URI={server} mlflow experiments restore -x {found.experiment_id}` brings it back"
         )
     return found.experiment_id
 
@@ -314,8 +325,7 @@ def _server_errors(server: str) -> Iterator[None]:
     try:
         yield
     except requests.RequestException:
-        raise ServerError(f"the MLflow server {server} does not answer") from None
+        raise ServerError(f"the MLflow server {store.shown(server)} does not answer") from None
     except MlflowException as error:
-        raise ServerError(
-            f"the MLflow server {server} failed: {' '.join(str(error).split())[:200]}"
-        ) from None
+        reason = " ".join(str(error).replace(server, store.shown(server)).split())[:200]
+        raise ServerError(f"the MLflow server {store.shown(server)} failed: {reason}") from None

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import click
 
-from stages.tracking import copies, store
+from stages.tracking import copies, runs, store
 
 PORT = 5000
 VIEW = "overview"
@@ -41,38 +41,47 @@ class Links(NamedTuple):
     comparison: str
 
 
-def links(client, host: str, experiment: str, newest: str) -> Links:
+def links(client, host: str, experiment: str, compared: list[str]) -> Links:
     """Addresses of the views of an experiment of MLflow; writes there which columns they show.
 
     Args:
         client: client of the store that `host` serves.
         host: address of the server, without a slash at the end.
         experiment: id of the experiment, that is of a data set.
-        newest: id of the parent run whose nets are compared with those of the one that ended last before it.
+        compared: ids of the runs that stand side by side.
     """
     client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(_view()))
-    runs = f"{host}/#/experiments/{experiment}/runs?workflowType=machine_learning"
-    compared = json.dumps(compared_runs(client, experiment, newest), separators=(",", ":"))
-    comparison = f"{host}/#/compare-runs?runs={quote(compared)}&experiments={quote(json.dumps([experiment]))}"
+    table = f"{host}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+    ids = json.dumps(compared, separators=(",", ":"))
+    comparison = f"{host}/#/compare-runs?runs={quote(ids)}&experiments={quote(json.dumps([experiment]))}"
     return Links(
-        table=f"{runs}&viewStateShareKey={VIEW}",
-        charts=f"{runs}&viewStateShareKey={VIEW}&compareRunsMode=CHART",
-        experiments=runs,
+        table=f"{table}&viewStateShareKey={VIEW}",
+        charts=f"{table}&viewStateShareKey={VIEW}&compareRunsMode=CHART",
+        experiments=table,
         comparison=comparison,
     )
 
 
-def compared_runs(client, experiment: str, newest: str) -> list[str]:
-    """Ids of the runs of every net of the last two experiments; where that is too many, of its first seed."""
+def compared_runs(client, experiment: str, newest: str | None) -> list[str]:
+    """Ids of the runs of every net of two experiments; where that is too many, of its first seed.
+
+    Args:
+        client: client of the store.
+        experiment: id of the MLflow experiment.
+        newest: id of the parent run of one of the two; where it has no nets, or is None, and for the other one, those
+            that ended last.
+    """
     ended = client.search_runs(
         [experiment], "tags.role = 'experiment' and attributes.status = 'FINISHED'",
-        max_results=2, order_by=["attributes.end_time DESC"],
+        max_results=3, order_by=["attributes.end_time DESC"],
     )  # fmt: skip
     others = [run.info.run_id for run in ended if run.info.run_id != newest]
-    nets = []
-    for parent in [*others[:1], newest]:
+    groups = []  # of nets, newest first
+    for parent in [newest, *others] if newest else others:
         found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
-        nets += sorted(found, key=lambda run: (int(run.data.tags["seed"]), run.data.tags["net"]))
+        if found and len(groups) < 2:
+            groups.append(sorted(found, key=lambda run: (int(run.data.tags["seed"]), run.data.tags["net"])))
+    nets = [run for group in reversed(groups) for run in group]
     if len(nets) > MOST_COMPARED:
         first = {}
         for run in nets:
@@ -81,13 +90,13 @@ def compared_runs(client, experiment: str, newest: str) -> list[str]:
     return [run.info.run_id for run in nets]
 
 
-def show(local, experiment: str, parent: str, port: int = PORT) -> None:
-    """Bring the server, if there is one, up to date, and print the addresses of the views.
+def show(local, data_name: str, parent: str | None, port: int = PORT) -> None:
+    """Bring the server, if there is one, up to date, and print the addresses of the views; no run is made.
 
     Args:
         local: client of the store beside the pipeline.
-        experiment: id of the experiment there.
-        parent: id of the run of the DVC experiment there.
+        data_name: the data set.
+        parent: id there of the run of the DVC experiment or workspace state, if it has one.
         port: where `make ui` serves, if there is no other server.
     """
     host = store.server_uri()
@@ -95,19 +104,24 @@ def show(local, experiment: str, parent: str, port: int = PORT) -> None:
         try:
             copies.upload(local)
             remote = copies.connect()
-            copied = copies.remote_experiment(local, remote, experiment)
-            newest = copies.find_copy(remote, copied, parent).info.run_id
-            _print(links(remote, host, copied, newest))
+            experiment = copies.find_experiment(remote, data_name)
+            copy = copies.find_copy(remote, experiment, parent) if experiment and parent else None
+            _print(remote, store.without_user(host), data_name, experiment, copy and copy.info.run_id)
             return
         except copies.ServerError as error:
             click.echo(
                 f"{error}; the runs are kept here, `python -m stages.tracking sync` uploads them later"
             )
     click.echo("`make ui` serves the runs:")
-    _print(links(local, f"http://127.0.0.1:{port}", experiment, parent))
+    _print(local, f"http://127.0.0.1:{port}", data_name, runs.find_experiment(local, data_name), parent)
 
 
-def _print(addresses: Links) -> None:
+def _print(client, host: str, data_name: str, experiment: str | None, newest: str | None) -> None:
+    compared = compared_runs(client, experiment, newest) if experiment else []
+    if not compared:
+        click.echo(f"MLflow has no runs on {data_name} yet; `dvc repro` makes them ({host})")
+        return
+    addresses = links(client, host, experiment, compared)
     click.echo(f"MLflow, all nets:        {addresses.table}")
     click.echo(f"MLflow, charts:          {addresses.charts}")
     click.echo(f"MLflow, all experiments: {addresses.experiments}")

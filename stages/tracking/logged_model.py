@@ -10,8 +10,9 @@ import numpy as np
 from stages.files.trained import Trained
 from stages.tracking.store import global_store
 
-PACKAGES = ("nets", "pushpull", "common_corruptions", "stages")
-REQUIREMENTS = ("torch", "numpy", "pandas", "scipy", "opencv-python-headless", "pillow", "tqdm", "click")
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("nets", "pushpull", "common_corruptions")  # that classifier.py imports
+REQUIREMENTS = ("torch", "numpy", "scipy", "opencv-python-headless", "pillow", "tqdm")
 
 
 def log_model(run: str, trained: Trained, seed: int, examples: np.ndarray) -> None:
@@ -40,7 +41,7 @@ def log_model(run: str, trained: Trained, seed: int, examples: np.ndarray) -> No
             name="net",
             python_model=str(Path(__file__).with_name("classifier.py")),
             artifacts={"net": str(path)},
-            code_paths=list(PACKAGES),
+            code_paths=[str(ROOT / name) for name in PACKAGES],
             signature=signature,
             input_example=examples,
             pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],

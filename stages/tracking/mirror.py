@@ -40,17 +40,16 @@ def mirror(
     summary: pd.DataFrame,
 ) -> None:
     """Give every net and seed its run in MLflow with all its measurements, and the parent run the means."""
-    client = runs.connect()
-    experiment = runs.experiment_id(client, params.data.name)
-    parent = runs.parent_run(client, experiment, params)
+    experiment = runs.open_experiment(params)
+    client, parent = experiment.client, experiment.parent
     by_seed = summary.set_index(["net", "seed"])
     for net, seed in by_seed.index:
         weights = weights_digest(net)
-        run, cached = net_run(client, experiment, parent, params, net, seed, history)
+        run, cached = net_run(experiment, params, net, seed, history)
         if cached:
             if (DATASETS / params.data.name / "clean").exists():  # a clone may hold the results alone
                 recording.log_dataset(client, run, params.data.name)
-            trained = weights and runs.find_training(client, experiment, net, seed, weights)
+            trained = weights and runs.find_training(experiment, net, seed, weights)
             if trained:
                 client.set_tag(run, "device", trained.data.tags["device"])
                 runs.log_metrics(client, run, {SECONDS: trained.data.metrics[SECONDS]})
@@ -78,24 +77,23 @@ def mirror(
         if path.suffix in (".md", ".csv", ".png", ".gif", ".svg"):
             client.log_artifact(parent, str(path))
     client.set_terminated(parent)
-    links.show(client, experiment, parent)
+    links.show(client, params.data.name, parent)
 
 
 def net_run(
-    client, experiment: str, parent: str, params: Params, net: str, seed: int, history: pd.DataFrame
+    experiment: runs.Experiment, params: Params, net: str, seed: int, history: pd.DataFrame
 ) -> tuple[str, bool]:
     """The run of a net and seed, and whether no training began it, as where DVC took the net from its cache.
 
     `history` holds the training curve, of which the run gets what it lacks.
     """
-    found = runs.find_child(client, experiment, parent, net, seed)
+    found = experiment.child(net, seed)
     cached = found is None or found.data.tags.get("dvc.cached") == "true"
-    if found is None:
-        run = runs.child_run(client, experiment, parent, params, net, seed, {"dvc.cached": "true"})
-    else:
-        run = found.info.run_id
+    run = (
+        found.info.run_id if found else runs.child_run(experiment, params, net, seed, {"dvc.cached": "true"})
+    )
     rows = history[(history.net == net) & (history.seed == seed)].drop(columns=["net", "seed"])
-    runs.log_curve(client, run, rows.to_dict("records"))
+    runs.log_curve(experiment.client, run, rows.to_dict("records"))
     return run, cached
 
 

@@ -33,16 +33,15 @@ def begin(note: Path, params: Params, net: str, seed: int, device: str):
         params, net, seed: what is trained.
         device: what it runs on.
     """
-    client = runs.connect()
-    experiment = runs.experiment_id(client, params.data.name)
-    parent = runs.parent_run(client, experiment, params)
-    if note.exists() and (found := runs.find_run(client, experiment, note.read_text(encoding="utf-8"))):
-        if found.data.tags["mlflow.parentRunId"] == parent:
+    experiment = runs.open_experiment(params)
+    client = experiment.client
+    if note.exists() and (found := runs.find_run(experiment, note.read_text(encoding="utf-8"))):
+        if found.data.tags["mlflow.parentRunId"] == experiment.parent:
             client.update_run(found.info.run_id, status="RUNNING")
             return client, found.info.run_id
         if found.info.status == "RUNNING":  # killed in another experiment, and nothing else ends it
             client.set_terminated(found.info.run_id, status="KILLED")
-    run = runs.child_run(client, experiment, parent, params, net, seed, {"device": device})
+    run = runs.child_run(experiment, params, net, seed, {"device": device})
     patiently(lambda: note.write_text(run, encoding="utf-8"))
     return client, run
 
@@ -55,27 +54,30 @@ def recording(client, run: str, data_name: str) -> Iterator[Log]:
     """
     spared(log_environment, client, run)
     spared(log_dataset, client, run, data_name)
+    logged = spared(
+        runs.logged_epochs, client, run
+    )  # before an interruption; where it failed, asked again later
     rows: list[dict[str, float]] = []
 
     def log(curve: list[dict[str, float]]) -> None:
         rows[:] = curve
-        spared(runs.log_curve, client.impatient(), run, rows)
+        spared(runs.log_curve, client.impatient(), run, rows, logged)
 
     with copies.following(client, run), runs.finishing(client, run), system_metrics(run):
         yield log
-        spared(log_end, client, run, data_name, rows)
+        spared(log_end, client, run, data_name, rows, logged)
 
 
-def log_end(client, run: str, data_name: str, rows: list[dict[str, float]]) -> None:
+def log_end(client, run: str, data_name: str, rows: list[dict[str, float]], logged: set[int] | None) -> None:
     """What the run lacks of the training curve, and the duration of the training."""
-    runs.log_curve(client, run, rows)
+    runs.log_curve(client, run, rows, logged)
     images = len(datasets.load_split(data_name, "train").labels)
-    runs.log_metrics(client, run, {SECONDS: round(training_seconds(client, run, images), 2)})
+    runs.log_metrics(client, run, {SECONDS: round(training_seconds(rows, images), 2)})
 
 
-def training_seconds(client, run: str, images: int) -> float:
-    """Time spent in epochs of `images` images, those before an interruption too."""
-    return sum(images / speed.value for speed in client.get_metric_history(run, "train/images_per_second"))
+def training_seconds(rows: list[dict[str, float]], images: int) -> float:
+    """Time spent in the epochs of a training curve, of `images` images each, those before an interruption too."""
+    return sum(images / row["images_per_second"] for row in rows)
 
 
 def log_environment(client, run: str) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -19,9 +20,63 @@ from stages.files.datasets import full_name
 from stages.files.params import PARAMS
 from stages.files.schema import Params
 from stages.files.workspace import commit, lock, root
-from stages.tracking.store import spared
+from stages.tracking.store import connect, spared
 
 MOST_METRICS = 1000  # that a request to MLflow may hold
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A DVC experiment, or a state of the workspace, in MLflow.
+
+    Attributes:
+        client: client of the store.
+        id: of the MLflow experiment, that of the data set.
+        parent: id of the run whose children are the runs of the nets.
+        tags: which of all its runs say whose they are.
+    """
+
+    client: Any
+    id: str
+    parent: str
+    tags: Mapping[str, str]
+
+    def child(self, net: str, seed: int) -> Any:
+        """The newest run of a net and seed, or None."""
+        return _find(self.client, self.id, {"mlflow.parentRunId": self.parent, "net": net, "seed": str(seed)})
+
+
+def open_experiment(params: Params, tags: Mapping[str, str] | None = None) -> Experiment:
+    """The experiment that is running, by default as the environment says; what of it MLflow lacks is made.
+
+    Args:
+        params: its parameters, which a new parent run gets.
+        tags: what `identity` returns for it.
+
+    Raises:
+        click.ClickException: the store cannot be used.
+    """
+    tags = identity() if tags is None else tags
+    client = connect()
+    place = _experiment_id(client, params.data.name)
+    with lock("mlflow"):
+        found = _find_parent(client, place, tags)
+        if found:
+            return Experiment(client, place, found.info.run_id, tags)
+        run = client.create_run(
+            place, run_name=tags["dvc.exp"], tags={**tags, "role": "experiment", "data": params.data.name}
+        )
+    sections = params.model_dump(include={"data", "train", "evaluate"})
+    blocks = {name: block.model_dump() for name, block in params.blocks.items()}
+    _log_params(client, run.info.run_id, _flat({**sections, **blocks}))
+    return Experiment(client, place, run.info.run_id, tags)
+
+
+def find_parent(client, data_name: str) -> str | None:
+    """Id of the run of this DVC experiment or workspace state, or None; nothing is made."""
+    place = find_experiment(client, data_name)
+    found = place and _find_parent(client, place, identity())
+    return found.info.run_id if found else None
 
 
 def quoted(value: str) -> str:
@@ -36,23 +91,8 @@ def quoted(value: str) -> str:
     return f"{mark}{value}{mark}"
 
 
-def experiment_id(client, data_name: str) -> str:
-    """The MLflow experiment of a data set, made if there is none."""
-    with lock("mlflow"):
-        found = find_experiment(client, data_name)
-        if found:
-            return found
-        # By default that would be a folder where the process runs, which may be a temporary one.
-        place = (root() / "mlartifacts" / data_name).as_uri()
-        tags = {
-            "mlflow.experimentKind": "custom_model_development",
-            "mlflow.note.content": full_name(data_name),
-        }
-        return client.create_experiment(data_name, artifact_location=place, tags=tags)
-
-
 def find_experiment(client, data_name: str) -> str | None:
-    """The MLflow experiment of a data set, or None; one that was deleted in MLflow is restored."""
+    """Id of the MLflow experiment of a data set, or None; one that was deleted in MLflow is restored."""
     found = client.get_experiment_by_name(data_name)
     if found is None:
         return None
@@ -62,11 +102,21 @@ def find_experiment(client, data_name: str) -> str | None:
     return found.experiment_id
 
 
-def identity() -> dict[str, str]:
-    """Tags that say which DVC experiment, or which state of the workspace, is running."""
-    baseline = os.environ.get("DVC_EXP_BASELINE_REV") or commit()
-    state = hashlib.sha256(PARAMS.read_bytes()).hexdigest()[:6]
-    name = os.environ.get("DVC_EXP_NAME") or f"workspace-{baseline[:7]}-{state}"
+def identity(name: str | None = None, baseline: str | None = None) -> dict[str, str]:
+    """Tags that say which DVC experiment, or which state of the workspace, runs belong to.
+
+    Args:
+        name: of the experiment; by default the one that DVC runs, or else the state of the workspace.
+        baseline: the commit it started from; by default what DVC says, or else the one that is checked out.
+
+    Raises:
+        click.ClickException: Git refuses to name the commit.
+    """
+    baseline = baseline or os.environ.get("DVC_EXP_BASELINE_REV") or commit()
+    name = name or os.environ.get("DVC_EXP_NAME")
+    if not name:
+        state = hashlib.sha256(PARAMS.read_bytes()).hexdigest()[:6]
+        name = f"workspace-{baseline[:7]}-{state}"
     return {
         "dvc.exp": name,
         "dvc.baseline": baseline,
@@ -75,64 +125,40 @@ def identity() -> dict[str, str]:
     }
 
 
-def parent_run(client, experiment: str, params: Params) -> str:
-    """The run of this DVC experiment or workspace state, created at its first use."""
-    tags = identity()
-    with lock("mlflow"):
-        found = _find(client, experiment, {"role": "experiment", "dvc.exp": tags["dvc.exp"]})
-        if found:
-            return found.info.run_id
-        run = client.create_run(
-            experiment,
-            run_name=tags["dvc.exp"],
-            tags={**tags, "role": "experiment", "data": params.data.name},
-        )
-    sections = params.model_dump(include={"data", "train", "evaluate"})
-    _log_params(client, run.info.run_id, _flat({**sections, **params.model_dump()["blocks"]}))
-    return run.info.run_id
-
-
-def child_run(
-    client, experiment: str, parent: str, params: Params, net: str, seed: int, tags: Mapping[str, str]
-) -> str:
-    """A new run of one net and seed under its parent, with every parameter that decides it."""
-    run = client.create_run(
-        experiment,
+def child_run(experiment: Experiment, params: Params, net: str, seed: int, tags: Mapping[str, str]) -> str:
+    """Id of a new run of one net and seed, with every parameter that decides it."""
+    run = experiment.client.create_run(
+        experiment.id,
         run_name=child_name(params, net),
         tags={
-            **identity(),
+            **experiment.tags,
             "dvc.stage": os.environ.get("DVC_STAGE", ""),
             "role": "net",
             "net": net,
             "seed": str(seed),
             "data": params.data.name,
-            "mlflow.parentRunId": parent,
+            "mlflow.parentRunId": experiment.parent,
             **tags,
         },
     )
-    _log_params(client, run.info.run_id, net_params(params, net, seed))
+    _log_params(experiment.client, run.info.run_id, net_params(params, net, seed))
     return run.info.run_id
 
 
-def find_child(client, experiment: str, parent: str, net: str, seed: int):
-    """The newest run of a net and seed under the parent, or None."""
-    return _find(client, experiment, {"mlflow.parentRunId": parent, "net": net, "seed": str(seed)})
+def find_run(experiment: Experiment, run: str):
+    """The run of a net by its id, in whichever experiment on the data set, or None where it was deleted."""
+    return _find(experiment.client, experiment.id, {"role": "net"}, f" and attributes.run_id = '{run}'")
 
 
-def find_run(client, experiment: str, run: str):
-    """The run of a net by its id, or None where it was deleted."""
-    return _find(client, experiment, {"role": "net"}, f" and attributes.run_id = '{run}'")
-
-
-def find_training(client, experiment: str, net: str, seed: int, weights: str):
+def find_training(experiment: Experiment, net: str, seed: int, weights: str):
     """The run of the training that gave a net its weights (a digest), or None."""
     tags = {"net": net, "seed": str(seed), "weights": weights}
-    return _find(client, experiment, tags, " and metrics.`train/seconds` > 0")
+    return _find(experiment.client, experiment.id, tags, " and metrics.`train/seconds` > 0")
 
 
 def child_name(params: Params, net: str) -> str:
     """`resnet20-pp (alpha=2)`: the comparison page knows runs by their names alone."""
-    block = params.blocks[params.nets[net].block]
+    block = params.block(net)
     if block.layers is None:
         return net
     alpha = "learned" if block.train_alpha else f"{block.alpha:g}"
@@ -143,7 +169,7 @@ def net_params(params: Params, net: str, seed: int) -> dict[str, Any]:
     """Every parameter that decides the result of one net and seed, flat."""
     training = params.training(net).model_dump(exclude={"seeds"})
     chosen = params.nets[net]
-    options = params.blocks[chosen.block].model_dump()
+    options = params.block(net).model_dump()
     if options["layers"] is None:  # a net without the layer has no alpha that could be compared
         options = {"lpf_size": options["lpf_size"]}
     return {
@@ -162,12 +188,25 @@ def log_metrics(client, run: str, values: Mapping[str, float], step: int = 0) ->
         client.log_batch(run, metrics=metrics[start : start + MOST_METRICS])
 
 
-def log_curve(client, run: str, rows: list[dict[str, float]]) -> None:
-    """Log the rows of a training curve that the run does not have yet."""
-    logged = {metric.step for metric in client.get_metric_history(run, "test/error")}
+def log_curve(client, run: str, rows: list[dict[str, float]], logged: set[int] | None = None) -> None:
+    """Log the rows of a training curve that the run does not have yet.
+
+    Args:
+        client, run: where.
+        rows: of the whole curve.
+        logged: the epochs that the run has, to which those logged now are added; by default fetched.
+    """
+    if logged is None:
+        logged = logged_epochs(client, run)
     for row in rows:
         if row["epoch"] not in logged:
             log_metrics(client, run, curve_metrics(row), int(row["epoch"]))
+            logged.add(int(row["epoch"]))
+
+
+def logged_epochs(client, run: str) -> set[int]:
+    """The epochs of the training curve that a run has."""
+    return {metric.step for metric in client.get_metric_history(run, "test/error")}
 
 
 def curve_metrics(row: Mapping[str, float]) -> dict[str, float]:
@@ -192,6 +231,25 @@ def finishing(client, run: str) -> Iterator[None]:
         spared(lambda: client.impatient().set_terminated(run, status=status))
         raise
     spared(lambda: client.set_terminated(run, status="FINISHED"))
+
+
+def _experiment_id(client, data_name: str) -> str:
+    """Id of the MLflow experiment of a data set, made if there is none."""
+    with lock("mlflow"):
+        found = find_experiment(client, data_name)
+        if found:
+            return found
+        # By default that would be a folder where the process runs, which may be a temporary one.
+        place = (root() / "mlartifacts" / data_name).as_uri()
+        tags = {
+            "mlflow.experimentKind": "custom_model_development",
+            "mlflow.note.content": full_name(data_name),
+        }
+        return client.create_experiment(data_name, artifact_location=place, tags=tags)
+
+
+def _find_parent(client, experiment: str, tags: Mapping[str, str]):
+    return _find(client, experiment, {"role": "experiment", "dvc.exp": tags["dvc.exp"]})
 
 
 def _find(client, experiment: str, tags: Mapping[str, str], condition: str = ""):

@@ -7,7 +7,6 @@ written to from here; `stages.tracking.copies` copies the runs to it.
 import contextlib
 import errno
 import functools
-import gc
 import logging
 import os
 import re
@@ -100,36 +99,22 @@ def connect() -> Any:
     """
     uri = store_uri()
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    with garbage_left_alone():
-        from mlflow import MlflowClient
+    from mlflow import MlflowClient
 
-        # What these say of a new database is no news here, and a failure is said in one line.
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        for name in ("alembic", "mlflow.store.db.utils"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+    # What these say of a new database is no news here, and a failure is said in one line.
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    for name in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
-        def construct() -> MlflowClient:
-            probe(uri)  # MLflow itself would try for minutes, without a word
-            # The client makes the database already as it is constructed, and two processes that make it at once break
-            # it.
-            with lock("mlflow"):
-                client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-                client.search_experiments(max_results=1)
-            return client
+    def construct() -> MlflowClient:
+        probe(uri)  # MLflow itself would try for minutes, without a word
+        # The client makes the database already as it is constructed, and two processes that make it at once break it.
+        with lock("mlflow"):
+            client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+            client.search_experiments(max_results=1)
+        return client
 
-        return PatientClient(patiently(construct), PATIENCE)
-
-
-@contextlib.contextmanager
-def garbage_left_alone() -> Iterator[None]:
-    """No garbage collection: what modules define as they load stays; to look through it takes a fifth of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+    return PatientClient(patiently(construct), PATIENCE)
 
 
 class PatientClient:
@@ -164,7 +149,7 @@ class PatientClient:
 def global_store() -> Iterator[None]:
     """What of MLflow names no store, on the store of the pipeline.
 
-    It notes that in MLFLOW_TRACKING_URI, which for us may name the server that gets the copies.
+    MLflow notes that in MLFLOW_TRACKING_URI, which for us may name the server that gets the copies: it is set back.
     """
     import mlflow
 
@@ -173,9 +158,7 @@ def global_store() -> Iterator[None]:
     try:
         yield
     finally:
-        os.environ.pop(SETTING, None)
-        if setting is not None:
-            os.environ[SETTING] = setting
+        mlflow.set_tracking_uri(setting)  # None removes the variable
 
 
 def patiently(step: Callable[[], T], patience: float | None = None) -> T:
@@ -299,6 +282,11 @@ def _explained(error: BaseException) -> StoreError:
 def shown(uri: str) -> str:
     """An address without the password in it."""
     return re.sub(r"(://[^/@:]*:)[^/]*@", r"\1***@", uri)
+
+
+def without_user(uri: str) -> str:
+    """The address of a server as a browser opens it, which asks for the name and the password itself."""
+    return re.sub(r"://[^/]*@", "://", uri)
 
 
 def _line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import pytest
 from archives.form import save_clean
 from stages.files.datasets import DATASETS
 from stages.files.yaml_file import read_yaml
-from stages.tracking import runs
+from stages.tracking import store
 from tests.conftest import ROOT
 from tests.stages.tracking.mlflow_server import MlflowServer
 from tests.stages.yaml_files import write_yaml
@@ -99,12 +99,10 @@ def local(tmp_path, monkeypatch, images, empty_store):
     )
     shutil.copy(empty_store, tmp_path)
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
-    for name in ("nets", "pushpull", "common_corruptions", "stages"):  # the model takes the code along
-        (tmp_path / name).symlink_to(ROOT / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("DVC_EXP_NAME", tmp_path.name)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     labels = np.arange(12) % 10
     save_clean(DATASETS / "digits" / "clean", {"train": (images, labels), "test": (images, labels)})
-    return runs.connect()
+    return store.connect()

@@ -99,7 +99,7 @@ def test_tables_report_and_runs_are_those_of_the_pipeline(repository, local):
     assert "lossy JPEG copy of CIFAR-10" in page
     assert CARD in (folder / "gpu.md").read_text(encoding="utf-8")
     assert "lossy JPEG copies" in (folder / "tables.md").read_text(encoding="utf-8")
-    experiment = runs.experiment_id(local, "cifar10-jpeg")
+    experiment = runs.find_experiment(local, "cifar10-jpeg")
     found = local.search_runs([experiment], "tags.role = 'net'")
     assert len(found) == 5
     assert {run.data.tags["device"] for run in found} == {CARD}

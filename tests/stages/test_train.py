@@ -255,8 +255,8 @@ def interrupted(workspace, monkeypatch):
     )
     assert run("small").exit_code == 1
     monkeypatch.setattr(train, "save_checkpoint", save)
-    client = runs.connect()
-    experiment = runs.experiment_id(client, "tiny")
+    client = store.connect()
+    experiment = runs.find_experiment(client, "tiny")
     (one,) = client.search_runs([experiment], "tags.role = 'net'")
     assert one.info.status == "KILLED"
     return client, experiment, one.info.run_id
@@ -315,8 +315,8 @@ def test_an_interrupted_training_whose_experiment_was_deleted_goes_on_in_it(inte
 def test_an_interrupted_training_whose_database_was_removed_gets_a_new_run(interrupted, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///new.db")
     assert run("small").exit_code == 0
-    client = runs.connect()
-    whole_run(client, runs.experiment_id(client, "tiny"))
+    client = store.connect()
+    whole_run(client, runs.find_experiment(client, "tiny"))
 
 
 def test_a_training_needs_no_mlflow(workspace, empty_store, monkeypatch):
@@ -330,8 +330,8 @@ def test_a_training_needs_no_mlflow(workspace, empty_store, monkeypatch):
     assert done.exit_code == 0, done.output
     assert models.load(MODELS / "small.pt").weights.keys() == {0}
     assert done.output.count("is locked by another process; the work goes on") == 1
-    client = runs.connect()
-    assert not client.search_runs([runs.experiment_id(client, "tiny")])
+    client = store.connect()
+    assert runs.find_experiment(client, "tiny") is None
 
 
 def fill(disk: Path) -> Path:

@@ -12,16 +12,15 @@ from click.testing import CliRunner
 from nets.registry import create_net
 from stages.files.params import load_params
 from stages.files.trained import Trained
-from stages.tracking import copies, logged_model, registry, runs
+from stages.tracking import copies, logged_model, runs
+from stages.tracking.__main__ import main
 from stages.tracking.recording import recording
 
 
-def begin(client, net: str = "resnet20-pp") -> str:
+def begin(net: str = "resnet20-pp") -> str:
     """A new run, as a training begins it."""
     params = load_params()
-    experiment = runs.experiment_id(client, "digits")
-    parent = runs.parent_run(client, experiment, params)
-    return runs.child_run(client, experiment, parent, params, net, 0, {"device": "cpu"})
+    return runs.child_run(runs.open_experiment(params), params, net, 0, {"device": "cpu"})
 
 
 def row(epoch: int) -> dict[str, float]:
@@ -56,7 +55,7 @@ def test_server_stopped_and_started_in_mid_training(local, server, images, monke
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     monkeypatch.setattr(copies, "SECONDS_BETWEEN_COPIES", 0.1)
     remote = copies.connect()
-    run = begin(local)
+    run = begin()
     with recording(local, run, "digits"):
         for epoch in range(1, 9):
             if epoch == 3:
@@ -104,18 +103,18 @@ def copied_steps(remote, run: str, key: str) -> list[int]:
 def test_run_without_its_server_is_uploaded_later(local, server, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setattr(copies, "SECONDS_BETWEEN_COPIES", 0.05)
-    run = begin(local)
+    run = begin()
     with recording(local, run, "digits"):
         runs.log_curve(local, run, [row(1)])
         time.sleep(0.5)
     assert local.get_run(run).info.status == "FINISHED"
     assert capsys.readouterr().out.count("the MLflow server http://127.0.0.1:9 does not answer") == 1
-    done = CliRunner().invoke(runs.main, ["sync"])
+    done = CliRunner().invoke(main, ["sync"])
     assert done.exit_code == 1
     assert done.output.startswith("Error: the MLflow server http://127.0.0.1:9 does not answer")
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    done = CliRunner().invoke(runs.main, ["sync"])
+    done = CliRunner().invoke(main, ["sync"])
     assert done.exit_code == 0
     assert f"{server.uri}: 2 of 2 runs uploaded" in done.output
     remote = copies.connect()
@@ -123,32 +122,32 @@ def test_run_without_its_server_is_uploaded_later(local, server, monkeypatch, ca
 
 
 def test_sync_without_a_server_says_what_is_missing(local):
-    done = CliRunner().invoke(runs.main, ["sync"])
+    done = CliRunner().invoke(main, ["sync"])
     assert done.exit_code == 2
     assert "MLFLOW_TRACKING_URI must be the address of an MLflow server" in done.output
 
 
 def test_an_experiment_deleted_on_the_server_is_one_line_that_says_how(local, server, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    begin(local)
+    begin()
     remote = copies.connect()
     experiment = copies.remote_experiment(
-        local, remote, runs.experiment_id(local, "digits")
+        local, remote, runs.find_experiment(local, "digits")
     )  # another test may have made it
     remote.delete_experiment(experiment)
-    for command in (runs.main, ["sync"]), (registry.main, []):
-        done = CliRunner().invoke(*command)
+    for command in ["sync"], ["register"]:
+        done = CliRunner().invoke(main, command)
         assert done.exit_code == 1
         assert "the experiment digits was deleted on the MLflow server" in done.output
         assert f"mlflow experiments restore -x {experiment}" in done.output
         assert isinstance(done.exception, SystemExit)
     remote.restore_experiment(experiment)
-    assert CliRunner().invoke(runs.main, ["sync"]).exit_code == 0
+    assert CliRunner().invoke(main, ["sync"]).exit_code == 0
 
 
 def finished(client, net: str, images: np.ndarray) -> str:
     """A finished experiment of one net, with its model; the run of the net."""
-    run = begin(client, net)
+    run = begin(net)
     runs.log_metrics(client, run, {"test/mCE": 20.0, "test/E_corr": 20.0})
     log_small_model(run, images)
     client.set_terminated(run)
@@ -161,7 +160,7 @@ def test_champion_of_a_deleted_experiment_with_an_apostrophe_in_its_name(
 ):
     monkeypatch.setenv("DVC_EXP_NAME", "it's")
     run = finished(local, "resnet20-pp", images)
-    experiment = runs.experiment_id(local, "digits")
+    experiment = runs.find_experiment(local, "digits")
     (whole,) = local.search_logged_models([experiment])
     broken = local.create_logged_model(experiment, "net", run)  # of a training killed as it logged
     assert broken.status == "PENDING"
@@ -171,7 +170,7 @@ def test_champion_of_a_deleted_experiment_with_an_apostrophe_in_its_name(
     shutil.copy("params.yaml", elsewhere)
     monkeypatch.chdir(elsewhere)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///mlflow.db")  # in the repository
-    done = CliRunner().invoke(registry.main, ["--experiment", "it's"])
+    done = CliRunner().invoke(main, ["register", "--experiment", "it's"])
     assert [path.name for path in elsewhere.iterdir()] == ["params.yaml"]
     assert done.exit_code == 0, done.output
     assert "the experiment digits was deleted in MLflow: restored" in done.output
@@ -183,14 +182,14 @@ def test_champion_is_registered_on_the_server_and_predicts_there(local, server, 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     runs = {}
     for net, error in (("resnet20", 10.0), ("resnet20-pp", 20.0)):
-        runs[net] = begin(local, net)
+        runs[net] = begin(net)
         runs.log_metrics(local, runs[net], {"test/mCE": error, "test/E_corr": error})
         trained = log_small_model(runs[net], images)
         local.set_terminated(runs[net])
     local.set_terminated(local.get_run(runs["resnet20"]).data.tags["mlflow.parentRunId"])
 
     for _ in range(2):  # a second registration finds the first
-        done = CliRunner().invoke(registry.main)
+        done = CliRunner().invoke(main, ["register"])
         assert done.exit_code == 0, done.output
     remote = copies.connect()
     champion = remote.get_model_version_by_alias("pushpull-digits", "champion")

@@ -1,16 +1,23 @@
 """The pages of MLflow whose addresses are printed, opened in headless Chromium."""
 
+import json
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
+from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
 
 from stages.files.params import load_params
 from stages.files.yaml_file import read_yaml
-from stages.tracking import copies, runs
+from stages.tracking import copies, links, runs
+from stages.tracking.__main__ import main
 from stages.tracking.mirror import mirror
 from tests.conftest import ROOT
+from tests.stages.tracking.test_copies import begin
 from tests.stages.yaml_files import write_yaml
 
 NETS = ("alexnet", "resnet20", "resnet20-pp")
@@ -35,15 +42,14 @@ def experiment(name: str, alpha: float, trained: tuple[str, ...], monkeypatch) -
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tables.md").write_text("# digits\n", encoding="utf-8")
     Path("models").mkdir(exist_ok=True)
-    client, checked = runs.connect(), load_params()
-    digits = runs.experiment_id(client, "digits")
-    parent = runs.parent_run(client, digits, checked)
+    checked = load_params()
+    opened = runs.open_experiment(checked)
     for place, net in enumerate(trained):
         Path("models", f"{net}.pt").write_text(f"{net} {alpha}", encoding="utf-8")
         for seed in (0, 1):
-            run = runs.child_run(client, digits, parent, checked, net, seed, {"device": "cpu"})
-            runs.log_metrics(client, run, {"train/seconds": 10.0 + place})
-            client.set_terminated(run)
+            run = runs.child_run(opened, checked, net, seed, {"device": "cpu"})
+            runs.log_metrics(opened.client, run, {"train/seconds": 10.0 + place})
+            opened.client.set_terminated(run)
     summary, corruption, perturbation, history = [], [], [], []
     for place, net in enumerate(NETS):
         for seed in (0, 1):
@@ -112,3 +118,81 @@ def test_printed_addresses_show_which_net_is_better(local, server, page, monkeyp
     page.goto(printed["all experiments"])
     for name in ("spiny-cat", "dense-moth"):
         page.get_by_text(name, exact=True).first.wait_for()
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """The command lines that `ui` starts instead of this process."""
+    started = []
+    monkeypatch.setattr("os.execve", lambda file, command, environment: started.append(command))
+    return started
+
+
+def runs_of(client) -> list:
+    places = [one.experiment_id for one in client.search_experiments(view_type=ViewType.ALL)]
+    return client.search_runs(places, run_view_type=ViewType.ALL)
+
+
+@pytest.mark.parametrize("command", ["links", "ui"])
+def test_looking_at_an_empty_store_creates_nothing_and_says_so(local, served, command):
+    done = CliRunner().invoke(main, [command])
+    assert done.exit_code == 0, done.output
+    assert "MLflow has no runs on digits yet" in done.output
+    assert local.get_experiment_by_name("digits") is None and not runs_of(local)
+    assert len(served) == (command == "ui")
+
+
+@pytest.mark.parametrize("command", ["links", "ui"])
+def test_looking_from_another_state_compares_the_last_two_experiments(local, served, monkeypatch, command):
+    params = load_params()
+    nets = []
+    for name in ("spiny-cat", "dense-moth", "proud-newt"):
+        opened = runs.open_experiment(params, runs.identity(name))
+        nets.append(runs.child_run(opened, params, "resnet20", 0, {}))
+        local.set_terminated(nets[-1])
+        local.set_terminated(opened.parent)
+    running = runs.open_experiment(params, runs.identity("tabby-hare"))
+    runs.child_run(running, params, "resnet20", 0, {})
+    before = {run.info.run_id for run in runs_of(local)}
+    for state in ("another state", "tabby-hare"):
+        monkeypatch.setenv("DVC_EXP_NAME", state)
+        done = CliRunner().invoke(main, [command, *(["--port", "5123"] if command == "ui" else [])])
+        assert done.exit_code == 0, done.output
+        assert {run.info.run_id for run in runs_of(local)} == before
+        (compared,) = re.findall(r"compare-runs\?runs=(\S+)&", done.output)
+        newest = [running.child("resnet20", 0).info.run_id] if state == "tabby-hare" else []
+        assert json.loads(unquote(compared)) == [*nets, *newest][-2:]
+        assert ("http://127.0.0.1:5123/" in done.output) == (command == "ui")
+    assert len(served) == (2 if command == "ui" else 0)
+
+
+def test_an_empty_run_of_this_state_is_passed_over(local):
+    params = load_params()
+    for name in ("spiny-cat", "dense-moth"):
+        opened = runs.open_experiment(params, runs.identity(name))
+        runs.child_run(opened, params, "resnet20", 0, {})
+        local.set_terminated(opened.parent)
+    empty = runs.open_experiment(params)
+    assert len(links.compared_runs(local, empty.id, empty.parent)) == 2
+
+
+def test_no_address_that_is_printed_holds_the_password(local, server, monkeypatch):
+    address = server.uri.replace("http://", "http://me:secret@")
+    begin()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    synced = CliRunner().invoke(main, ["sync"])
+    assert "http://me:***@127.0.0.1" in synced.output and "2 of 2 runs uploaded" in synced.output
+    shown = CliRunner().invoke(main, ["links"])
+    assert f"MLflow, all nets:        {server.uri}/#/experiments/" in shown.output
+    remote = copies.connect()
+    experiment = remote.get_experiment_by_name("digits").experiment_id
+    remote.delete_experiment(experiment)
+    deleted = CliRunner().invoke(main, ["links"])
+    assert "was deleted on the MLflow server http://me:***@127.0.0.1" in deleted.output
+    remote.restore_experiment(experiment)
+    with pytest.raises(copies.ServerError, match=r"me:\*\*\*@") as raised, copies._server_errors(address):
+        raise MlflowException(f"API request to {address}/api failed")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
+    away = CliRunner().invoke(main, ["links"])
+    assert "the MLflow server http://me:***@127.0.0.1:9 does not answer" in away.output
+    assert "secret" not in synced.output + shown.output + deleted.output + str(raised.value) + away.output

@@ -1,13 +1,16 @@
 """The mirror in MLflow, on a store of its own in a temporary folder."""
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import ANY
 
 import click
 import pytest
 
 from stages.files.params import load_params
 from stages.tracking import runs
+from stages.tracking.store import connect
 
 ROOT = Path(__file__).parents[3]
 
@@ -22,24 +25,23 @@ def repository(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def store(repository, monkeypatch):
-    """(client, experiment, params) of the store in `repository`."""
+    """(client, params) of the store in `repository`."""
     monkeypatch.chdir(repository)
     monkeypatch.setenv("DVC_ROOT", str(repository))
     monkeypatch.setenv("DVC_EXP_NAME", "spiny-cat")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    client = runs.connect()
-    return client, runs.experiment_id(client, "digits"), load_params()
+    return connect(), load_params()
 
 
 def test_parent_is_found_again_and_children_hang_on_it(store):
-    client, experiment, params = store
-    parent = runs.parent_run(client, experiment, params)
-    assert runs.parent_run(client, experiment, params) == parent
-    child = runs.child_run(client, experiment, parent, params, "resnet20-pp", 1, {"device": "cpu"})
-    assert runs.find_child(client, experiment, parent, "resnet20-pp", 1).info.run_id == child
-    assert runs.find_child(client, experiment, parent, "resnet20-pp", 0) is None
+    client, params = store
+    experiment = runs.open_experiment(params)
+    assert runs.open_experiment(params).parent == experiment.parent
+    child = runs.child_run(experiment, params, "resnet20-pp", 1, {"device": "cpu"})
+    assert experiment.child("resnet20-pp", 1).info.run_id == child
+    assert experiment.child("resnet20-pp", 0) is None
     data = client.get_run(child).data
-    assert data.tags["mlflow.parentRunId"] == parent
+    assert data.tags["mlflow.parentRunId"] == experiment.parent
     assert data.tags["mlflow.runName"] == "resnet20-pp (alpha=1)"
     assert data.tags["dvc.exp"] == "spiny-cat"
     assert data.params["alpha"] == "1.0"
@@ -47,42 +49,41 @@ def test_parent_is_found_again_and_children_hang_on_it(store):
 
 
 def test_another_experiment_has_another_parent(store, monkeypatch):
-    client, experiment, params = store
-    first = runs.parent_run(client, experiment, params)
+    _, params = store
+    first = runs.open_experiment(params)
     monkeypatch.setenv("DVC_EXP_NAME", "dense-moth")
-    assert runs.parent_run(client, experiment, params) != first
+    assert runs.open_experiment(params).parent != first.parent
 
 
 @pytest.mark.parametrize("name", ["it's", 'a"b', "x' or tags.role = 'y"])
 def test_an_experiment_with_quotes_in_its_name_is_found_again(store, monkeypatch, name):
-    client, experiment, params = store
+    client, params = store
     monkeypatch.setenv("DVC_EXP_NAME", name)
-    parent = runs.parent_run(client, experiment, params)
-    assert runs.parent_run(client, experiment, params) == parent
-    assert client.get_run(parent).data.tags["dvc.exp"] == name
+    experiment = runs.open_experiment(params)
+    assert runs.open_experiment(params).parent == experiment.parent
+    assert client.get_run(experiment.parent).data.tags["dvc.exp"] == name
 
 
 def test_a_name_that_mlflow_cannot_search_for_is_one_line(store, monkeypatch):
-    client, experiment, params = store
+    _, params = store
     monkeypatch.setenv("DVC_EXP_NAME", 'it\'s "it"')
     with pytest.raises(click.ClickException, match="both kinds of quotes"):
-        runs.parent_run(client, experiment, params)
+        runs.open_experiment(params)
 
 
 def test_an_experiment_deleted_in_mlflow_is_restored_with_a_word(store, capsys):
-    client, experiment, params = store
-    parent = runs.parent_run(client, experiment, params)
-    client.delete_experiment(experiment)
-    assert runs.experiment_id(client, "digits") == experiment
-    assert runs.parent_run(client, experiment, params) == parent
+    client, params = store
+    experiment = runs.open_experiment(params)
+    client.delete_experiment(experiment.id)
+    assert runs.open_experiment(params) == replace(experiment, client=ANY)
     assert capsys.readouterr().out == "the experiment digits was deleted in MLflow: restored, with its runs\n"
 
 
 def test_curve_is_logged_once_each_epoch(store):
     """As after a kill between the checkpoint and the log, and after one between the log and the next checkpoint."""
-    client, experiment, params = store
-    parent = runs.parent_run(client, experiment, params)
-    run = runs.child_run(client, experiment, parent, params, "resnet20", 0, {})
+    client, params = store
+    experiment = runs.open_experiment(params)
+    run = runs.child_run(experiment, params, "resnet20", 0, {})
     rows = [
         {"epoch": e, "lr": 0.1, "train_loss": 1 / e, "train_error": 9.0, "test_error": 10.0 / e}
         for e in (1, 2, 3)
@@ -98,9 +99,9 @@ def test_curve_is_logged_once_each_epoch(store):
     ("error", "status"), [(None, "FINISHED"), (ValueError(), "FAILED"), (KeyboardInterrupt(), "KILLED")]
 )
 def test_status_tells_how_a_run_ended(store, error, status):
-    client, experiment, params = store
-    parent = runs.parent_run(client, experiment, params)
-    run = runs.child_run(client, experiment, parent, params, "resnet20", 0, {})
+    client, params = store
+    experiment = runs.open_experiment(params)
+    run = runs.child_run(experiment, params, "resnet20", 0, {})
     if error is None:
         with runs.finishing(client, run):
             pass

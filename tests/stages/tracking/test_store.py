@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -14,7 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from stages.files import workspace
+from stages.files.params import load_params
 from stages.tracking import copies, recording, runs, store
+from stages.tracking.__main__ import main
+from tests.conftest import ROOT
 from tests.stages.tracking.test_copies import begin, row, values
 
 
@@ -22,6 +26,11 @@ from tests.stages.tracking.test_copies import begin, row, values
 def impatient(monkeypatch):
     monkeypatch.setattr(store, "LOCKED", 0.05)
     monkeypatch.setattr(store, "POLL", 0.02)
+
+
+def open_experiment(name: str) -> str:
+    """The parent run of an experiment on digits, where the working directory holds no parameters."""
+    return runs.open_experiment(load_params(ROOT / "params.yaml"), runs.identity(name)).parent
 
 
 @contextlib.contextmanager
@@ -43,7 +52,7 @@ def locked(database: Path) -> Iterator[sqlite3.Connection]:
 )  # fmt: skip
 def test_a_store_that_cannot_be_is_one_line(local, uri, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    done = CliRunner().invoke(runs.main)
+    done = CliRunner().invoke(main)
     assert done.exit_code == 1
     assert done.output.startswith(f"Error: MLFLOW_TRACKING_URI is {uri}")
     assert done.output.count("\n") == 1
@@ -54,7 +63,7 @@ def test_a_store_that_cannot_be_is_one_line(local, uri, monkeypatch):
 )
 def test_a_database_without_its_driver_is_one_line_without_the_password(local, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@127.0.0.1:9/runs")
-    done = CliRunner().invoke(runs.main)
+    done = CliRunner().invoke(main)
     assert done.exit_code == 1
     start = "Error: MLFLOW_TRACKING_URI is postgresql://me:***@127.0.0.1:9/runs: No module named 'psycopg"
     assert done.output.startswith(start)
@@ -79,14 +88,14 @@ def test_a_relative_database_lies_in_the_repository_an_experiment_came_from(
     monkeypatch.chdir(temporary)
     monkeypatch.setenv("DVC_ROOT", str(origin))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///runs.db")
-    client = runs.connect()
-    run = client.create_run(runs.experiment_id(client, "digits")).info
+    client = store.connect()
+    run = client.get_run(open_experiment("spiny-cat")).info
     client.log_text(run.run_id, "text", "note.txt")
     assert run.artifact_uri.startswith((origin / "mlartifacts" / "digits").as_uri())
     assert list(origin.rglob("note.txt"))
     assert not list(temporary.iterdir())
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/origin/runs.db")
-    assert runs.connect().get_run(run.run_id).info.run_id == run.run_id
+    assert store.connect().get_run(run.run_id).info.run_id == run.run_id
 
 
 @pytest.mark.parametrize("name", ["a%2Fb", "a?b", "a#b", "a%20b", "it's", 'a "b" c', "a&b=c;d", "ü+%"])
@@ -101,8 +110,8 @@ def test_a_clone_whose_path_needs_quotes(tmp_path, empty_store, name, monkeypatc
             monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         else:
             monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        client = runs.connect()
-        run = client.create_run(runs.experiment_id(client, "digits")).info.run_id
+        client = store.connect()
+        run = open_experiment(f"spiny-cat {uri}")
         client.log_text(run, "text", "note.txt")
         assert copies._artifacts(client.get_run(run))[1].read_text(encoding="utf-8") == "text"
         assert Path(client.download_artifacts(run, "note.txt")).read_text(encoding="utf-8") == "text"
@@ -170,7 +179,7 @@ def test_a_locked_database_is_waited_for_with_a_word(local, tmp_path, impatient,
     with locked(tmp_path / "mlflow.db") as other:
         waiting = threading.Timer(0.5, other.rollback)
         waiting.start()
-        client = runs.connect()
+        client = store.connect()
         waiting.join()
     assert client.get_experiment_by_name("Default")
     out, err = capsys.readouterr()
@@ -182,7 +191,7 @@ def test_a_locked_database_is_waited_for_with_a_word(local, tmp_path, impatient,
 def test_a_lock_that_stays_is_one_line(local, tmp_path, impatient, monkeypatch):
     monkeypatch.setattr(store, "PATIENCE", 0.2)
     with locked(tmp_path / "mlflow.db"):
-        done = CliRunner().invoke(runs.main)
+        done = CliRunner().invoke(main)
     assert done.exit_code == 1
     assert f"Error: MLflow's database {tmp_path}/mlflow.db is locked by another process\n" in done.output
 
@@ -192,7 +201,7 @@ def test_a_database_locked_in_mid_training_is_brought_up_to_date(
 ):
     store._say_once.cache_clear()
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "100")
-    run = begin(local)
+    run = begin()
     with recording.recording(local, run, "digits") as log:
         log([row(1)])
         with locked(tmp_path / "mlflow.db") as other:
@@ -211,7 +220,7 @@ def test_a_database_locked_in_mid_training_is_brought_up_to_date(
 
 def test_a_run_deleted_in_mid_training_stops_no_training(local, capsys):
     store._say_once.cache_clear()
-    run = begin(local)
+    run = begin()
     with recording.recording(local, run, "digits") as log:
         log([row(1)])
         local.delete_run(run)
@@ -221,13 +230,43 @@ def test_a_run_deleted_in_mid_training_stops_no_training(local, capsys):
     assert "Traceback" not in out + err
 
 
+def test_what_a_run_logs_it_does_not_fetch_again(local, monkeypatch):
+    run = begin()
+    fetched = []
+    history = local._client.get_metric_history
+    monkeypatch.setattr(
+        local._client, "get_metric_history", lambda *one: fetched.append(one) or history(*one)
+    )
+    runs.log_curve(local, run, [row(1)], set())  # before an interruption
+    with recording.recording(local, run, "digits") as log:
+        for epoch in (2, 3):
+            log([row(e) for e in range(1, epoch + 1)])
+    assert fetched == [(run, "test/error")]
+    assert [step for step, _, _ in values(local, run)["test/error"]] == [1, 2, 3]
+    assert local.get_run(run).data.metrics[recording.SECONDS] == pytest.approx(3 * 12 / 100)
+
+
+def test_what_names_no_store_is_on_ours_for_a_while(local, monkeypatch):
+    import mlflow
+
+    for setting in ("http://127.0.0.1:9", None):
+        if setting:
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", setting)
+        else:
+            monkeypatch.delenv("MLFLOW_TRACKING_URI")
+        for _ in range(2):
+            with store.global_store():
+                assert mlflow.get_tracking_uri() == store.own_store()
+            assert os.environ.get("MLFLOW_TRACKING_URI") == setting
+
+
 def test_a_full_disk_is_waited_for_with_a_word(local, tmp_path, mount_disk, impatient, monkeypatch, capsys):
     store._say_once.cache_clear()
     disk = mount_disk(tmp_path / "disk", 3)
     shutil.copy(tmp_path / "mlflow.db", disk)
     monkeypatch.setenv("DVC_ROOT", str(disk))
-    client = runs.connect()
-    run = begin(client)
+    client = store.connect()
+    run = begin()
     with recording.recording(client, run, "digits") as log:
         log([row(1)])
         with open(disk / "ballast", "wb", buffering=0) as ballast, contextlib.suppress(OSError):
@@ -250,7 +289,7 @@ def test_a_damaged_database_is_one_line(tmp_path, content, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    done = CliRunner().invoke(runs.main)
+    done = CliRunner().invoke(main)
     assert done.exit_code == 1
     assert done.output.startswith(f"Error: MLflow's database {tmp_path}/mlflow.db cannot be used: ")
     assert done.output.count("\n") == 1
@@ -265,7 +304,7 @@ def test_a_database_of_another_version_of_mlflow_is_one_line_that_says_how(
     with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
         database.execute("UPDATE alembic_version SET version_num = '0a8213491aaa'")
         database.commit()
-    done = CliRunner().invoke(runs.main)
+    done = CliRunner().invoke(main)
     assert done.exit_code == 1
     assert f"mlflow db upgrade sqlite:///{tmp_path}/mlflow.db" in done.output
     assert done.output.count("\n") == 1
