@@ -180,13 +180,13 @@ def test_champion_of_a_deleted_experiment_with_an_apostrophe_in_its_name(
 
 def test_champion_is_registered_on_the_server_and_predicts_there(local, server, images, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
-    runs = {}
+    begun = {}
     for net, error in (("resnet20", 10.0), ("resnet20-pp", 20.0)):
-        runs[net] = begin(net)
-        runs.log_metrics(local, runs[net], {"test/mCE": error, "test/E_corr": error})
-        trained = log_small_model(runs[net], images)
-        local.set_terminated(runs[net])
-    local.set_terminated(local.get_run(runs["resnet20"]).data.tags["mlflow.parentRunId"])
+        begun[net] = begin(net)
+        runs.log_metrics(local, begun[net], {"test/mCE": error, "test/E_corr": error})
+        trained = log_small_model(begun[net], images)
+        local.set_terminated(begun[net])
+    local.set_terminated(local.get_run(begun["resnet20"]).data.tags["mlflow.parentRunId"])
 
     for _ in range(2):  # a second registration finds the first
         done = CliRunner().invoke(main, ["register"])
@@ -194,7 +194,7 @@ def test_champion_is_registered_on_the_server_and_predicts_there(local, server, 
     remote = copies.connect()
     champion = remote.get_model_version_by_alias("pushpull-digits", "champion")
     assert (
-        champion.run_id == copy_of(remote, runs["resnet20-pp"]).info.run_id
+        champion.run_id == copy_of(remote, begun["resnet20-pp"]).info.run_id
     )  # the better one is no push-pull net
     assert len(remote.search_model_versions("name = 'pushpull-digits'")) == 1
 
