@@ -30,6 +30,8 @@ def main() -> None:
                 click.echo("Data and pipelines are up to date.")
             elif status := call(DVC):
                 sys.exit(status)
+            else:
+                say_what_differs()
             experiment = runs.open_experiment(params)
             parent = experiment.client.get_run(experiment.parent)
             if not parent.data.metrics:
@@ -42,6 +44,16 @@ def main() -> None:
         raise click.ClickException(
             "another `make repro` is running in this clone; wait for its end"
         ) from None
+
+
+def say_what_differs() -> None:
+    """Print how many results are not those in Git, and that another processor is enough of a reason."""
+    changed = workspace.git("diff", "--name-only", "--", "metrics", "dvc.lock").splitlines()
+    if changed:
+        click.echo(
+            f"{len(changed)} files of results differ from those in Git (`git diff --stat` lists them). With unchanged "
+            "parameters and code that is the processor: it rounds otherwise, and training carries that on."
+        )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ class Classifier(PythonModel):
     """Takes images uint8 (N, H, W, C) and returns their classes, int64 (N,)."""
 
     def load_context(self, context) -> None:
-        trained = read_checkpoint(Path(context.artifacts["net"]))  # as `stages.files.models.save` wrote it
+        trained = read_checkpoint(Path(context.artifacts["net"]))  # as `stages.files.trained` wrote it
         (weights,) = trained["weights"].values()
         net = create_net(trained["arch"], **trained["options"])
         net.load_state_dict(weights)
