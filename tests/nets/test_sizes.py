@@ -118,7 +118,7 @@ def test_the_printed_table_has_a_row_for_every_net():
     cells = {row.split("|")[1].strip(): [cell.strip() for cell in row.split("|")[2:-1]] for row in rows}
     assert list(cells) == list_nets()
     assert cells["resnet20"] == [
-        "32 x 32 x 3", "272,474", "40.8 M", "43.2 M", "conv1", "conv1 + 6 in layer1", "19 layers",
+        "resnet", "32 x 32 x 3", "272,474", "40.8 M", "43.2 M", "conv1", "conv1 + 6 in layer1", "19 layers",
     ]  # fmt: skip
-    assert cells["lenet_a"][0] == "28 x 28 x 1"
-    assert cells["lenet_a"][5] == "-"
+    assert cells["lenet_a"][1] == "28 x 28 x 1"
+    assert cells["lenet_a"][6] == "-"

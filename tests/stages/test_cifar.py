@@ -35,8 +35,8 @@ def test_a_subset_of_cifar10_placed_by_hand(shared, tmp_path):
 
     def change(params):
         nets = {
-            "lenet": {"block": "conv", "arch": "lenet_b"},
-            "lenet-pp": {"block": "pushpull", "arch": "lenet_b"},
+            "lenet": {"block": "conv", "arch": "lenet_b", "family": "lenet"},
+            "lenet-pp": {"block": "pushpull", "arch": "lenet_b", "family": "lenet"},
         }
         with_nets(params, nets, name="cifar10", path=str(shared / "data/cifar10-subset"))
 
@@ -65,8 +65,8 @@ def test_cifar100_with_its_published_corruptions(tmp_path):
     (placed / c_entry.name).write_bytes(c_content)
 
     def change(params):
-        nets = {"alexnet": {"block": "conv", "arch": "alexnet", "train": {"lr": 0.01}}}
-        nets |= {"lenet-pp": {"block": "pushpull", "arch": "lenet_b"}}
+        nets = {"alexnet": {"block": "conv", "arch": "alexnet", "family": "alexnet", "train": {"lr": 0.01}}}
+        nets |= {"lenet-pp": {"block": "pushpull", "arch": "lenet_b", "family": "lenet"}}
         with_nets(params, nets, name="cifar100", archives=str(placed), corrupted="download")
 
     (tmp_path / "repository").mkdir()

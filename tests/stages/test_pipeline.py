@@ -71,10 +71,11 @@ def small(params: dict) -> None:
         "alexnet": {
             "block": "conv",
             "arch": "alexnet",
+            "family": "alexnet",
             "train": {"lr": 0.01, "epochs": 1, "batch_size": 256},
         },
-        "lenet": {"block": "conv", "arch": "lenet_b", "train": {"lr": 0.02}},
-        "lenet-pp": {"block": "pushpull", "arch": "lenet_b", "train": {"lr": 0.02}},
+        "lenet": {"block": "conv", "arch": "lenet_b", "family": "lenet", "train": {"lr": 0.02}},
+        "lenet-pp": {"block": "pushpull", "arch": "lenet_b", "family": "lenet", "train": {"lr": 0.02}},
     }
 
 

@@ -85,7 +85,7 @@ PARAMS = {
     },
     "evaluate": {"batch_size": 8},
     "official": {},
-    "nets": {"lenet": {"block": "conv", "arch": "lenet_b"}},
+    "nets": {"lenet": {"block": "conv", "arch": "lenet_b", "family": "lenet"}},
     "conv": {},
 }  # fmt: skip
 

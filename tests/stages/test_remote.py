@@ -22,7 +22,7 @@ def fetched(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def s3(monkeypatch) -> Iterator[str]:
-    """The address of an S3 server with a bucket called `common_corruptions`, to which the environment has the keys."""
+    """The address of an S3 server with a bucket called `robustness`, to which the environment has the keys."""
     boto3 = pytest.importorskip("boto3", reason="the extra s3 is not installed")
     moto = pytest.importorskip("moto.server", reason="moto is not installed")
     pytest.importorskip("dvc_s3", reason="the extra s3 is not installed")
@@ -33,7 +33,7 @@ def s3(monkeypatch) -> Iterator[str]:
     server = moto.ThreadedMotoServer("127.0.0.1", 0)
     server.start()
     host, port = server.get_host_and_port()
-    boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="common_corruptions")
+    boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="robustness")
     yield f"http://{host}:{port}"
     server.stop()
 

@@ -25,7 +25,7 @@ def one_small_net(params: dict) -> None:
         "perturbed_images": 2,
     }
     params["train"] |= {"epochs": 1, "milestones": [1], "seeds": [0], "lr": 0.02, "batch_size": 256}
-    params["nets"] = {"lenet-pp": {"block": "pushpull", "arch": "lenet_b"}}
+    params["nets"] = {"lenet-pp": {"block": "pushpull", "arch": "lenet_b", "family": "lenet"}}
 
 
 def queue_of_four(folder: Path) -> None:

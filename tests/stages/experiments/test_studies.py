@@ -104,7 +104,16 @@ def test_a_net_of_the_paper_is_the_one_of_make_paper(top):
 def test_names_say_what_decides_the_result(tmp_path, monkeypatch):
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copy(ROOT / name, tmp_path)
-    for folder in ("studies", "data", "nets", "pushpull", "common_corruptions", "stages", "training"):
+    for folder in (
+        "studies",
+        "archives",
+        "data",
+        "nets",
+        "pushpull",
+        "common_corruptions",
+        "stages",
+        "training",
+    ):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(tmp_path)
 
@@ -116,7 +125,7 @@ def test_names_say_what_decides_the_result(tmp_path, monkeypatch):
     assert first[5].startswith("table4-digits-s1.5-a1-")
     assert not set(first) & set(names("train.epochs=7"))
     params = read_yaml(Path("params.yaml"))
-    params["nets"]["another"] = {"block": "conv", "arch": "lenet_a"}
+    params["nets"]["another"] = {"block": "conv", "arch": "lenet_a", "family": "lenet"}
     write_yaml(Path("params.yaml"), params)
     assert names() == first
     params["pushpull"]["lpf_size"] = 3
