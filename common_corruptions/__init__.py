@@ -21,10 +21,9 @@ __all__ = ["CORRUPTIONS", "PERTURBATIONS", "benchmark", "corrupt", "perturb"]
 
 
 def __getattr__(name: str) -> Any:
-    # The submodule `benchmark` takes the place of this function once it is loaded; the name stays the function's.
-    if name == "benchmark":
-        from common_corruptions import benchmarking
+    if name != "benchmark":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from common_corruptions.benchmarking import benchmark
 
-        globals()["benchmark"] = benchmarking.benchmark
-        return benchmarking.benchmark
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = benchmark
+    return benchmark

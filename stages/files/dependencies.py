@@ -1,10 +1,23 @@
 """Which code decides the outputs of a stage: what dvc.yaml lists among its dependencies, and no other account."""
 
 from pathlib import Path
+from typing import Any
 
 from stages.files.yaml_file import read_yaml
 
 PIPELINES = ("dvc.yaml", "studies/dvc.yaml")
+
+
+def stages_of(root: Path) -> dict[str, dict[str, Any]]:
+    """Every stage of the pipelines by name; of one for each net, what is done for a net.
+
+    Raises:
+        OSError, ValueError: as `read_yaml`.
+    """
+    stages: dict[str, dict[str, Any]] = {}
+    for name in PIPELINES:
+        stages |= read_yaml(root / name)["stages"]
+    return {name: stage.get("do", stage) for name, stage in stages.items()}
 
 
 def code_of(root: Path, stage: str, family: str) -> list[Path]:
@@ -19,15 +32,8 @@ def code_of(root: Path, stage: str, family: str) -> list[Path]:
         KeyError: no such stage.
         OSError: a module is listed that is not there.
     """
-    stages = {}
-    for name in PIPELINES:
-        stages |= read_yaml(root / name)["stages"]
-    body = stages[stage].get("do", stages[stage])
     modules = []
-    for dependency in body["deps"]:
+    for dependency in stages_of(root)[stage]["deps"]:
         path = root / dependency.replace("${item.family}", family)
-        if path.suffix == ".py":
-            modules.append(path.resolve(strict=True))
-        elif not dependency.startswith(("datasets/", "metrics/", "models/", "predictions/", "data/")):
-            modules += [file.resolve() for file in sorted(path.rglob("*.py"))]
-    return modules
+        modules += [path] if path.suffix == ".py" else sorted(path.rglob("*.py"))
+    return [module.resolve(strict=True) for module in modules]

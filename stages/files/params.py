@@ -12,9 +12,9 @@ from stages.files.yaml_file import read_yaml
 
 PARAMS = Path("params.yaml")
 
-FIXED = ("data", "train", "evaluate", "official", "nets", "paper")
+SECTIONS = {"data": Data, "train": Train, "evaluate": Evaluate, "official": Official, "nets": Net}
+FIXED = (*SECTIONS, "paper")
 BLOCKS = ("conv", "pushpull")
-MODELS = {"data": Data, "train": Train, "evaluate": Evaluate, "official": Official, "nets": Net}
 
 
 def load_params(path: Path = PARAMS) -> Params:
@@ -86,7 +86,7 @@ def _first(error: ValidationError, prefix: str, model: type | None = None) -> st
     path = [str(part) for part in found["loc"] if not member.search(str(part))]
     key = (prefix + ".".join(path)).rstrip(".")
     if found["type"] == "extra_forbidden":
-        model = model or MODELS.get(path[0], Block)
+        model = model or SECTIONS.get(path[0], Block)
         return f"unknown key `{key}`{hint(path[-1], model.model_fields)}"
     if found["type"] == "missing":
         return f"`{key}` is missing"

@@ -54,9 +54,8 @@ def recording(client, run: str, data_name: str) -> Iterator[Log]:
     """
     spared(log_environment, client, run)
     spared(log_dataset, client, run, data_name)
-    logged = spared(
-        runs.logged_epochs, client, run
-    )  # before an interruption; where it failed, asked again later
+    # Those before an interruption; where this fails, they are asked for again later.
+    logged = spared(runs.logged_epochs, client, run)
     rows: list[dict[str, float]] = []
 
     def log(curve: list[dict[str, float]]) -> None:

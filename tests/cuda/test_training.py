@@ -9,22 +9,11 @@ import torch
 
 from nets.registry import create_net
 from tests.cuda.conftest import needs_gpu
+from tests.training.short import MEAN, RECIPE, STD
 from training.batches import TrainingSet, crop, draw_epoch
 from training.engine import train_epochs
 from training.graph import RecordedEpochs
-from training.recipe import Recipe
 
-MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
-RECIPE = Recipe(
-    epochs=2,
-    batch_size=16,
-    lr=0.05,
-    momentum=0.9,
-    weight_decay=1e-4,
-    milestones=(1,),
-    flip=True,
-    seed=3,
-)
 CPU = torch.device("cpu")
 POOLING = {"max_pool2d_with_indices_backward_cuda", "adaptive_max_pool2d_backward_cuda"}
 NETS = {

@@ -4,8 +4,7 @@ import grimp
 import pytest
 
 from nets.families import families
-from stages.files.dependencies import PIPELINES, code_of
-from stages.files.yaml_file import read_yaml
+from stages.files.dependencies import code_of, stages_of
 from tests.conftest import ROOT
 
 ROOMS = ("archives", "common_corruptions", "nets", "pushpull", "stages", "training")
@@ -40,10 +39,7 @@ IN_SOME |= dict.fromkeys(
 
 
 def stage_names() -> list[str]:
-    names = {}
-    for pipeline in PIPELINES:
-        names |= read_yaml(ROOT / pipeline)["stages"]
-    return [name for name in names if (ROOT / "stages" / f"{name}.py").exists()]
+    return [name for name in stages_of(ROOT) if (ROOT / "stages" / f"{name}.py").exists()]
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +60,9 @@ def closure(graph: grimp.ImportGraph, stage: str) -> set[str]:
     return found - DECIDES_NOTHING.keys() - IN_SOME.get(stage, set())
 
 
-def named(stage: str) -> set[str]:
-    modules = set()
-    for path in code_of(ROOT, stage, "resnet"):
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        modules.add(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
-    return modules
+def named(stage: str, family: str = "resnet") -> set[str]:
+    parts = (path.relative_to(ROOT).with_suffix("").parts for path in code_of(ROOT, stage, family))
+    return {".".join(part).removesuffix(".__init__") for part in parts}
 
 
 @pytest.mark.parametrize("stage", stage_names())
@@ -80,14 +73,10 @@ def test_what_a_stage_imports_is_its_dependency(graph, stage):
 @pytest.mark.parametrize("stage", stage_names())
 def test_what_a_stage_names_is_imported(graph, stage):
     """Else a change of it would run the stage again for nothing; a folder counts as one."""
-    stages = {}
-    for pipeline in PIPELINES:
-        stages |= read_yaml(ROOT / pipeline)["stages"]
     imported = closure(graph, stage)
-    for dependency in stages[stage].get("do", stages[stage])["deps"]:
-        path = ROOT / dependency.replace("${item.family}", "resnet")
+    for dependency in stages_of(ROOT)[stage]["deps"]:
         module = dependency.replace("${item.family}", "resnet").removesuffix(".py").replace("/", ".")
-        if path.suffix == ".py":
+        if dependency.endswith(".py"):
             assert module in imported, dependency
         elif dependency.split("/")[0] in ROOMS:
             assert any(f"{one}.".startswith(f"{module}.") for one in imported), dependency
@@ -96,11 +85,7 @@ def test_what_a_stage_names_is_imported(graph, stage):
 def test_every_family_is_built_from_what_the_training_names(graph):
     for family in dict.fromkeys(families().values()):
         needed = {f"nets.{family}"} | graph.find_upstream_modules(f"nets.{family}")
-        listed = {
-            ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            for path in code_of(ROOT, "train", family)
-        }
-        assert needed - listed - DECIDES_NOTHING.keys() == set(), family
+        assert needed - named("train", family) - DECIDES_NOTHING.keys() == set(), family
 
 
 def test_every_exception_is_a_module():

@@ -10,22 +10,11 @@ from torchvision.transforms import functional as pil
 
 from benchmarks import textbook
 from nets.registry import create_net
+from tests.training.short import MEAN, RECIPE, STD
 from training.batches import PADDING, TrainingSet, crop, draw_epoch
 from training.engine import DivergedError, train_epochs
-from training.recipe import Recipe
 
 CPU = torch.device("cpu")
-MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
-RECIPE = Recipe(
-    epochs=2,
-    batch_size=16,
-    lr=0.05,
-    momentum=0.9,
-    weight_decay=1e-4,
-    milestones=(1,),
-    flip=True,
-    seed=3,
-)
 
 
 @pytest.fixture(scope="module")

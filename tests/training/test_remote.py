@@ -9,19 +9,9 @@ import pytest
 import torch
 
 from nets.registry import create_net
+from tests.training.short import RECIPE
 from training import remote
-from training.recipe import Recipe
 
-RECIPE = Recipe(
-    epochs=2,
-    batch_size=16,
-    lr=0.05,
-    momentum=0.9,
-    weight_decay=1e-4,
-    milestones=(1,),
-    flip=True,
-    seed=3,
-)
 CREATE = functools.partial(create_net, "resnet14", pushpull="first")
 
 
