@@ -1,7 +1,8 @@
 """The two formats in which clean sets are published: CIFAR's pickled batches and MNIST's IDX files.
 
 A pickle is a program. The batches are read by an unpickler that runs nothing: the four names a numpy array needs are
-answered by stand-ins that hold bytes and accept integer arrays only, every other name is an error.
+answered by stand-ins that hold bytes and accept integer arrays only, every other name is an error. (numpy's own names
+would not do: its `dtype.__setstate__` accepts fields that lie outside of the array, and reading one crashes.)
 """
 
 import gzip

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from common_corruptions.answers import answer_corruptions
 from common_corruptions.recipes.names import SEVERITIES
-from stages.files.datasets import DATASETS, load_split, made_by_corrupt
+from stages.files.datasets import DATASETS, load_split, naming_stage_corrupt
 from stages.files.interruption import stopping
 from stages.files.models import every_seed, load, options
 from stages.files.params import load_params
@@ -32,7 +32,7 @@ def main(net: str) -> None:
     names = data.corruption_names()
     rows, logits = [], {}
     total = len(trained.weights) * (1 + len(names) * len(SEVERITIES))
-    with made_by_corrupt(), tqdm(total=total, desc=f"{net} C", unit="set") as bar:
+    with naming_stage_corrupt(), tqdm(total=total, desc=f"{net} C", unit="set") as bar:
         for seed, module in every_seed(trained, params):
             measured, logits[seed] = answer_corruptions(
                 module, DATASETS / data.name, names, bar, **options(trained, params)

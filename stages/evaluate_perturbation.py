@@ -7,7 +7,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from common_corruptions.answers import answer_perturbations
-from stages.files.datasets import DATASETS, made_by_corrupt
+from stages.files.datasets import DATASETS, naming_stage_corrupt
 from stages.files.interruption import stopping
 from stages.files.models import every_seed, load, options
 from stages.files.params import load_params
@@ -29,7 +29,10 @@ def main(net: str) -> None:
     trained = load(MODELS / f"{net}.pt")
     names = data.perturbation_names()
     rows, frames = [], {}
-    with made_by_corrupt(), tqdm(total=len(trained.weights) * len(names), desc=f"{net} P", unit="set") as bar:
+    with (
+        naming_stage_corrupt(),
+        tqdm(total=len(trained.weights) * len(names), desc=f"{net} P", unit="set") as bar,
+    ):
         for seed, module in every_seed(trained, params):
             measured, frames[seed] = answer_perturbations(
                 module, DATASETS / data.name, names, data.perturbed_images, bar, **options(trained, params)

@@ -6,13 +6,14 @@ leave in metrics/<data>/{tables,studies} are shown as they are. The page's bytes
 dvc.yaml alone: no time, commit, machine or content of MLflow stands in it.
 """
 
+import re
 from pathlib import Path
 
 import click
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from common_corruptions.recipes.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
 from stages.files import workspace
@@ -131,6 +132,9 @@ def render(**content: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters["words"] = lambda name: name.replace("_", " ")
+    environment.filters["bold"] = lambda cell: Markup(
+        re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(cell)))
+    )
     return environment.get_template("report.html").render(
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         script=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),

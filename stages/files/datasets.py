@@ -52,7 +52,7 @@ def load_split(name: str, split: str) -> Split:
 
 
 @contextmanager
-def made_by_corrupt() -> Iterator[None]:
+def naming_stage_corrupt() -> Iterator[None]:
     """Turn what reading C and P sets raises into one line that says which stage makes them."""
     try:
         yield

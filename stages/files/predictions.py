@@ -15,12 +15,13 @@ a net again. They are as large as the test set allows (38 MB a seed and net on C
 | `perturbation/` | `<perturbation>_<seed>` (N, T) uint8 | predicted class of each frame |
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from stages.files.writing import replacing
 
 PREDICTIONS = Path("predictions")
 
@@ -100,8 +101,6 @@ def load_frames(path: Path) -> dict[int, dict[str, np.ndarray]]:
 
 
 def save_arrays(path: Path, seeds: Sequence[int], arrays: Mapping[str, np.ndarray]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with open(part, "wb") as file:
+    """Write the arrays of these seeds, whole or not at all; equal arrays give equal bytes."""
+    with replacing(path) as part, open(part, "wb") as file:
         np.savez(file, seeds=np.array(seeds), **arrays)
-    os.replace(part, path)

@@ -138,7 +138,7 @@ def bars(
                     reach = [y - height / 2, y + height / 2]
                     axes.plot([printed, printed], reach, color=INK, linewidth=1.4, clip_on=False)
                 bar = axes.barh(y, mean[name], height * 0.9, color=SERIES[colour], clip_on=False)[0]
-                _tell(bar, titles, text)
+                _set_title(bar, titles, text)
                 reach = [max(mean[name] - spread[name], 0), mean[name] + spread[name]]
                 axes.plot(reach, [y, y], color=INK, linewidth=0.8, clip_on=False)
         axes.set_ylim(len(conditions) - 0.5, -0.5)
@@ -206,10 +206,10 @@ def _panel(width: int, height: int, left: int, bottom: int) -> tuple[plt.Figure,
 
 
 def _line(axes: plt.Axes, titles: dict[str, str], x, y, text: str, **style) -> None:
-    _tell(axes.plot(np.asarray(x), np.asarray(y), clip_on=False, **style)[0], titles, text)
+    _set_title(axes.plot(np.asarray(x), np.asarray(y), clip_on=False, **style)[0], titles, text)
 
 
-def _tell(artist: matplotlib.artist.Artist, titles: dict[str, str], text: str) -> None:
+def _set_title(artist: matplotlib.artist.Artist, titles: dict[str, str], text: str) -> None:
     """Note the title of a mark, which browsers show when it is pointed at."""
     artist.set_gid(f"mark-{len(titles)}")
     titles[artist.get_gid()] = text

@@ -1,6 +1,5 @@
 """Pictures of results: PNG files that are the same, byte for byte, for the same numbers and versions."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 
 from common_corruptions.recipes.names import CORRUPTION_GROUPS
 from pushpull import pull_kernel, push_pull_conv2d
+from stages.files.writing import replacing
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -173,8 +173,6 @@ def oriented_edge(size: int) -> torch.Tensor:
 
 def save(figure: plt.Figure, path: Path) -> None:
     """Write a PNG whole or not at all, without the version that matplotlib would add."""
-    part = path.with_name(path.stem + ".part.png")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(part, dpi=150, metadata={"Software": None})
+    with replacing(path) as part:
+        figure.savefig(part, format="png", dpi=150, metadata={"Software": None})
     plt.close(figure)
-    os.replace(part, path)

@@ -18,7 +18,6 @@ from training.device import processor
 
 PACKAGES = (
     "torch",
-    "torchvision",
     "numpy",
     "scipy",
     "opencv-python-headless",

@@ -1,6 +1,7 @@
 """The sections of the report page: from tidy measurements to charts, rows of tables and pictures."""
 
 import base64
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,6 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from markupsafe import Markup
 
 from common_corruptions.recipes.names import CORRUPTION_GROUPS, CORRUPTIONS
@@ -230,53 +229,16 @@ def picture(path: Path) -> str:
 
 
 def tables(*folders: Path) -> list[dict]:
-    """The tables of the paper and beyond, in the order of TABLES, from their Markdown."""
-    found = {path.stem: path for folder in folders for path in sorted(folder.glob("*.md"))}
+    """The tables of the paper and beyond, in the order of TABLES, as `stages.tables.table.data` describes them."""
+    found = {path.stem: path for folder in folders for path in sorted(folder.glob("*.json"))}
     ordered = [name for name in TABLES if name in found] + [name for name in found if name not in TABLES]
-    return [
-        {"name": name, "html": Markup(markdown(found[name].read_text(encoding="utf-8")))} for name in ordered
-    ]
+    return [{"name": name, **json.loads(found[name].read_text(encoding="utf-8"))} for name in ordered]
 
 
 def study_figures(folder: Path) -> list[dict]:
     """The pictures of STUDY_FIGURES that are in the folder."""
     paths = [folder / f"{name}.png" for name in STUDY_FIGURES]
     return [{"uri": picture(path), "text": STUDY_FIGURES[path.stem]} for path in paths if path.exists()]
-
-
-def markdown(text: str) -> str:
-    """HTML of a file of a table: headings two levels down, tables that scroll and sort, numbers to the right."""
-    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
-    tokens = parser.parse(text)
-    columns: list[list[Token]] = []  # of the running table: the cells of each column
-    place = 0
-    for token, content in zip(tokens, [*tokens[1:], tokens[-1]], strict=True):
-        if token.type in ("heading_open", "heading_close"):
-            token.tag = f"h{min(int(token.tag[1]) + 2, 6)}"
-        elif token.type == "table_open":
-            columns = []
-        elif token.type == "tr_open":
-            place = 0
-        elif token.type in ("th_open", "td_open"):
-            token.attrs = {"scope": "col"} if token.type == "th_open" else {}
-            token.meta["number"] = token.type == "td_open" and is_number(content.content)
-            if place == len(columns):
-                columns.append([])
-            columns[place].append(token)
-            place += 1
-        elif token.type == "table_close":
-            for column in columns:
-                if any(cell.meta["number"] for cell in column):
-                    for cell in column:
-                        cell.attrs["class"] = "num"
-    html = parser.renderer.render(tokens, parser.options, {})
-    html = html.replace("<table>", '<div class="scroll" tabindex="0"><table class="sortable">')
-    return html.replace("</table>", "</table></div>")
-
-
-def is_number(text: str) -> bool:
-    """Whether a cell starts with a number: `**-2.97 ± 0.92**`."""
-    return text.strip("*[ ").lstrip("+-−")[:1].isdigit()
 
 
 def read_differences(path: Path) -> pd.DataFrame:

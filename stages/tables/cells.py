@@ -104,7 +104,9 @@ def fault_labels(faults: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[str, s
     }
 
 
-def of_the_mean(faults: pd.DataFrame, measured: Container[str], condition: str) -> dict[tuple[str, str], str]:
+def mean_fault_labels(
+    faults: pd.DataFrame, measured: Container[str], condition: str
+) -> dict[tuple[str, str], str]:
     """(net, condition) -> what to write where a mean cannot be had: missing if nothing was measured, or incomplete."""
     return {(net, condition): INCOMPLETE if net in measured else MISSING for net in dict.fromkeys(faults.net)}
 

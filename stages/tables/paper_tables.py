@@ -17,9 +17,9 @@ from stages.tables.cells import (
     by_net,
     compare,
     fault_labels,
+    mean_fault_labels,
     measure,
     number,
-    of_the_mean,
 )
 from stages.tables.table import Table
 
@@ -61,7 +61,7 @@ def table2(
             means.rename(columns={"E_corr": "value"}),
         ]
     )
-    labels = fault_labels(faults, ["corruption"]) | of_the_mean(faults, set(corruption.net), "mean")
+    labels = fault_labels(faults, ["corruption"]) | mean_fault_labels(faults, set(corruption.net), "mean")
     published = paper.comparable(paper.table2(), params)
     rows = compare(measure(values, lineup, conditions, labels), published, lineup)
     kinds = ["", *(group[name] for name in names), ""]
@@ -108,7 +108,7 @@ def table3(
     for quantity in headings:
         alike = [key for key in headings if ("mFP" in key) == ("mFP" in quantity) and key != "E_best"]
         measured = set(summary.net[summary.reindex(columns=alike).notna().any(axis=1)])
-        labels |= of_the_mean(faults, measured, quantity)
+        labels |= mean_fault_labels(faults, measured, quantity)
     printed = pd.concat([paper.table3(), paper.main_set(), paper.released_mfp()])
     rows = compare(measure(values, lineup, list(headings), labels), paper.comparable(printed, params), lineup)
     rows = rows[(rows.source == OURS) | rows.value.notna()]  # the authors' weights have no best epoch

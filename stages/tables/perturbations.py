@@ -8,7 +8,7 @@ from common_corruptions.metrics import PROTOCOLS
 from common_corruptions.recipes.names import NOISE_PERTURBATIONS, PERTURBATIONS
 from stages.files.schema import Params
 from stages.tables import paper
-from stages.tables.cells import Lineup, by_condition, compare, fault_labels, measure, of_the_mean
+from stages.tables.cells import Lineup, by_condition, compare, fault_labels, mean_fault_labels, measure
 from stages.tables.table import Table
 
 METRICS = {  # heading, factor, decimals
@@ -37,7 +37,7 @@ def perturbations(
             continue
         labels = fault_labels(wrong, ["perturbation", "protocol"])
         for protocol in PROTOCOLS:
-            labels |= of_the_mean(wrong[wrong.protocol == protocol], set(own.net), f"mean {protocol}")
+            labels |= mean_fault_labels(wrong[wrong.protocol == protocol], set(own.net), f"mean {protocol}")
         measured = measure(with_means(own, averaged), lineup, list(lead.index), labels)
         rows = compare(measured, paper.comparable(released(metric), params), lineup)
         rows[["value", "spread"]] *= factor

@@ -1,9 +1,10 @@
-"""Tables as files: CSV that is the same for the same numbers, Markdown and LaTeX."""
+"""Tables as files: CSV that is the same for the same numbers, Markdown, LaTeX, and JSON for the report page."""
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import pandas as pd
 
@@ -26,7 +27,7 @@ class Table(NamedTuple):
 def write_table(
     folder: Path, name: str, display: Display, *, tidy: pd.DataFrame, title: str, note: str
 ) -> None:
-    """Write one table three times: `<name>.csv` with the numbers, `<name>.md` and `<name>.tex` (booktabs) to read.
+    """Write one table: `<name>.csv` with the numbers, `<name>.md` and `<name>.tex` (booktabs), `<name>.json` as shown.
 
     Args:
         folder: where to; it is made.
@@ -41,51 +42,75 @@ def write_table(
     """
     page = f"# {title}\n\n{note}\n\n{markdown(display, level=2)}\n"
     source = latex(name, display, title, note)
+    shown = json.dumps(data(display, title, note), indent=1, ensure_ascii=False)
     write_csv(folder / f"{name}.csv", tidy)
     write_text(folder / f"{name}.md", page)
     write_text(folder / f"{name}.tex", source)
+    write_text(folder / f"{name}.json", f"{shown}\n")
 
 
 def markdown(display: Display, level: int) -> str:
     """The table, or every part below its heading of that level, in the dialect of GitHub."""
-    if isinstance(display, Mapping):
-        return "\n\n".join(
-            f"{'#' * level} {heading}\n\n{markdown(part, level)}" for heading, part in display.items()
+    shown = []
+    for heading, part in parts_of(display).items():
+        table = part.map(lambda cell: cell.replace("|", r"\|")).rename(
+            columns=lambda c: c.replace("|", r"\|")
         )
-    _check_text(display)
-    table = display.map(lambda cell: cell.replace("|", r"\|")).rename(columns=lambda c: c.replace("|", r"\|"))
-    return table.to_markdown(index=False, disable_numparse=True)
+        text = table.to_markdown(index=False, disable_numparse=True)
+        shown.append(f"{'#' * level} {heading}\n\n{text}" if heading else text)
+    return "\n\n".join(shown)
 
 
 def latex(name: str, display: Display, title: str, note: str) -> str:
     r"""A `table` environment for each part, for a document with `\usepackage{booktabs}`."""
-    parts = display if isinstance(display, Mapping) else {"": display}
     environments = []
-    for i, (heading, part) in enumerate(parts.items()):
-        _check_text(part)
+    for i, (heading, part) in enumerate(parts_of(display).items()):
         caption = f"{title}, {heading}." if heading else f"{title}."
         label = name if i == 0 else f"{name}-{i + 1}"
-        rows = [
-            " & ".join(map(escape_latex, row)) + r" \\"
-            for row in [part.columns, *part.itertuples(index=False)]
-        ]
-        rows = ["{}" + row if row[0] in "[*" else row for row in rows]  # `[` after `\\` would be its option
-        lines = [
-            r"\begin{table}",
-            r"\centering\small",
-            rf"\caption{{{escape_latex(f'{caption} {note}' if i == 0 else caption)}}}",
-            rf"\label{{tab:{label}}}",
-            rf"\begin{{tabular}}{{{''.join(map(_alignment, (part[c] for c in part)))}}}",
-            r"\toprule",
-            rows[0],
-            r"\midrule",
-            *rows[1:],
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-        ]
-        environments.append("\n".join(lines))
-    return "% \\usepackage{booktabs}\n" + "\n\n".join(environments) + "\n"
+        style = part.style.hide(axis="index").format(_latex_cell).format_index(escape_latex, axis=1)
+        environments.append(
+            style.to_latex(
+                hrules=True,
+                position_float="centering",
+                column_format="".join("r" if numeric(part[column]) else "l" for column in part),
+                caption=escape_latex(f"{caption} {note}" if i == 0 else caption),
+                label=f"tab:{label}",
+            )
+        )
+    return "% \\usepackage{booktabs}\n" + "\n".join(environments)
+
+
+def data(display: Display, title: str, note: str) -> dict[str, Any]:
+    """What the report page shows: title, note and parts, each with heading, columns, which are numbers, and rows."""
+    parts = [
+        {
+            "heading": heading,
+            "columns": list(part.columns),
+            "numeric": [numeric(part[column]) for column in part],
+            "rows": part.to_numpy().tolist(),
+        }
+        for heading, part in parts_of(display).items()
+    ]
+    return {"title": title, "note": note, "parts": parts}
+
+
+def parts_of(display: Display) -> Mapping[str, pd.DataFrame]:
+    """The parts by heading; a table of one part has the heading "".
+
+    Raises:
+        TypeError: a cell or heading that is no text.
+    """
+    parts = display if isinstance(display, Mapping) else {"": display}
+    for part in parts.values():
+        for text in (*part.columns, *part.to_numpy().ravel()):
+            if not isinstance(text, str):
+                raise TypeError(f"a table shows text alone, got {text!r}")
+    return parts
+
+
+def numeric(column: pd.Series) -> bool:
+    """Whether a column holds numbers, such as `**-2.97 ± 0.92**` or `[-3.1, +0.4]`: they stand to the right."""
+    return bool(column.str.match(r"(\*\*)?\[?[+-]?\d").any())
 
 
 _LATEX = str.maketrans(
@@ -114,12 +139,6 @@ def escape_latex(text: str) -> str:
     return re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", signed.translate(_LATEX))
 
 
-def _alignment(column: pd.Series) -> str:
-    """Numbers to the right, text to the left."""
-    return "r" if column.str.match(r"(\*\*)?[+-]?\d").any() else "l"
-
-
-def _check_text(display: pd.DataFrame) -> None:
-    for what in (*display.columns, *display.to_numpy().ravel()):
-        if not isinstance(what, str):
-            raise TypeError(f"a table shows text alone, got {what!r}")
+def _latex_cell(text: str) -> str:
+    """A cell; where it begins a row, LaTeX would take a bracket or star for an option of the row before."""
+    return ("{}" if text[:1] in ("[", "*") and not text.startswith("**") else "") + escape_latex(text)

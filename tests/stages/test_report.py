@@ -1,5 +1,6 @@
 """The report page and its charts: what it says, and that a browser shows it without a network."""
 
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from common_corruptions.recipes.names import CORRUPTION_GROUPS
 from stages.files.yaml_file import read_yaml
 from stages.page import charts, figures, sections
 from stages.report import main, put_away
+from stages.tables import table
 from tests.conftest import ROOT
 from tests.stages.yaml_files import write_yaml
 
@@ -95,11 +97,12 @@ def write_measurements(folder: Path) -> None:
     ]
     columns = ["pushpull", "baseline", "condition", "difference", "low", "high", "low_images", "high_images"]
     write(folder, "tables/difference.csv", difference, [*columns, "measure"])
-    text = "# A title\n\nA note with <b>.\n\n| net | E |\n|:--|:--|\n| b | **9.5 ± 1.0** |\n| c | 10.5 |\n| a |  |\n"
+    shown = pd.DataFrame({"net": ["b", "c", "a"], "E": ["**9.5 ± 1.0**", "10.5", ""]})
     for name in ("tables/table2", "tables/another", "tables/difference", "studies/table4"):
-        path = folder / f"{name}.md"
+        path = folder / f"{name}.json"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text.replace("A title", f"Title of {path.stem}"), encoding="utf-8")
+        content = table.data(shown, f"Title of {path.stem}", "A note with <b>.")
+        path.write_text(json.dumps(content), encoding="utf-8")
     counts = [
         ("corrupted", label, guess, 8 if label == guess else 1) for label in range(3) for guess in range(3)
     ]
@@ -141,6 +144,7 @@ def test_heat_map_holds_means_over_severities_and_seeds(page):
 def test_tables_stand_in_order_and_are_escaped(page):
     assert re.findall(r"Title of (\w+)", page) == ["difference", "table2", "table4", "another"]
     assert "A note with &lt;b&gt;." in page
+    assert '<td class="num"><strong>9.5 ± 1.0</strong></td>' in page
 
 
 def test_how_it_was_run(page, project):

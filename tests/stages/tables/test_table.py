@@ -1,5 +1,6 @@
 """One table as CSV, Markdown and LaTeX."""
 
+import json
 import os
 import re
 import subprocess
@@ -19,12 +20,14 @@ def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.removesuffix(r"\\").split("&")]
 
 
-def test_the_same_table_in_three_forms(tmp_path):
+def test_the_same_table_in_every_form(tmp_path):
     write_table(
         tmp_path / "tables", "table3", DISPLAY, tidy=TIDY, title="Errors of 2_nets", note="100 % sure."
     )
     folder = tmp_path / "tables"
-    assert sorted(path.name for path in folder.iterdir()) == ["table3.csv", "table3.md", "table3.tex"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"table3.{kind}" for kind in ("csv", "json", "md", "tex")
+    ]
     pd.testing.assert_frame_equal(pd.read_csv(folder / "table3.csv"), TIDY)
     text = (folder / "table3.md").read_text(encoding="utf-8")
     assert text.startswith("# Errors of 2_nets\n\n100 % sure.\n\n| net")
@@ -38,6 +41,18 @@ def test_the_same_table_in_three_forms(tmp_path):
     ]
     assert r"\begin{tabular}{lr}" in tex
     assert r"net & E, \% \\" in tex
+    assert json.loads((folder / "table3.json").read_text(encoding="utf-8")) == {
+        "title": "Errors of 2_nets",
+        "note": "100 % sure.",
+        "parts": [
+            {
+                "heading": "",
+                "columns": list(DISPLAY),
+                "numeric": [False, True],
+                "rows": DISPLAY.to_numpy().tolist(),
+            }
+        ],
+    }
 
 
 def test_parts_stand_below_their_headings():
