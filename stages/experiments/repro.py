@@ -1,8 +1,14 @@
-"""`make repro`: the whole pipeline, once at a time in a clone, and the addresses of its results in MLflow."""
+"""`make repro`: the whole pipeline, once at a time in a clone, and the addresses of its results in MLflow.
 
+Where nothing has changed since the last time, it says so at once: MLflow, which takes seconds to open, is left alone.
+"""
+
+import hashlib
+import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 from filelock import Timeout
@@ -10,7 +16,8 @@ from filelock import Timeout
 from stages.files import workspace
 from stages.files.interruption import call
 from stages.files.params import load_params
-from stages.tracking import links, runs
+from stages.files.writing import write_text
+from stages.tracking import links, runs, store
 
 DVC = [sys.executable, "-m", "dvc", "repro"]
 
@@ -20,6 +27,7 @@ def main() -> None:
     """Run `dvc repro`, give MLflow the results that DVC found in Git, and print where to see them."""
     params = load_params()
     runs.identity()  # Git may refuse, and that is better known before the work
+    note = workspace.scratch() / "repro.json"
     started = 1000 * time.time()
     try:
         with workspace.lock("repro").acquire(blocking=False):
@@ -28,6 +36,9 @@ def main() -> None:
             )
             if "up to date" in dry.stdout:
                 click.echo("Data and pipelines are up to date.")
+                given = note.read_text(encoding="utf-8") if note.exists() else None
+                if given == results() and not store.server_uri():  # a server may lack what it could not take
+                    return
             elif status := call(DVC):
                 sys.exit(status)
             else:
@@ -40,10 +51,20 @@ def main() -> None:
                 mirror.mirror_files(params)
             elif parent.info.end_time < started:  # otherwise `aggregate` ran and printed them
                 links.show(experiment.client, params.data.name, experiment.parent)
+            write_text(note, results())
     except Timeout:
         raise click.ClickException(
             "another `make repro` is running in this clone; wait for its end"
         ) from None
+
+
+def results() -> str:
+    """What MLflow's store was given: the experiment's tags, the digest of dvc.lock, and which file the store is."""
+    lock = Path("dvc.lock")
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else None
+    database = workspace.root() / "mlflow.db"
+    made = database.stat().st_ino if database.exists() else None  # another one after it was deleted
+    return json.dumps([runs.identity(), digest, made])
 
 
 def say_what_differs() -> None:
