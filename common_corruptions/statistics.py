@@ -1,4 +1,4 @@
-"""Statistics of a comparison: intervals of paired differences, and how far confidence is from accuracy."""
+"""Statistics of a comparison: intervals of paired differences, the seeds one needs, and calibration."""
 
 import operator
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.special import ndtri, stdtrit
+from scipy.special import nctdtr, ndtri, stdtrit
 
 from common_corruptions.metrics import as_array, class_indices
 
@@ -77,6 +77,38 @@ def paired_bootstrap(
     return Intervals(
         values.mean((1, 2)), *np.quantile(over_both, tails, axis=0), *np.quantile(over_images, tails, axis=0)
     )
+
+
+def seeds_needed(
+    spread: float, difference: float, *, power: float = 0.8, level: float = 0.95, most: int = 1000
+) -> int:
+    """How many seeds a two-sided t-test, paired by seed, needs to find a difference (Cohen 1988, chapter 2).
+
+    Args:
+        spread: standard deviation over seeds of the paired difference, in its unit; at least 0.
+        difference: the one to be found, in the same unit; not 0.
+        power: probability that it is found.
+        level: 1 minus the probability that one is found where there is none.
+        most: where even so many are too few, the answer is this number.
+
+    Raises:
+        ValueError: a spread below 0 or not finite, a difference of 0, or a power or level that is no share.
+    """
+    if not 0 <= spread < np.inf:
+        raise ValueError(f"spread must be at least 0 and finite, not {spread}")
+    if not difference or not np.isfinite(difference):
+        raise ValueError(f"difference must be finite and not 0, not {difference}")
+    for name, share in (("power", power), ("level", level)):
+        if not 0 < share < 1:
+            raise ValueError(f"{name} is a share between 0 and 1, not {share}")
+    if spread == 0:
+        return 2
+    seeds = np.arange(2, most + 1)
+    freedom, shift = seeds - 1, np.sqrt(seeds) * abs(difference) / spread
+    critical = stdtrit(freedom, (1 + level) / 2)
+    found = 1 - nctdtr(freedom, shift, critical) + nctdtr(freedom, shift, -critical)
+    enough = seeds[found >= power]
+    return int(enough[0]) if len(enough) else most
 
 
 def _widening(seeds: int, level: float) -> float:

@@ -193,7 +193,8 @@ def paired_differences(
 
     Returns:
         pushpull, baseline, condition, difference, low, high, low_images, high_images (points of percent, as
-        `common_corruptions.statistics.Intervals`), seeds, of, images; NaN where a net or a condition has no scores.
+        `common_corruptions.statistics.Intervals`), spread (standard deviation over seeds), seeds, of, images; NaN where
+        a net or a condition has no scores.
     """
     tables = []
     for plain, pushpull in couples:
@@ -207,7 +208,7 @@ def paired_differences(
                 "images": 0,
             }
         )
-        table[INTERVALS] = np.nan
+        table[[*INTERVALS, "spread"]] = np.nan
         if pushpull in scores and plain in scores:
             ours, base = scores[pushpull], scores[plain]
             common = [seed for seed in ours.seeds if seed in base.seeds]
@@ -223,6 +224,8 @@ def paired_differences(
                 where = table.condition.isin(both)
                 table.loc[where, INTERVALS] = np.stack(paired_bootstrap(differences), 1)
                 table.loc[where, ["seeds", "images"]] = len(common), differences.shape[2]
+                if len(common) > 1:
+                    table.loc[where, "spread"] = differences.mean(2).std(1, ddof=1)
         tables.append(table)
-    columns = ["pushpull", "baseline", "condition", *INTERVALS, "seeds", "of", "images"]
+    columns = ["pushpull", "baseline", "condition", *INTERVALS, "spread", "seeds", "of", "images"]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)

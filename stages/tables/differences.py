@@ -6,12 +6,14 @@ from typing import NamedTuple
 import pandas as pd
 
 from common_corruptions.recipes.names import CORRUPTION_GROUPS, PERTURBATIONS
+from common_corruptions.statistics import seeds_needed
 from stages.files.measurements import MISSING
 from stages.files.schema import Params
 from stages.tables.answers import Answers, paired_differences
 from stages.tables.cells import NOTHING, Lineup, by_net, measure, number
 from stages.tables.table import Table
 
+MOST_SEEDS = 100  # that anyone would train
 KINDS = {("low", "high"): "over seeds and images", ("low_images", "high_images"): "over images"}
 
 
@@ -35,7 +37,8 @@ def difference(
         "95 %, from 2000 bootstrap resamples. Those over seeds and images (widened for the small number of seeds) tell "
         "of the method, and a difference whose interval does not hold 0 is in bold; those over images alone tell of "
         "these trained nets, and are all there is with one seed. Lower, higher: how many conditions differ so; no "
-        "correction for their number."
+        "correction for their number. Seeds for 1 point: how many trainings of each net a t-test paired by seed needs "
+        "to find a difference of 1 point with a power of 80 %, going by the spread over these seeds."
     )
     display = {
         "Overview": overview({"error": (errors, corruptions), "flip probability": (flips, perturbations)})
@@ -73,8 +76,15 @@ def overview(measures: Mapping[str, tuple[pd.DataFrame, Sequence[str]]]) -> pd.D
                 for verdict, count in (("lower", (each[high] < 0).sum()), ("higher", (each[low] > 0).sum())):
                     told = shown not in (MISSING, NOTHING)
                     line[f"{verdict} {over}"] = f"{count} of {len(each)}" if told else shown
+            line["seeds for 1 point"] = NOTHING if pd.isna(mean.spread) else needed(mean.spread)
             lines.append(line)
     return pd.DataFrame(lines)
+
+
+def needed(spread: float) -> str:
+    """The number of seeds that find a difference of one point."""
+    seeds = seeds_needed(spread, 1.0, most=MOST_SEEDS)
+    return f"{seeds} or more" if seeds == MOST_SEEDS else str(seeds)
 
 
 def intervals(rows: pd.DataFrame, key: str, averaged: int) -> pd.DataFrame:

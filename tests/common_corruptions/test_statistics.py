@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from common_corruptions.statistics import expected_calibration_error, paired_bootstrap
+from common_corruptions.statistics import expected_calibration_error, paired_bootstrap, seeds_needed
 
 
 def test_over_images_the_interval_is_that_of_a_mean():
@@ -143,6 +143,43 @@ def test_bootstrap_refuses(seeds, options, error, message):
 def test_calibration_refuses(logits, labels, options, error, message):
     with pytest.raises(error, match=message):
         expected_calibration_error(logits, labels, **options)
+
+
+@pytest.mark.parametrize(("effect", "seeds"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
+def test_seeds_needed_are_those_of_power_tables(effect, seeds):
+    """Of a two-sided paired t-test at 5 % with a power of 80 %, as G*Power prints them."""
+    assert seeds_needed(1 / effect, 1.0) == seeds
+    assert seeds_needed(3.0, -3 * effect) == seeds
+
+
+def test_seeds_needed_find_the_difference_so_often():
+    random = np.random.default_rng(0)
+    seeds = seeds_needed(0.7, 1.0)
+    drawn = random.normal(1.0, 0.7, (20000, seeds))
+    p = stats.ttest_1samp(drawn, 0, axis=1).pvalue
+    assert (p < 0.05).mean() >= 0.8 - 0.01
+    p = stats.ttest_1samp(drawn[:, :-1], 0, axis=1).pvalue
+    assert (p < 0.05).mean() < 0.8 + 0.01
+
+
+def test_seeds_needed_at_the_ends():
+    assert seeds_needed(0.0, 1.0) == 2
+    assert seeds_needed(1e3, 1.0, most=50) == 50
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((-1.0, 1.0), {}, "spread must be at least 0 and finite, not -1.0"),
+        ((float("nan"), 1.0), {}, "spread must be"),
+        ((1.0, 0.0), {}, "difference must be finite and not 0"),
+        ((1.0, 1.0), {"power": 80}, "power is a share between 0 and 1, not 80"),
+        ((1.0, 1.0), {"level": 1}, "level is a share between 0 and 1, not 1"),
+    ],
+)
+def test_seeds_needed_refuses(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        seeds_needed(*arguments, **options)
 
 
 def test_calibration_takes_tensors_as_they_come():

@@ -13,6 +13,7 @@ from common_corruptions.metrics import classification_error, ordinal_ranks
 from stages import aggregate
 from stages.files.predictions import Logits, save_frames, save_logits
 from stages.files.writing import write_csv
+from stages.tables.differences import needed
 from tests.stages.aggregated import display, plain, run, write_official, write_params
 
 NETS = ("alexnet", "resnet20", "resnet20-pp")
@@ -124,6 +125,9 @@ def test_of_whole_measurements_nothing_is_said(sound):
     assert overview.loc["error", "lower over seeds and images"] == f"{(rows.high < 0).sum()} of 2" == "2 of 2"
     assert overview.loc["error", "higher over images"] == "0 of 2"
     assert overview.loc["error", "mean"] == f"**{row.difference:+.2f}**"
+    summary = pd.read_csv(sound.folder / "summary.csv").pivot(index="seed", columns="net", values="E_corr")
+    assert row.spread == pytest.approx((summary["resnet20-pp"] - summary["resnet20"]).std(), abs=1e-4)
+    assert overview.loc["error", "seeds for 1 point"] == needed(row.spread)
     assert row.low < row.low_images < row.difference < row.high_images < row.high
     flips = pd.read_csv(sound.folder / "summary.csv").groupby("net").mFP.mean()
     expected = flips["resnet20-pp"] - flips["resnet20"]
