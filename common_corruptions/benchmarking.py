@@ -47,7 +47,8 @@ def benchmark(
         `corruptions` and `perturbations`, the numbers of those found, before.
 
     Warns:
-        UserWarning: of all that keeps a figure from being the benchmark's own: corruptions or perturbations that are
+        UserWarning: a net that torch evaluates, as ONNX Runtime, which is the faster one on a CPU, does not take it; all
+            that keeps a figure from being the benchmark's own: corruptions or perturbations that are
             missing, files of other names, sequences of a part of the images, corruptions without rCE.
 
     Raises:
@@ -55,6 +56,7 @@ def benchmark(
         ValueError: a file that is damaged or does not fit the clean test images, or a baseline that lacks a corruption,
             before anything is measured; and as `predict` and the metrics.
         TypeError: as `predict`.
+        RuntimeError: ONNX Runtime gives other logits than torch, as `common_corruptions.onnx_runtime.Exported`.
     """
     import pandas as pd  # here alone, so that the corruptions and metrics do without pandas
 
