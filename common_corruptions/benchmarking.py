@@ -47,9 +47,9 @@ def benchmark(
         `corruptions` and `perturbations`, the numbers of those found, before.
 
     Warns:
-        UserWarning: a net that torch evaluates, as ONNX Runtime, which is the faster one on a CPU, does not take it; all
-            that keeps a figure from being the benchmark's own: corruptions or perturbations that are
-            missing, files of other names, sequences of a part of the images, corruptions without rCE.
+        UserWarning: of a net that the faster ONNX Runtime does not take, so that torch evaluates it; of all that keeps a
+            figure from being the benchmark's own: corruptions or perturbations that are missing, files of other names,
+            sequences of a part of the images, corruptions without rCE.
 
     Raises:
         FileNotFoundError: no clean test images, or neither corruptions nor perturbations.

@@ -1,7 +1,7 @@
 """Nets evaluated on the CPU by ONNX Runtime, which takes less time an image than torch once a net has been exported.
 
-It joins batch normalisation, activation and addition with the convolution before them, and keeps channels in blocks that
-fill the processor's registers. What it computes is compared with torch's answers all along.
+It joins batch normalisation, activation and addition with the convolution before them, and keeps channels in blocks
+that fill the processor's registers. What it computes is compared with torch's answers all along.
 """
 
 import warnings
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # An export takes 4 to 9 seconds; for an image of 32 x 32 pixels, a ResNet-20 then needs 0.2 to 0.4 ms less.
 WORTH_EXPORTING = 50_000
-CHECKED = 100  # one batch of so many is computed by torch, too
+CHECKED = 100  # one batch in so many is computed by torch, too
 ROUNDING = 1e-4  # of the largest logit of a batch; torch and ONNX Runtime differ by 1e-6 to 1e-5
 
 
@@ -50,11 +50,11 @@ def for_many(net: Net, images: int, device: torch.device | str | None = None) ->
 
 
 class Exported:
-    """A net in ONNX Runtime: float32 (n, C, H, W) in, logits (n, K) out as an array; H and W are those of the first call.
+    """A net in ONNX Runtime: float32 (n, C, H, W) in, logits (n, K) out as an array; C, H, W as in the first call.
 
     The first call exports the net; one that cannot be exported, or whose answers to an image depend on the rest of the
-    batch or on chance, is left to torch, and a warning says so. The first batch of every size and one of every `CHECKED`
-    others are computed by torch as well.
+    batch or on chance, is left to torch, and a warning says so. The first batch of every size and every `CHECKED`th are
+    computed by torch as well.
 
     Args:
         net: a float32 Module on the CPU, which must not change any more.
@@ -109,9 +109,8 @@ class Exported:
         expected = self._in_torch(inputs).numpy()
         if not agree(logits, expected):
             raise RuntimeError(
-                f"ONNX Runtime gives other logits than torch: they differ by {np.abs(logits - expected).max():.2g}, the "
-                f"largest is {np.abs(expected).max():.2g}; give the net as a function, such as lambda x: net(x), and "
-                f"torch evaluates it"
+                f"ONNX Runtime gives other logits than torch, up to {np.abs(logits - expected).max():.2g} where the largest "
+                f"is {np.abs(expected).max():.2g}; give the net as a function, lambda x: net(x), and torch evaluates it"
             )
 
 
