@@ -47,8 +47,8 @@ def benchmark(
         `corruptions` and `perturbations`, the numbers of those found, before.
 
     Warns:
-        UserWarning: of a net that the faster ONNX Runtime does not take, so that torch evaluates it; of all that keeps a
-            figure from being the benchmark's own: corruptions or perturbations that are missing, files of other names,
+        UserWarning: of a net that the faster ONNX Runtime does not take, so that torch evaluates it; of all that keeps
+            a figure from being the benchmark's own: corruptions or perturbations that are missing, files of other names,
             sequences of a part of the images, corruptions without rCE.
 
     Raises:

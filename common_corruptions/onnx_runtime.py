@@ -108,9 +108,12 @@ class Exported:
     def _compare(self, logits: np.ndarray, inputs: Tensor) -> None:
         expected = self._in_torch(inputs).numpy()
         if not agree(logits, expected):
+            shapes = f"of shape {logits.shape} and not {expected.shape}"
+            differing = logits.shape == expected.shape and np.abs(logits - expected).max()
+            far = f"up to {differing:.2g} away, the largest being {np.abs(expected).max():.2g}"
             raise RuntimeError(
-                f"ONNX Runtime gives other logits than torch, up to {np.abs(logits - expected).max():.2g} where the largest "
-                f"is {np.abs(expected).max():.2g}; give the net as a function, lambda x: net(x), and torch evaluates it"
+                f"ONNX Runtime gives other logits than torch, {far if differing else shapes}; give the net as a "
+                f"function, lambda x: net(x), and torch evaluates it"
             )
 
 
