@@ -48,8 +48,8 @@ def benchmark(
 
     Warns:
         UserWarning: of a net that the faster ONNX Runtime does not take, so that torch evaluates it; of all that keeps
-            a figure from being the benchmark's own: corruptions or perturbations that are missing, files of other names,
-            sequences of a part of the images, corruptions without rCE.
+            a figure from being the benchmark's own: corruptions or perturbations that are missing, files of other
+            names, sequences of a part of the images, corruptions without rCE.
 
     Raises:
         FileNotFoundError: no clean test images, or neither corruptions nor perturbations.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common_corruptions.evaluation import Net, evaluating
+from common_corruptions.evaluation import Net, evaluating, float32_as
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -124,9 +124,12 @@ def export(net: nn.Module, shape: tuple[int, ...]) -> bytes:
         Exception: of any type, as torch raises it; the path of the net depends on values, for one.
     """
     images = torch.export.Dim("images")
-    with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+    one_precision = float32_as(
+        torch.backends.cudnn.rnn.fp32_precision
+    )  # the exporter refuses two, CPU or not
+    with warnings.catch_warnings(), one_precision, torch.inference_mode(False), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter's own packages, about each other
-        program = torch.export.export(net, (torch.zeros(2, *shape),), dynamic_shapes=(({0: images}),))
+        program = torch.export.export(net, (torch.zeros(2, *shape),), dynamic_shapes=({0: images},))
         exported = torch.onnx.export(program, optimize=False, verbose=False)  # the session optimises it
         return exported.model_proto.SerializeToString()
 
