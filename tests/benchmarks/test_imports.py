@@ -19,6 +19,9 @@ MORE = [
     "jinja2",
     "matplotlib",
     "tabulate",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
 ]
 MODULES = [
     "benchmarks.equivalence",
