@@ -1,6 +1,7 @@
 """Evaluation speed of ResNet-20 with and without push-pull, against a loader of PIL images.
 
-Both read the same memory-mapped file, one run of each in turn, and must give the images the same classes.
+Both read the same memory-mapped file, one run of each in turn, and must give the images the same classes. On the CPU
+the nets run as they do for many images, in ONNX Runtime, and in a third run in torch, as for few.
 
     python -m benchmarks.evaluation
 """
@@ -18,6 +19,7 @@ from benchmarks.report import write_json
 from benchmarks.training import MEAN, NETS, STD, compared, hardware, new_net, pictures, seconds
 from common_corruptions.evaluation import predict
 from common_corruptions.folding import fold_norms
+from common_corruptions.onnx_runtime import Exported
 from training.device import choose_device
 
 RESULTS = Path(__file__).parent / "results" / "evaluation.json"
@@ -27,18 +29,22 @@ def measure(
     images: np.ndarray, labels: np.ndarray, batch_size: int | None, textbook_batch: int, workers: int,
     repeats: int, device: torch.device,
 ) -> tuple[dict[str, dict[str, float]], float]:  # fmt: skip
-    """What `compared` gives for `predict` and the textbook loop."""
+    """What `compared` gives for `predict` and the textbook loop; on the CPU also what the export costs and saves."""
     calls: dict[tuple[str, str], Callable[[], np.ndarray]] = {}
+    on_cpu = device.type == "cpu"
     for name in NETS:
-        fast = fold_norms(new_net(name, device).to(memory_format=torch.channels_last).eval())
+        folded = fold_norms(new_net(name, device).to(memory_format=torch.channels_last).eval())
         options = {"mean": MEAN, "std": STD, "batch_size": batch_size}
-        calls[name, "fast"] = lambda net=fast, options=options: predict(net, images, **options).argmax(1)
+        runs = {"fast": Exported(folded), "torch": folded} if on_cpu else {"fast": folded}
+        for run, net in runs.items():
+            calls[name, run] = lambda net=net, options=options: predict(net, images, **options).argmax(1)
     for name in NETS:
         plain = new_net(name, device)
         batches = textbook.loader(
             images, labels, mean=MEAN, std=STD, batch_size=textbook_batch, workers=workers
         )
         calls[name, "textbook"] = lambda net=plain, batches=batches: textbook.evaluate(net, batches)
+    first = {name: seconds(calls[name, "fast"], device) for name in NETS}
     for name in NETS:  # warms up, too
         differing = np.mean(calls[name, "fast"]() != calls[name, "textbook"]())
         if differing > 1e-3:  # rounding may decide between two classes of equal logits
@@ -47,7 +53,16 @@ def measure(
     for _ in range(repeats):
         for key, call in calls.items():
             times[key].append(seconds(call, device))
-    return compared(times, len(images), len(images))
+    results, cost = compared(times, len(images), len(images))
+    for name, row in results.items() if on_cpu else ():
+        in_torch, fast = np.median(times[name, "torch"]), np.median(times[name, "fast"])
+        export = first[name] - fast
+        row["torch_images_per_second"] = round(len(images) / in_torch, 1)
+        row["export_seconds"] = round(export, 1)
+        row["export_pays_from_images"] = (
+            round(export / (in_torch - fast) * len(images)) if fast < in_torch else None
+        )
+    return results, cost
 
 
 @click.command(help=__doc__.split("\n\n")[0])

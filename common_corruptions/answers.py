@@ -18,6 +18,7 @@ from common_corruptions.metrics import (
     top5_distance,
     zipf_distance,
 )
+from common_corruptions.onnx_runtime import for_many
 from common_corruptions.recipes.names import (
     NOISE_PERTURBATIONS,
     SEVERITIES,
@@ -54,6 +55,8 @@ def predict_corruptions(
     """
     clean = open_clean(folder)
     stacks = open_corruptions(folder, corruptions, clean)
+    images = len(clean.images) + sum(map(len, stacks.values()))
+    net = for_many(net, images, options.get("device"))
     yield "clean", 0, predict(net, clean.images, **options)
     for name, stacked in stacks.items():
         logits = predict(net, stacked, sets=len(SEVERITIES), **options)
@@ -89,6 +92,8 @@ def rank_perturbations(
         FileNotFoundError, ValueError: as `common_corruptions.sets.open_perturbations`, before anything is measured.
     """
     opened = open_perturbations(folder, perturbations, count)
+    frames = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
+    net = for_many(net, frames, options.get("device"))
 
     def ranked(name: str) -> tuple[str, np.ndarray]:
         sequences = opened[name]

@@ -47,14 +47,16 @@ def benchmark(
         `corruptions` and `perturbations`, the numbers of those found, before.
 
     Warns:
-        UserWarning: of all that keeps a figure from being the benchmark's own: corruptions or perturbations that are
-            missing, files of other names, sequences of a part of the images, corruptions without rCE.
+        UserWarning: of a net that the faster ONNX Runtime does not take, so that torch evaluates it; of all that keeps
+            a figure from being the benchmark's own: corruptions or perturbations that are missing, files of other
+            names, sequences of a part of the images, corruptions without rCE.
 
     Raises:
         FileNotFoundError: no clean test images, or neither corruptions nor perturbations.
         ValueError: a file that is damaged or does not fit the clean test images, or a baseline that lacks a corruption,
             before anything is measured; and as `predict` and the metrics.
         TypeError: as `predict`.
+        RuntimeError: ONNX Runtime gives other logits than torch, as `common_corruptions.onnx_runtime.Exported`.
     """
     import pandas as pd  # here alone, so that the corruptions and metrics do without pandas
 

@@ -17,6 +17,7 @@ import numpy as np
 from common_corruptions.checks import check_images, check_seed
 from common_corruptions.evaluation import Net, predict
 from common_corruptions.metrics import classification_error
+from common_corruptions.onnx_runtime import for_many
 from common_corruptions.recipes.elementary import normal_cdf
 from common_corruptions.recipes.noise import LEVELS, add_noise, alias_table, poisson_mass
 from common_corruptions.recipes.random import Draws
@@ -93,6 +94,8 @@ def measure_noise(
     Raises:
         TypeError, ValueError: images of another type or shape.
     """
+    sets = 1 + sum(map(len, SWEEPS.values()))
+    net = for_many(net, sets * len(images), options.get("device"))
     yield "clean", 0.0, classification_error(predict(net, images, **options), labels)
     for sweep, levels in SWEEPS.items():
         for level in levels:

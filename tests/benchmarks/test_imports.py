@@ -17,6 +17,9 @@ MORE = [
     "jinja2",
     "matplotlib",
     "tabulate",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
 ]
 MODULES = [
     "benchmarks.equivalence",
