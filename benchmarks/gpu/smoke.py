@@ -1,6 +1,8 @@
 """Part `smoke`: the tests of tests/cuda on this device, with those that fail and why."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as xml
@@ -14,30 +16,40 @@ import torch
 from benchmarks.gpu.setting import Setting
 
 ROOT = Path(__file__).parents[2]
-PROCESSES = 4  # each needs a context on the GPU, and compiles kernels
+FILES = ("training", "evaluation", "layer")  # the most valuable first, in case there is no time for all
+PROCESSES = 8  # each needs a context on the GPU, and compiles kernels
 FEW = "test_crops or test_ranks or (test_what_every_device and plain)"  # of a dry run
+REPORTING = 8  # seconds that pytest has to write its report once it is interrupted
 
 
 def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     report = setting.work / "smoke.xml"
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "tests/cuda",
-        f"--junitxml={report}",
-    ]
+    report.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}"]
+    command += ["-p", "no:cacheprovider", "-p", "no:hypothesispytest"]  # which imports hypothesis to end with
+    command += [f"tests/cuda/test_{name}.py" for name in FILES]
     if torch.cuda.is_available():
         command += ["-m", "cuda"]  # what the CPU runs too has run where this was written
         if find_spec("xdist"):
             command += ["-n", str(PROCESSES)]
     if setting.dry_run:
         command += ["-k", FEW]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "2"}, check=False)
-    yield {"exit": done.returncode, **outcome(report)}
+    yield run_tests(command, report, setting.left - REPORTING)
+
+
+def run_tests(command: list[str], report: Path, seconds: float) -> dict[str, Any]:
+    """Run pytest; interrupted after so many seconds, it reports the tests that had ended by then."""
+    found: dict[str, Any] = {}
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "2"}) as tests:
+        try:
+            tests.wait(max(seconds, 0))
+        except subprocess.TimeoutExpired:
+            found["interrupted"] = f"after {seconds:.0f} s"
+            tests.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                tests.wait(REPORTING - 2)
+            tests.kill()
+    return {"exit": tests.returncode, **found, **outcome(report)}
 
 
 def outcome(report: Path) -> dict[str, Any]:
