@@ -4,9 +4,9 @@ By the fastest way in float32 that determinism was seen for, eager and channels 
 rule that was fixed before any was made. A net whose last epochs would not fit is not begun, or given up.
 """
 
-import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from time import monotonic as clock
 from typing import Any
 
 import pandas as pd
@@ -47,7 +47,7 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
             yield found
             continue
         net = new_net(name, device, seed)
-        start = begun = time.monotonic()
+        start = begun = clock()
         curve = []
         try:
             for row, _ in training(setting, net, name, seed, way, data, test):
@@ -55,15 +55,15 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
                 if (
                     len(curve) == 1
                 ):  # an epoch with recordings, algorithms to be chosen and memory to be taken
-                    begun = time.monotonic()
+                    begun = clock()
                 if len(curve) == JUDGED:
-                    to_come = (time.monotonic() - begun) / (JUDGED - 1) * (epochs(setting) - JUDGED)
+                    to_come = (clock() - begun) / (JUDGED - 1) * (epochs(setting) - JUDGED)
                     if to_come > setting.left:
                         run["given_up"] = f"would take {to_come:.0f} s more and {setting.left:.0f} s are left"
                         break
         except (DivergedError, RuntimeError) as error:
             run["failed"] = f"{type(error).__name__}: {error}"[:300]
-        seconds = time.monotonic() - start
+        seconds = clock() - start
         if len(curve) < epochs(setting):
             yield found
             continue

@@ -47,7 +47,8 @@ def measure_references(
     setting: Setting, found: dict[str, Any], data: TrainingSet, device: torch.device
 ) -> Iterator[dict[str, Any]]:
     """The loop of `benchmarks.textbook`, and the eager way without deterministic algorithms."""
-    torch.use_deterministic_algorithms(False)
+    if device.type == "cuda":
+        torch.use_deterministic_algorithms(False)
     rows, way = found["nets"][REFERENCE], ("fp32", "nchw", False)
     rows[f"{way_name(*way)}, not deterministic"] = speed(REFERENCE, data, way, device)
     rows["textbook"] = textbook_speed(setting, device)

@@ -24,7 +24,7 @@ MODULES = [
     "benchmarks.equivalence",
     *(
         f"benchmarks.gpu.{part}"
-        for part in ("machine", "smoke", "determinism", "training", "layer", "recipe")
+        for part in ("machine", "rates", "smoke", "determinism", "training", "layer", "recipe", "part")
     ),
     "benchmarks.gpu.__main__",
     "benchmarks.gpu.evaluation",
