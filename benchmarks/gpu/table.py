@@ -26,12 +26,13 @@ def machine(part: dict[str, Any]) -> list[str]:
 
 
 def smoke(part: dict[str, Any]) -> list[str]:
-    counts = ", ".join(
-        f"{part[key]} {key}" for key in ("tests", "failures", "errors", "skipped") if key in part
-    )
-    if "interrupted" in part:
-        counts += f", interrupted {part['interrupted']}: the rest has not run"
-    return [counts, *(f"- {name}: {message}" for name, message in part.get("failed", {}).items())]
+    failed = part.get("failed", {})
+    counts = f"{part.get('tests', 0)} tests ended: {part.get('passed', 0)} passed, {len(failed)} failed"
+    return [
+        f"{counts}, {part.get('skipped', 0)} skipped.",
+        "",
+        *(f"- {name}: {message}" for name, message in failed.items()),
+    ]
 
 
 def determinism(part: dict[str, Any]) -> list[str]:

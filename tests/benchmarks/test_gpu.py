@@ -50,22 +50,27 @@ def test_the_images_are_there_before_torch_is_imported(data, tmp_path):
     assert np.load(tmp_path / "datasets/cifar10-jpeg/clean/test_images.npy").shape == (64, 32, 32, 3)
 
 
-def test_tests_that_take_too_long_are_reported_as_far_as_they_came(tmp_path):
-    (tmp_path / "test_slow.py").write_text(
-        "import time\ndef test_a():\n    assert 0, 'told'\ndef test_b():\n    time.sleep(600)\n",
+@pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=["one process", "xdist"])
+def test_tests_are_reported_as_they_end(tmp_path, options):
+    """So that what a part has found is there when it is stopped in the middle of a test."""
+    done = tmp_path / "done"
+    (tmp_path / "test_waiting.py").write_text(
+        "import pathlib, time\n"
+        "def test_a():\n    assert 0, 'told'\n"
+        "def test_b():\n    pass\n"
+        f"def test_c():\n    while not pathlib.Path({str(done)!r}).exists():\n        time.sleep(0.1)\n",
         encoding="utf-8",
     )
-    report = tmp_path / "report.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest"]
-    command += [f"--junitxml={report}", f"--rootdir={tmp_path}", str(tmp_path / "test_slow.py")]
-    # Under `nohup`, or in the background of a shell, an interrupt would not reach what is started here.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    options += [f"--rootdir={tmp_path}", str(tmp_path / "test_waiting.py")]
+    found = smoke.run_tests(options, tmp_path / "reports.jsonl")
     try:
-        found = smoke.run_tests(command, report, 20)
+        while (now := next(found))["tests"] < 2:
+            assert "exit" not in now
     finally:
-        signal.signal(signal.SIGINT, before)
-    assert found["interrupted"] == "after 20 s" and found["exit"] != 0
-    assert found["failures"] == 1 and "told" in next(iter(found["failed"].values()))
+        done.touch()
+    assert now["passed"] == 1 and ["told" in message for message in now["failed"].values()] == [True]
+    *_, last = found
+    assert last["tests"] == 3 and last["passed"] == 2 and last["exit"] == 1
 
 
 def start(data, out, *options: str) -> subprocess.Popen:

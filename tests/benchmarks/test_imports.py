@@ -24,7 +24,17 @@ MODULES = [
     "benchmarks.equivalence",
     *(
         f"benchmarks.gpu.{part}"
-        for part in ("machine", "rates", "smoke", "determinism", "training", "layer", "recipe", "part")
+        for part in (
+            "machine",
+            "rates",
+            "reports",
+            "smoke",
+            "determinism",
+            "training",
+            "layer",
+            "recipe",
+            "part",
+        )
     ),
     "benchmarks.gpu.__main__",
     "benchmarks.gpu.evaluation",
