@@ -63,15 +63,19 @@ register: $(SETUP) ## Register the best push-pull net in MLflow as champion (ARG
 bench: $(SETUP) ## Measure the speed of every part against its plain reference
 	for name in metrics corruptions perturbations unpack layer training evaluation tracking; do python -m benchmarks.$$name || exit 1; done
 
-# Python 3.12 where there is one that runs.
-GPU_PYTHON = $(shell for one in python3.12 $(PYTHON); do $$one -c "" 2>/dev/null && echo $$one && break; done)
+# Where the name is not on the path, or does not run: make gpu-image GPU_PYTHON=/path/to/python3.12
+GPU_PYTHON ?= python3.12
 
 gpu-image: .venv-gpu/.installed ## Rehearse the measurement on a GPU with that machine's versions (DATA=folder with cifar10-jpeg.npz)
 	OMP_NUM_THREADS=1 .venv-gpu/bin/python -m pytest -q -n 2 tests/pushpull tests/nets tests/benchmarks tests/training tests/cuda
 	.venv-gpu/bin/python -m benchmarks.gpu --data $(or $(DATA),../shared/data) --out build/gpu-image --dry-run
 
 .venv-gpu/.installed: benchmarks/gpu/requirements.txt
-	$(GPU_PYTHON) -m venv .venv-gpu
+	@$(GPU_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null || { \
+		echo "$(GPU_PYTHON) does not run as Python 3.12, which the GPU machine has and its numpy needs;" \
+			"name one: make gpu-image GPU_PYTHON=/path/to/python3.12" >&2; \
+		exit 1; }
+	$(GPU_PYTHON) -m venv --clear .venv-gpu
 	.venv-gpu/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 

@@ -14,6 +14,9 @@ from torch import Tensor
 from pushpull.execution import ordinary, without_modes
 from pushpull.geometry import Sides
 
+# Asked once: torch.compile of torch 2.11 cannot follow the question.
+AUTOCAST = frozenset(torch._C._autocast_supported_devices())
+
 
 def upsample(kernels: Tensor, size: Sides) -> Tensor:
     """Kernels (O, C, *sides) upsampled to (O, C, *size), linear in each of their one to three sides; differentiable.
@@ -65,6 +68,6 @@ def _numerators(side: int, size: int, device: torch.device) -> tuple[Tensor, int
 
 
 def _without_autocast(device_type: str) -> contextlib.AbstractContextManager[object]:
-    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+    if device_type in AUTOCAST and torch.is_autocast_enabled(device_type):
         return torch.autocast(device_type, enabled=False)
     return contextlib.nullcontext()

@@ -61,7 +61,7 @@ def main(folder: Path, data: Path) -> None:
     if results["dry_run"]:
         raise click.ClickException(f"{folder} holds a dry run, whose figures mean nothing")
     here = Path.cwd()
-    device = results["parts"]["machine"]["device"]
+    device = results["parts"]["recipe"]["device"]
     place = prepare_workspace(here, folder, results)
     try:
         splits = read_jpeg_set(data / DATA_FILE)

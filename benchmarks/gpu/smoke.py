@@ -1,54 +1,65 @@
 """Part `smoke`: the tests of tests/cuda on this device, with those that fail and why."""
 
+import json
 import os
 import subprocess
 import sys
-import xml.etree.ElementTree as xml
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.gpu.reports import FILE
 from benchmarks.gpu.setting import Setting
 
 ROOT = Path(__file__).parents[2]
-PROCESSES = 4  # each needs a context on the GPU, and compiles kernels
+FILES = ("training", "evaluation", "layer")  # the most valuable first, in case there is no time for all
+PROCESSES = 8  # each needs a context on the GPU, and compiles kernels
 FEW = "test_crops or test_ranks or (test_what_every_device and plain)"  # of a dry run
 
 
 def measure(setting: Setting) -> Iterator[dict[str, Any]]:
-    report = setting.work / "smoke.xml"
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
+    options = [f"tests/cuda/test_{name}.py" for name in FILES]
+    if torch.cuda.is_available():
+        options += ["-m", "cuda"]  # what the CPU runs too has run where this was written
+        if find_spec("xdist"):
+            options += ["-n", str(PROCESSES)]
+    if setting.dry_run:
+        options += ["-k", FEW]
+    yield from run_tests(options, setting.work / "smoke.jsonl")
+
+
+def run_tests(options: Sequence[str], reports: Path) -> Iterator[dict[str, Any]]:
+    """What the tests have found so far, whenever one has ended; at last with the exit status of pytest."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "benchmarks.gpu.reports"]
+    command += [
         "-p",
         "no:cacheprovider",
-        "tests/cuda",
-        f"--junitxml={report}",
-    ]
-    if torch.cuda.is_available():
-        command += ["-m", "cuda"]  # what the CPU runs too has run where this was written
-        if find_spec("xdist"):
-            command += ["-n", str(PROCESSES)]
-    if setting.dry_run:
-        command += ["-k", FEW]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "2"}, check=False)
-    yield {"exit": done.returncode, **outcome(report)}
+        "-p",
+        "no:hypothesispytest",
+    ]  # the second imports hypothesis to end with
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", FILE: str(reports)}
+    reports.write_bytes(b"")
+    with subprocess.Popen([*command, *options], cwd=ROOT, env=environment) as tests:
+        seen = 0
+        while tests.poll() is None:
+            time.sleep(0.3)
+            if (size := reports.stat().st_size) != seen:
+                seen = size
+                yield outcome(reports)
+    yield {"exit": tests.returncode, **outcome(reports)}
 
 
-def outcome(report: Path) -> dict[str, Any]:
-    """Numbers of tests, and the first lines of what went wrong by test; nothing if pytest wrote no report."""
-    if not report.exists():
-        return {}
-    suite = next(xml.parse(report).iter("testsuite"))
-    counts = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")}
-    failed = {}
-    for case in suite.iter("testcase"):
-        for kind in ("failure", "error"):
-            for found in case.iter(kind):
-                failed[f"{case.get('classname')}::{case.get('name')}"] = (found.get("message") or "")[:300]
-    return {**counts, "failed": failed}
+def outcome(reports: Path) -> dict[str, Any]:
+    """Numbers of tests by outcome, and the first lines of what went wrong by test."""
+    text = reports.read_text(encoding="utf-8")
+    ended = [
+        json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()
+    ]  # the last one may not be whole
+    failed = {one["test"]: one["message"] for one in ended if one["outcome"] == "failed"}
+    counts = Counter(one["outcome"] for one in ended)
+    return {"tests": len(ended), "passed": counts["passed"], "skipped": counts["skipped"], "failed": failed}

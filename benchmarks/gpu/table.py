@@ -8,8 +8,8 @@ NOTE = "cifar10-jpeg is a lossy JPEG copy (quality 75) of CIFAR-10: another, har
 def markdown(results: dict[str, Any]) -> str:
     """Every part's state, and what it found, as tables."""
     parts = results["parts"]
-    machine = parts.get("machine", {})
-    lines = [f"# {machine.get('device', 'GPU')}, {results['data']}", "", NOTE, ""]
+    device = next((part["device"] for part in parts.values() if "device" in part), "GPU")
+    lines = [f"# {device}, {results['data']}", "", NOTE, ""]
     if results["dry_run"]:
         lines += ["A dry run on a few images: none of these figures means anything.", ""]
     lines += ["| part | state | seconds |", "|---|---|---|"]
@@ -26,17 +26,20 @@ def machine(part: dict[str, Any]) -> list[str]:
 
 
 def smoke(part: dict[str, Any]) -> list[str]:
-    counts = ", ".join(
-        f"{part[key]} {key}" for key in ("tests", "failures", "errors", "skipped") if key in part
-    )
-    return [counts, *(f"- {name}: {message}" for name, message in part.get("failed", {}).items())]
+    failed = part.get("failed", {})
+    counts = f"{part.get('tests', 0)} tests ended: {part.get('passed', 0)} passed, {len(failed)} failed"
+    return [
+        f"{counts}, {part.get('skipped', 0)} skipped.",
+        "",
+        *(f"- {name}: {message}" for name, message in failed.items()),
+    ]
 
 
 def determinism(part: dict[str, Any]) -> list[str]:
     lines = table(
-        ["way", "same seed", "after a stop", "as eager"],
+        ["way", "same seed", "after a stop", "as eager", ""],
         [
-            [way, *(row.get(key, "") for key in ("same_seed", "stopped", "as_eager"))]
+            [way, *(row.get(key, "") for key in ("same_seed", "stopped", "as_eager", "failed"))]
             for way, row in part.get("ways", {}).items()
         ],
     )
@@ -48,7 +51,7 @@ def training(part: dict[str, Any]) -> list[str]:
     for net, ways in part.get("nets", {}).items():
         reference = ways.get("textbook", {}).get("images_per_second")
         for way, row in ways.items():
-            speed = row.get("images_per_second", row.get("failed"))
+            speed = row.get("images_per_second", row.get("failed", row.get("skipped")))
             ratio = f"{speed / reference:.1f}" if reference and isinstance(speed, float) else ""
             rows.append([net, way, speed, ratio, row.get("kernels_per_step", "")])
     return table(["net", "way", "images/s", "to the textbook loop", "kernels a step"], rows)
@@ -58,7 +61,7 @@ def layer(part: dict[str, Any]) -> list[str]:
     lines = []
     for kind in ("eager", "graph"):
         rows = part.get("rows", [])
-        names = list(dict.fromkeys(name for row in rows for name in row[kind]))
+        names = list(dict.fromkeys(name for row in rows for name in (*row[kind], *row["failed"])))
         heads = ["batch", "channels", "layout", "arithmetic", *names]
         cells = [
             [*(row[key] for key in heads[:4]), *(short(row[kind].get(n)) for n in names)] for row in rows
@@ -86,7 +89,7 @@ def evaluation(part: dict[str, Any]) -> list[str]:
     return [*([part["failed"]] if "failed" in part else []), *table(["net and seed", *heads], rows)]
 
 
-def short(value: float | str | None) -> str:
+def short(value: float | None) -> str:
     return f"{value:.3f}" if isinstance(value, float) else "–"
 
 

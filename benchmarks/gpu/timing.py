@@ -65,10 +65,8 @@ def replayed(call: Call, device: torch.device) -> Call:
     return graph.replay
 
 
-def kernels(call: Call, device: torch.device) -> int | None:
-    """How many kernels a call launches; None where the device is not CUDA."""
-    if device.type != "cuda":
-        return None
+def kernels(call: Call, device: torch.device) -> int:
+    """How many kernels a call launches on a CUDA device, copies and fills counted."""
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 

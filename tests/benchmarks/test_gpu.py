@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as parent
-from benchmarks.gpu import recipe
+from benchmarks.gpu import recipe, smoke
 from benchmarks.gpu.answers import save_answers, spread_answers
 from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.table import markdown
@@ -35,6 +35,42 @@ def data(tmp_path):
     folder.mkdir()
     np.savez(folder / "cifar10-jpeg.npz", **arrays)
     return folder
+
+
+def test_the_images_are_there_before_torch_is_imported(data, tmp_path):
+    """On a machine where torch takes the time of the part to begin, the other parts still have their images."""
+    code = (
+        "import sys; from pathlib import Path; from benchmarks.gpu.machine import measure; "
+        "from benchmarks.gpu.setting import Setting; sys.modules['torch'] = None; "
+        "print(next(measure(Setting(Path(sys.argv[1]), Path(sys.argv[2]))))['images'])"
+    )
+    command = [sys.executable, "-c", code, str(data), str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    assert done.stdout == "{'train': 64, 'test': 64}\n", done.stderr
+    assert np.load(tmp_path / "datasets/cifar10-jpeg/clean/test_images.npy").shape == (64, 32, 32, 3)
+
+
+@pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=["one process", "xdist"])
+def test_tests_are_reported_as_they_end(tmp_path, options):
+    """So that what a part has found is there when it is stopped in the middle of a test."""
+    done = tmp_path / "done"
+    (tmp_path / "test_waiting.py").write_text(
+        "import pathlib, time\n"
+        "def test_a():\n    assert 0, 'told'\n"
+        "def test_b():\n    pass\n"
+        f"def test_c():\n    while not pathlib.Path({str(done)!r}).exists():\n        time.sleep(0.1)\n",
+        encoding="utf-8",
+    )
+    options += [f"--rootdir={tmp_path}", str(tmp_path / "test_waiting.py")]
+    found = smoke.run_tests(options, tmp_path / "reports.jsonl")
+    try:
+        while (now := next(found))["tests"] < 2:
+            assert "exit" not in now
+    finally:
+        done.touch()
+    assert now["passed"] == 1 and ["told" in message for message in now["failed"].values()] == [True]
+    *_, last = found
+    assert last["tests"] == 3 and last["passed"] == 2 and last["exit"] == 1
 
 
 def start(data, out, *options: str) -> subprocess.Popen:
@@ -112,6 +148,7 @@ def test_every_part_runs_on_the_cpu(data, tmp_path):
     assert {name: part["status"] for name, part in parts.items()} == dict.fromkeys(parent.LIMITS, "done"), (
         said + log
     )
+    assert process.returncode == 0, said
     assert parts["smoke"]["tests"] > 0 and parts["smoke"]["exit"] == 0
     assert all(all(row.values()) for row in parts["determinism"]["ways"].values())
     assert set(parts["evaluation"]["nets"]) == {"alexnet 0", "resnet20 0", "resnet20-pp 0"}
@@ -137,11 +174,45 @@ def test_the_way_of_the_recipe_is_the_fastest_one_that_is_deterministic(tmp_path
         "fp32 nchw graph": {**sound, "as_eager": True},
         "fp32 nhwc graph": {**sound, "as_eager": False},
         "bf16 nhwc graph": {**sound, "as_eager": True},
+        "fp32 nhwc eager": {"same_seed": True, "failed": "RuntimeError: out of memory"},
     }
     setting.keep("determinism", {"ways": ways})
     speeds = {way: {"images_per_second": float(i)} for i, way in enumerate(ways)}
     setting.keep("training", {"nets": {"resnet20-pp": speeds}})
     assert recipe.chosen_way(setting) == "fp32 nchw graph"
+
+
+@pytest.mark.parametrize(("seconds", "given_up"), [(0.4, False), (0.6, True)])
+def test_a_net_is_given_up_by_its_later_epochs_alone(tmp_path, monkeypatch, seconds, given_up):
+    """40 epochs with 20 s left: the first, with its recordings, takes 5 s, which are no measure of the others."""
+    setting, now = Setting(tmp_path, tmp_path, (0,)), 0.0
+    folder = setting.images / "clean"
+    folder.mkdir(parents=True)
+    for split in ("train", "test"):
+        np.save(folder / f"{split}_images.npy", np.zeros((4, 32, 32, 3), np.uint8))
+        np.save(folder / f"{split}_labels.npy", np.zeros(4, np.uint8))
+
+    def training(*_):
+        nonlocal now
+        for epoch in range(40):
+            now += seconds if epoch else 5.0
+            yield {"epoch": epoch, "lr": 0.1, "train_loss": 1.0, "train_error": 0.0, "test_error": 0.0}, {}
+
+    monkeypatch.setattr(recipe, "epochs", lambda setting: 40)
+    monkeypatch.setattr(recipe, "training", training)
+    monkeypatch.setattr(recipe, "order", lambda setting: [("resnet20", 0)])
+    monkeypatch.setattr(recipe, "clock", lambda: now)
+    monkeypatch.setattr(Setting, "left", 20.0)
+    (run,) = list(recipe.measure(setting))[-1]["runs"]
+    assert ("given_up" in run) is given_up and ("test_error" in run) is not given_up
+
+
+def test_what_failed_inside_a_part_is_not_sound():
+    assert parent.sound({"status": "done", "exit": 0, "failed": {}, "rows": [{"failed": {}}]})
+    assert not parent.sound({"status": "stopped at its limit"})
+    assert not parent.sound({"status": "done", "exit": 1})
+    assert not parent.sound({"status": "done", "rows": [{"failed": {"triton": "CompilationError"}}]})
+    assert not parent.sound({"status": "done", "nets": {"resnet20": {"fp32": {"failed": "RuntimeError"}}}})
 
 
 def test_a_part_that_failed_and_one_that_never_ran_are_in_the_table():

@@ -25,7 +25,17 @@ MODULES = [
     "benchmarks.equivalence",
     *(
         f"benchmarks.gpu.{part}"
-        for part in ("machine", "smoke", "determinism", "training", "layer", "recipe")
+        for part in (
+            "machine",
+            "rates",
+            "reports",
+            "smoke",
+            "determinism",
+            "training",
+            "layer",
+            "recipe",
+            "part",
+        )
     ),
     "benchmarks.gpu.__main__",
     "benchmarks.gpu.evaluation",

@@ -67,6 +67,7 @@ def interpret() -> None:
     """Random calls, a word for each that was right; then the calls that random shapes would not give."""
     from benchmarks import triton_path
 
+    let_arrays_of_one_value_be_numbers()
     rng = np.random.default_rng(0)
     for number in range(len(SHAPES)):
         # Blocks of few pixels: several programs, and the last one's block is not full.
@@ -81,6 +82,19 @@ def interpret() -> None:
     triton_path.PIXELS, triton_path.CHANNELS = 128, 16
     check_special(triton_path)
     print("special", flush=True)
+
+
+def let_arrays_of_one_value_be_numbers() -> None:
+    """The interpreter of triton 3.6 has its scalars in arrays of shape (1,), of which numpy 2.5 makes no index."""
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang_tensor
+
+    def patched(tensor, scope):
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+    interpreter._patch_lang_tensor = patched
 
 
 def draw(rng: np.random.Generator, number: int) -> dict:

@@ -20,7 +20,9 @@ def deterministic():
     """Torch held to deterministic algorithms as in a training, and let go again."""
     from training.device import make_deterministic
 
-    if HAS_GPU:
-        make_deterministic(torch.device("cuda"))
+    if not HAS_GPU:  # where it changes nothing, but to let go imports a compiler
+        yield
+        return
+    make_deterministic(torch.device("cuda"))
     yield
     torch.use_deterministic_algorithms(False)

@@ -63,8 +63,8 @@ def sent_back(folder: Path, labels: np.ndarray) -> None:
     pd.DataFrame(curves, columns=columns).to_csv(folder / "history.csv", index=False)
     save_answers(folder / "answers.npz", labels, SETS, answers)
     parts = {
-        "machine": {"device": CARD, "images": {"train": COUNT, "test": COUNT}},
-        "recipe": {"way": "fp32 nchw graph", "runs": runs},
+        "machine": {"status": "stopped at its limit", "images": {"train": COUNT, "test": COUNT}},
+        "recipe": {"device": CARD, "way": "fp32 nchw graph", "runs": runs},
     }
     (folder / "results.json").write_text(
         json.dumps({"data": "cifar10-jpeg", "dry_run": False, "parts": parts}), encoding="utf-8"
@@ -108,7 +108,7 @@ def test_tables_report_and_runs_are_those_of_the_pipeline(repository, local):
     speeds = json.loads(
         (repository / "benchmarks/results/gpu-nvidia-h100-80gb-hbm3.json").read_text(encoding="utf-8")
     )
-    assert speeds["parts"]["machine"]["device"] == CARD
+    assert speeds["parts"]["recipe"]["device"] == CARD
     again = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
     assert again.exit_code == 0, again.output
     assert len(local.search_runs([experiment], "tags.role = 'net'")) == 5
