@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from archives.form import save_clean
+from common_corruptions import corruption
+from common_corruptions.recipes.corruptions import registry
 from stages.files.datasets import DATASETS
 from stages.files.yaml_file import read_yaml
 from stages.tracking import store
@@ -64,6 +66,16 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def posterize(monkeypatch) -> None:
+    """A corruption of one's own, declared for one test: values keep their highest 6 to 2 bits."""
+    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
+
+    @corruption("posterize", group="digital", constants=((6,), (5,), (4,), (3,), (2,)))
+    def posterize(images, draws, bits):
+        return images & np.uint8(256 - 2 ** (8 - bits))
 
 
 @pytest.fixture(scope="module")
