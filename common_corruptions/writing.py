@@ -182,11 +182,11 @@ def _declare(file: SetFile) -> None:
     try:
         importlib.import_module(file.module)
         check_corruption(file.name)
-    except (ImportError, ValueError):
+    except (ImportError, ValueError) as error:
         raise ValueError(
             f"{file.name} is not declared by importing {file.module}, as worker processes do; declare it at the top "
             f"level of a module that can be imported, or pass workers=1"
-        ) from None
+        ) from error
 
 
 def _write_block(images: np.ndarray, block: Block) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from archives.form import save_clean
-from common_corruptions import corruption
+from common_corruptions import corruption, generate
 from common_corruptions.recipes.corruptions import registry
 from stages.files.datasets import DATASETS
 from stages.files.yaml_file import read_yaml
@@ -70,8 +70,9 @@ def chromium():
 
 @pytest.fixture
 def posterize(monkeypatch) -> None:
-    """A corruption of one's own, declared for one test: values keep their highest 6 to 2 bits."""
+    """A corruption of one's own, declared for one test and in its process alone: values keep their highest bits."""
     monkeypatch.setattr(registry, "_declared", dict(registry._declared))
+    monkeypatch.setattr(generate, "available_cores", lambda: 1)
 
     @corruption("posterize", group="digital", constants=((6,), (5,), (4,), (3,), (2,)))
     def posterize(images, draws, bits):
