@@ -46,7 +46,7 @@ def benchmark(
         (table, summary): a pandas DataFrame with one row a measurement (kind, name, severity, protocol, metric,
         value; errors in percent, flip probabilities as fractions), and a dict as `summarise` makes it, with
         `corruptions` and `perturbations`, the numbers of the benchmark's that were found, before. A corruption of
-            your own has its rows, and is in none of the means.
+        your own has its rows, and is in none of the means.
 
     Warns:
         UserWarning: of all that keeps a figure from being the benchmark's own: corruptions or perturbations that are
