@@ -14,7 +14,7 @@ from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image
 from scipy import ndimage
 
-from common_corruptions.recipes.corruptions import RECIPES
+from common_corruptions.recipes.corruptions.registry import recipe
 from common_corruptions.recipes.corruptions.weather import FROST, FROST_PHOTOS
 
 SIZE = 32
@@ -23,7 +23,7 @@ Random = np.random.Generator
 
 def corrupt_one(image: np.ndarray, name: str, severity: int, random: Random) -> np.ndarray:
     """One image (32, 32, 3), uint8, corrupted; uint8."""
-    constants = RECIPES[name][1][severity - 1]
+    constants = recipe(name).constants[severity - 1]
     return globals()[name](image, random, *constants)
 
 

@@ -5,19 +5,22 @@
 >>> sequences = perturb(images, "motion_blur", seed=0)  # uint8 (N, T, H, W, C)
 >>> table, summary = benchmark(net, "datasets/cifar10")
 
+A function under `corruption` is one more corruption, by whose name all of this takes it.
+
 Only `benchmark` loads torch.
 """
 
 from typing import TYPE_CHECKING, Any
 
 from common_corruptions.recipes.corruptions import corrupt
+from common_corruptions.recipes.corruptions.registry import corruption
 from common_corruptions.recipes.names import CORRUPTIONS, PERTURBATIONS
 from common_corruptions.recipes.perturbations import perturb
 
 if TYPE_CHECKING:
     from common_corruptions.benchmarking import benchmark
 
-__all__ = ["CORRUPTIONS", "PERTURBATIONS", "benchmark", "corrupt", "perturb"]
+__all__ = ["CORRUPTIONS", "PERTURBATIONS", "benchmark", "corrupt", "corruption", "perturb"]
 
 
 def __getattr__(name: str) -> Any:

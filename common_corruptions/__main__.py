@@ -1,6 +1,7 @@
 """`python -m common_corruptions`: the corrupted and the perturbed version of any images, as `.npy` files."""
 
 import functools
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import click
 
 from common_corruptions.generate import generate_corruptions, generate_perturbations
 from common_corruptions.npy import load_array
+from common_corruptions.recipes.corruptions.registry import added, grouped
 from common_corruptions.recipes.names import (
-    CORRUPTION_GROUPS,
     CORRUPTIONS,
     EXTRA_CORRUPTIONS,
     EXTRA_PERTURBATIONS,
@@ -22,7 +23,13 @@ EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-def main() -> None:
+@click.option(
+    "--import",
+    "module",
+    metavar="MODULE",
+    help="Import it first: a module that declares corruptions of your own.",
+)
+def main(module: str | None) -> None:
     """Make the corrupted (-C) or perturbed (-P) version of any images, as CIFAR-10-C and -P were made.
 
     IN.npy holds uint8 images of shape (N, H, W, C): 8 to 256 pixels a side, C 3 (RGB) or 1. A run that was
@@ -31,7 +38,13 @@ def main() -> None:
     \b
     python -m common_corruptions corrupt test_images.npy out/c --labels test_labels.npy
     python -m common_corruptions perturb test_images.npy out/p --only gaussian_noise,rotate --seed 1
+    python -m common_corruptions --import my_corruptions corrupt test_images.npy out/c --only posterize
     """
+    if module is not None:
+        try:
+            importlib.import_module(module)
+        except (ImportError, ValueError) as error:
+            raise click.ClickException(f"--import {module}: {error}") from None
 
 
 def _writing_options(command: Callable) -> Callable:
@@ -86,9 +99,13 @@ def perturb(images: Path, folder: Path, only: str | None, **options) -> None:
 @main.command("list")
 def list_names() -> None:
     """Print the names of all corruptions and perturbations by group."""
-    click.echo("Corruptions (* not among the main 15)")
-    for group, names in CORRUPTION_GROUPS.items():
-        marked = (f"{name}*" if name in EXTRA_CORRUPTIONS else name for name in names)
+    own = added()
+    note = ", + not the benchmark's" if own else ""
+    click.echo(f"Corruptions (* not among the main 15{note})")
+    for group, names in grouped().items():
+        marked = (
+            f"{name}{'*' if name in EXTRA_CORRUPTIONS else '+' if name in own else ''}" for name in names
+        )
         click.echo(f"  {group:8} {' '.join(marked)}")
     click.echo("Perturbations")
     click.echo(f"  {'main':8} {' '.join(MAIN_PERTURBATIONS)}")

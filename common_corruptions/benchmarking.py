@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from common_corruptions.answers import measure_corruptions, measure_perturbations
 from common_corruptions.evaluation import Net
+from common_corruptions.recipes.corruptions.registry import added
 from common_corruptions.recipes.names import (
     CORRUPTIONS,
     MAIN_CORRUPTIONS,
@@ -30,7 +31,7 @@ def benchmark(
     device: torch.device | str | None = None,
     progress: bool = True,
 ):
-    """Measure a net on every corruption and perturbation found in a folder.
+    """Measure a net on every corruption and perturbation found in a folder, those of your own (`corruption`) too.
 
     Args:
         net, mean, std, batch_size, device: as for `common_corruptions.evaluation.predict`.
@@ -44,12 +45,13 @@ def benchmark(
     Returns:
         (table, summary): a pandas DataFrame with one row a measurement (kind, name, severity, protocol, metric,
         value; errors in percent, flip probabilities as fractions), and a dict as `summarise` makes it, with
-        `corruptions` and `perturbations`, the numbers of those found, before.
+        `corruptions` and `perturbations`, the numbers of the benchmark's that were found, before. A corruption of
+        your own has its rows, and is in none of the means.
 
     Warns:
         UserWarning: of a net that the faster ONNX Runtime does not take, so that torch evaluates it; of all that keeps
-            a figure from being the benchmark's own: corruptions or perturbations that are missing, files of other
-            names, sequences of a part of the images, corruptions without rCE.
+            a figure from being the benchmark's own: corruptions or perturbations that are missing, or your own; files
+            of other names, sequences of a part of the images, corruptions without rCE.
 
     Raises:
         FileNotFoundError: no clean test images, or neither corruptions nor perturbations.
@@ -63,23 +65,26 @@ def benchmark(
     folder = Path(folder)
     if baseline is None and folder.resolve().name == "cifar10":
         baseline = PUBLISHED_ALEXNET
-    corruptions = [name for name in CORRUPTIONS if (folder / "c" / f"{name}.npy").exists()]
+    own, corruptions = (
+        [name for name in names if (folder / "c" / f"{name}.npy").exists()]
+        for names in (added(), CORRUPTIONS)
+    )
     perturbations = [name for name in PERTURBATIONS if (folder / "p" / f"{name}.npy").exists()]
-    if not corruptions and not perturbations:
+    if not corruptions and not own and not perturbations:
         raise FileNotFoundError(f"no c/<corruption>.npy and no p/<perturbation>.npy in {folder}")
     # Hours may pass before a file or a baseline is used, so both are tried now.
     clean = open_clean(folder)
-    open_corruptions(folder, corruptions, clean)
+    open_corruptions(folder, [*corruptions, *own], clean)
     sequences = open_perturbations(folder, perturbations, clean=clean)
     summarise([(name, 0, 0.0) for name in ("clean", *corruptions)], [], baseline)
     perturbed = min(map(len, sequences.values()), default=len(clean.images))
-    for limit in _limits(folder, corruptions, perturbations, perturbed, len(clean.images), baseline):
+    for limit in _limits(folder, corruptions, own, perturbations, perturbed, len(clean.images), baseline):
         warnings.warn(f"{folder}: {limit}", stacklevel=2)
     options = {"mean": mean, "std": std, "batch_size": batch_size, "device": device}
-    total = len(corruptions) * len(SEVERITIES) + len(perturbations)
+    total = (len(corruptions) + len(own)) * len(SEVERITIES) + len(perturbations)
     with tqdm(total=total, unit="set", desc=folder.name, disable=not progress) as bar:
         errors = []
-        for row in measure_corruptions(net, folder, corruptions, **options):
+        for row in measure_corruptions(net, folder, [*corruptions, *own], **options):
             errors.append(row)
             bar.update(row[0] != "clean")
         flips = []
@@ -96,6 +101,7 @@ def benchmark(
 def _limits(
     folder: Path,
     corruptions: Sequence[str],
+    own: Sequence[str],
     perturbations: Sequence[str],
     perturbed: int,
     images: int,
@@ -105,6 +111,8 @@ def _limits(
     if others := other_files(folder):
         names = ", ".join(str(path.relative_to(folder)) for path in others)
         yield f"{len(others)} files that are named like no corruption or perturbation are left out: {names}"
+    if own:
+        yield f"E_corr, mCE and rCE leave out what is no corruption of the benchmark: {', '.join(own)}"
     if corruptions and (missing := [name for name in CORRUPTIONS if name not in corruptions]):
         main = "" if {*MAIN_CORRUPTIONS} <= {*corruptions} else ", and there is no mCE_15 and no rCE_15"
         yield (

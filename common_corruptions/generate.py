@@ -11,6 +11,7 @@ Linux and macOS; the lock that keeps two runs apart is POSIX's.
 import contextlib
 import fcntl
 import hashlib
+import inspect
 import json
 import operator
 import os
@@ -26,17 +27,18 @@ import numpy as np
 
 from common_corruptions.checks import check_images, check_name, check_seed
 from common_corruptions.npy import load_array
+from common_corruptions.recipes.corruptions.registry import check_corruption, recipe
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, PERTURBATIONS, SEVERITIES
 from common_corruptions.writing import SetFile, available_cores, write_files
 
 RECIPES_VERSION = 3
-"""Goes up when the output of a recipe changes, so that files made by the old one are made again."""
+"""Goes up when the output of a published recipe changes, so that files made by the old one are made again."""
 
 RECORD = "generated.json"
 PARTIAL = ".partial"
 
 Origin = dict[str, str | int]
-"""What decides the bytes of a file: the digest of the images, the version of the recipes and the seed."""
+"""What decides the bytes of a file: the digest of the images, the version of its recipe and the seed."""
 
 
 def generate_corruptions(
@@ -59,7 +61,7 @@ def generate_corruptions(
         images: uint8 (N, H, W, C), as for `corrupt`; may be a memory map.
         labels: integers (N,), or None to write no labels.
         folder: where to write; made if it is not there.
-        corruptions: which, and in which order.
+        corruptions: which, and in which order: by default the benchmark's; also those declared with `corruption`.
         seed: any integer.
         workers: processes; by default one for each available core. With more than 1, a script that calls this
             needs `if __name__ == "__main__":`, as always with `multiprocessing`.
@@ -73,7 +75,9 @@ def generate_corruptions(
         FileExistsError: a file in the way that no earlier run made, or that is not as that run made it.
         OSError: too little free space; another run at work in the folder; the file system's own errors.
     """
-    names = _checked_names(corruptions, CORRUPTIONS, "corruption")
+    names = _distinct(corruptions, "corruption")
+    for name in names:
+        check_corruption(name)
     return _generate("corruption", names, images, labels, folder, seed, workers, progress)
 
 
@@ -92,7 +96,9 @@ def generate_perturbations(
     Each `<perturbation>.npy` is uint8 (N, T, H, W, C); `labels.npy` holds the labels once.
     `perturbations` may name `NOISE_VARIANTS` too. All else is as in `generate_corruptions`.
     """
-    names = _checked_names(perturbations, FRAMES, "perturbation")
+    names = _distinct(perturbations, "perturbation")
+    for name in names:
+        check_name(name, FRAMES, "perturbation")
     return _generate("perturbation", names, images, labels, folder, seed, workers, progress)
 
 
@@ -112,14 +118,17 @@ def _generate(
         raise ValueError("there are no images to work on")
     workers = _checked_workers(workers)
     labels = None if labels is None else _checked_labels(labels, images)
-    files = [SetFile(kind, name, images.shape, int(seed)) for name in names]
-    made_from: Origin = {"images": _fingerprint(images), "recipes": RECIPES_VERSION, "seed": int(seed)}
+    files = [_set_file(kind, name, images.shape, int(seed)) for name in names]
+    fingerprint = _fingerprint(images)
+    origins: dict[str, Origin] = {
+        file.name: {"images": fingerprint, "recipes": _version(file), "seed": int(seed)} for file in files
+    }
 
     folder = Path(folder).absolute()  # workers may have another current folder
     with _sigterm_as_exit(), _working_folder(folder) as partial:
         made = _read_record(folder, kind)
-        missing = [file for file in files if not _is_kept(file, images, folder, made, made_from)]
-        _check_rest(folder, made, names, made_from)
+        missing = [file for file in files if not _is_kept(file, images, folder, made, origins[file.name])]
+        _check_rest(folder, made, names, fingerprint)
         outdated = [path for file in missing if (path := folder / f"{file.name}.npy").exists()]
         freed = sum(path.stat().st_size for path in outdated)
         _check_space(folder, sum(file.size for file in missing) + images.nbytes - freed)
@@ -128,20 +137,35 @@ def _generate(
         if labels is not None:
             copies = len(SEVERITIES) if kind == "corruption" else 1
             _write_labels(np.tile(labels, copies), folder, partial)
-        made |= {file.name: made_from for file in missing}
+        made |= {file.name: origins[file.name] for file in missing}
         _write_record({"kind": kind, "files": made}, folder, partial)
         if missing:
             write_files(missing, images, partial, folder, workers=workers, progress=progress)
     return [file.name for file in missing]
 
 
-def _checked_names(names: Iterable[str], known: Iterable[str], kind: str) -> list[str]:
+def _distinct(names: Iterable[str], kind: str) -> list[str]:
     if isinstance(names, str):
         raise TypeError(f"{kind}s must be several names, such as [{names!r}], not one string")
-    names = list(dict.fromkeys(names))
-    for name in names:
-        check_name(name, known, kind)
-    return names
+    return list(dict.fromkeys(names))
+
+
+def _set_file(kind: str, name: str, shape: tuple[int, ...], seed: int) -> SetFile:
+    """A file to be made; of a corruption, with the module that declares it, for the worker processes to import."""
+    module = recipe(name).function.__module__ if kind == "corruption" else ""
+    return SetFile(kind, name, shape, seed, module)
+
+
+def _version(file: SetFile) -> int | str:
+    """Of the recipe: the number of the published ones, or a digest of one's own, of its constants and source."""
+    if file.kind == "perturbation" or file.name in CORRUPTIONS:
+        return RECIPES_VERSION
+    own = recipe(file.name)
+    try:
+        source = inspect.getsource(own.function)
+    except OSError:  # of a session without a file
+        source = ""
+    return hashlib.sha256(f"{own.constants} {source}".encode()).hexdigest()[:16]
 
 
 def _checked_workers(workers: int | None) -> int:
@@ -233,14 +257,10 @@ def _agrees(file: SetFile, path: Path, images: np.ndarray) -> bool:
     )
 
 
-def _check_rest(folder: Path, made: dict[str, Origin], names: list[str], made_from: Origin) -> None:
+def _check_rest(folder: Path, made: dict[str, Origin], names: list[str], fingerprint: str) -> None:
     """Refuse a folder whose other files are of other images, which have other labels."""
     for name, origin in made.items():
-        if (
-            name not in names
-            and origin["images"] != made_from["images"]
-            and (folder / f"{name}.npy").exists()
-        ):
+        if name not in names and origin["images"] != fingerprint and (folder / f"{name}.npy").exists():
             raise FileExistsError(f"{folder} holds {name}.npy, made from other images; write elsewhere")
 
 

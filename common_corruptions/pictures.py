@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
+from common_corruptions.recipes.corruptions.registry import grouped
 from common_corruptions.recipes.names import (
-    CORRUPTION_GROUPS,
     EXTRA_PERTURBATIONS,
     MAIN_PERTURBATIONS,
     NOISE_VARIANTS,
@@ -49,7 +49,7 @@ def corruption_sheet(
     """
     _check({"original": original[None]}, 1)
     _check(corrupted, len(SEVERITIES))
-    groups = _grouped(corrupted, CORRUPTION_GROUPS)
+    groups = _grouped(corrupted, grouped())
     panels = []
     for half in _halves(groups):
         rows = {

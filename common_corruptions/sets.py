@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common_corruptions.npy import load_array, load_labels
+from common_corruptions.recipes.corruptions.registry import added
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, SEVERITIES
 
 
@@ -109,7 +110,7 @@ def open_perturbations(
 
 def other_files(folder: Path) -> list[Path]:
     """The `.npy` files in `c/` and `p/` that have no corruption's or perturbation's name."""
-    known = {"c": {*CORRUPTIONS, "labels"}, "p": {*FRAMES, "labels"}}
+    known = {"c": {*CORRUPTIONS, *added(), "labels"}, "p": {*FRAMES, "labels"}}
     files = (path for part in known for path in sorted((folder / part).glob("*.npy")))
     return [path for path in files if path.stem not in known[path.parent.name]]
 

@@ -39,14 +39,15 @@ def summarise(
     """What the paper reports of a net (section 4.2.2), percent, from all its measurements.
 
     Args:
-        errors: (corruption, severity, error) with the error on clean images as ("clean", 0, error).
+        errors: (corruption, severity, error) with the error on clean images as ("clean", 0, error). Those of
+            corruptions that are not the benchmark's are left out: with them, no mean could be compared.
         flips: (perturbation, protocol, metric, value).
         baseline: normalises CE and rCE; without one those are left out.
 
     Returns:
-        E_clean; E_corr, mCE, rCE over the corruptions measured, mCE_15 and rCE_15 over the main 15, if all of them are;
-        mFP and mFP_official over the perturbations measured, without the stronger variants of the noises. rCE leaves
-        out the corruptions of `undefined_relative`. What cannot be had is not there.
+        E_clean; E_corr, mCE, rCE over the benchmark's corruptions measured, mCE_15 and rCE_15 over the main 15, if all
+        of them are; mFP and mFP_official over the perturbations measured, without the stronger variants of the noises.
+        rCE leaves out the corruptions of `undefined_relative`. What cannot be had is not there.
 
     Raises:
         ValueError: the baseline lacks a corruption, or an error is not one in percent.
@@ -54,7 +55,8 @@ def summarise(
     flips = list(flips)  # read once for each protocol
     by_name: dict[str, list[float]] = {}
     for name, _, error in errors:
-        by_name.setdefault(name, []).append(error)
+        if name in ("clean", *CORRUPTIONS):
+            by_name.setdefault(name, []).append(error)
     means = {name: float(np.mean(values)) for name, values in by_name.items()}
     clean = means.pop("clean", None)
     summary = {} if clean is None else {"E_clean": clean}

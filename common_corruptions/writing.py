@@ -6,6 +6,7 @@ No array of the size of a set exists, and nothing but names and positions passes
 
 import contextlib
 import functools
+import importlib
 import math
 import multiprocessing
 import os
@@ -23,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common_corruptions.recipes.corruptions import corrupt
+from common_corruptions.recipes.corruptions.registry import check_corruption
 from common_corruptions.recipes.names import FRAMES, SEVERITIES
 from common_corruptions.recipes.perturbations import perturb
 
@@ -39,6 +41,7 @@ class SetFile:
     name: str
     images_shape: tuple[int, ...]
     seed: int
+    module: str = ""  # of a corruption: where it is declared
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -165,7 +168,25 @@ def _exit_with_parent() -> None:
 
 
 def _write_block_of_set(block: Block) -> None:
+    if block.file.kind == "corruption":
+        _declare(block.file)
     _write_block(_images, block)
+
+
+def _declare(file: SetFile) -> None:
+    """Import the module of a corruption that is the caller's own, which a new process does not know.
+
+    Raises:
+        ValueError: it is not declared by that.
+    """
+    try:
+        importlib.import_module(file.module)
+        check_corruption(file.name)
+    except (ImportError, ValueError) as error:
+        raise ValueError(
+            f"{file.name} is not declared by importing {file.module}, as worker processes do; declare it at the top "
+            f"level of a module that can be imported, or pass workers=1"
+        ) from error
 
 
 def _write_block(images: np.ndarray, block: Block) -> None:

@@ -19,7 +19,7 @@ from archives.formats import ArchiveError
 from common_corruptions.generate import generate_corruptions, generate_perturbations
 from common_corruptions.npy import load_array
 from common_corruptions.pictures import animation, corruption_sheet, film_strip
-from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, SEVERITIES
+from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, PERTURBATIONS, SEVERITIES
 from stages.files import workspace
 from stages.files.datasets import DATASETS, Split, load_split
 from stages.files.interruption import stopping
@@ -56,7 +56,7 @@ def main() -> None:
             shutil.rmtree(work)
         except (ValueError, OSError) as error:
             raise click.ClickException(str(error)) from None
-    draw(folder, test.images, Path("metrics") / data.name)
+    draw(folder, data.corruption_names(), test.images, Path("metrics") / data.name)
 
 
 def fingerprint(data: Data, sources: dict[str, list[Archive]]) -> str:
@@ -66,15 +66,12 @@ def fingerprint(data: Data, sources: dict[str, list[Archive]]) -> str:
 
 
 def take(data: Data, part: str, archives: Sequence[Archive], test: Split, out: Path) -> None:
-    """Bring a published set to the new folder `out`, unless an earlier run did.
+    """Bring a published set to the new folder `out`, unless an earlier run did, and make what was added to it.
 
     Raises:
         ArchiveError: as `bring`; and when the set was not made of these test images.
     """
-    choice, names = {
-        "c": (data.corruptions, data.corruption_names()),
-        "p": (data.perturbations, data.perturbation_names()),
-    }[part]
+    names = data.averaged_corruptions() if part == "c" else data.perturbation_names()
     count = len(test.labels) * (len(SEVERITIES) if part == "c" else 1)
     mismatch = ArchiveError(
         f"{' and '.join(archive.name for archive in archives)} was not made of the test images in "
@@ -85,11 +82,21 @@ def take(data: Data, part: str, archives: Sequence[Archive], test: Split, out: P
         raise mismatch  # before 3 or 18 GB are fetched
     if not out.exists():
         placed = workspace.below_root(data.archives) if data.archives else None
-        bring(archives, out, workspace.scratch(), placed, names, ranges=choice != "all")
+        bring(
+            archives,
+            out,
+            workspace.scratch(),
+            placed,
+            names,
+            ranges=names not in (CORRUPTIONS, PERTURBATIONS),
+        )
     if part == "c" and not np.array_equal(
         load_array(out / "labels.npy"), np.tile(test.labels, len(SEVERITIES))
     ):
         raise mismatch
+    if part == "c" and (added := data.added_corruptions()):
+        log.info("generating %s of %s/c from the test images", ", ".join(added), data.name)
+        generate_corruptions(test.images, test.labels, out, corruptions=added, seed=data.seed)
 
 
 def generate(data: Data, part: str, test: Split, out: Path) -> None:
@@ -115,9 +122,9 @@ def generate(data: Data, part: str, test: Split, out: Path) -> None:
         )
 
 
-def draw(folder: Path, images: np.ndarray, pictures: Path) -> None:
+def draw(folder: Path, corruptions: Iterable[str], images: np.ndarray, pictures: Path) -> None:
     """Show what the sets hold, on the first test image: all corruptions, and all perturbations still and moving."""
-    severities = {name: stack[:: len(images)] for name, stack in arrays(folder / "c", CORRUPTIONS)}
+    severities = {name: stack[:: len(images)] for name, stack in arrays(folder / "c", corruptions)}
     sequences = {name: stack[0] for name, stack in arrays(folder / "p", FRAMES)}
     write_bytes(pictures / "corruptions.png", png(corruption_sheet(severities, images[0])))
     write_bytes(pictures / "perturbations.png", png(film_strip(sequences)))

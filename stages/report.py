@@ -15,7 +15,7 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from common_corruptions.recipes.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
+from common_corruptions.recipes.names import MAIN_CORRUPTIONS, PERTURBATIONS
 from stages.files import workspace
 from stages.files.datasets import full_name, load_split
 from stages.files.measurements import check
@@ -66,7 +66,7 @@ def main() -> None:
     differences = sections.read_differences(folder / "tables" / "difference.csv")
     page = render(
         name=full_name(params.data.name),
-        measured=[name for name in CORRUPTIONS if name in set(study.corruption.corruption)],
+        measured=[name for name in sections.kinds() if name in set(study.corruption.corruption)],
         about=describe_run(params, normaliser, baseline, len(test.labels)),
         warnings=measured.warnings + history.warnings,
         headline=headline(study, differences),
@@ -78,7 +78,7 @@ def main() -> None:
         has_intervals=not differences.empty,
         severities=sections.severities(study),
         heat=sections.heat(
-            study.corruption, "corruption", "error", ["clean", *CORRUPTIONS], sections.kinds()
+            study.corruption, "corruption", "error", ["clean", *sections.kinds()], sections.kinds()
         ),
         flips=sections.heat(sections.flips(study.perturbation), "perturbation", "value", PERTURBATIONS, {}),
         corruptions=sections.picture(folder / "corruptions.png"),
@@ -199,7 +199,8 @@ def how_it_was_run(
         normaliser: the sentence that names the net behind CE and rCE.
     """
     params, data = study.params, study.params.data
-    measured = [name for name in CORRUPTIONS if name in set(study.corruption.corruption)]
+    measured = [name for name in sections.kinds() if name in set(study.corruption.corruption)]
+    added = "".join(f", {name} added to the benchmark's" for name in data.added_corruptions())
     main = [name for name in measured if name in MAIN_CORRUPTIONS]
     flipped = set(study.perturbation.perturbation)
     count, height, width, channels = shape
@@ -211,7 +212,7 @@ def how_it_was_run(
         "Data": f"{full_name(data.name)}: {train_images:,} training and {count:,} test images, "
         f"{height} × {width} pixels, {channels} channels",
         "Corrupted and perturbed sets": made,
-        "Corruptions": f"{len(measured)} at 5 severities, {len(main)} of them of the benchmark's main set",
+        "Corruptions": f"{len(measured)} at 5 severities, {len(main)} of them of the benchmark's main set{added}",
         "Perturbations": f"{len(flipped)}, of {sequences:,} images each" if flipped else "none",
         "Seeds": ", ".join(map(str, params.train.seeds)),
         "Error": "of the last epoch; “best epoch” is the smallest test error of a training, as the paper reports it",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from common_corruptions.checks import check_name
+from common_corruptions.recipes.corruptions.registry import check_corruption
 from common_corruptions.recipes.names import (
     CORRUPTIONS,
     MAIN_CORRUPTIONS,
@@ -19,6 +20,8 @@ from nets.families import families
 
 Positive = Annotated[int, Field(ge=1)]
 Device = Literal["auto", "cpu", "cuda"]
+
+WHOLE = {"all": CORRUPTIONS, "main": MAIN_CORRUPTIONS}
 
 
 class Section(BaseModel):
@@ -40,42 +43,46 @@ class Data(Section):
     @field_validator("corruptions")
     @classmethod
     def known_corruptions(cls, names: str | list[str]) -> str | list[str]:
-        return _known(names, CORRUPTIONS, "corruption")
+        if not names:
+            raise ValueError("must name at least one")
+        for name in () if isinstance(names, str) else names:
+            if name not in WHOLE:
+                check_corruption(name)
+        if not isinstance(names, str) and not {*WHOLE, *CORRUPTIONS} & {*names}:
+            raise ValueError(
+                "names none of the benchmark's corruptions, over which E and mCE are; add `all` or one"
+            )
+        return names
 
     @field_validator("perturbations")
     @classmethod
     def known_perturbations(cls, names: str | list[str]) -> str | list[str]:
-        return _known(names, (*PERTURBATIONS, *NOISE_VARIANTS), "perturbation")
+        if not names:
+            raise ValueError("must name at least one")
+        for name in () if isinstance(names, str) else names:
+            check_name(name, (*PERTURBATIONS, *NOISE_VARIANTS), "perturbation")
+        return names
 
     def corruption_names(self) -> tuple[str, ...]:
-        """The chosen corruptions, in the order of the benchmark."""
-        return _chosen(self.corruptions, CORRUPTIONS, MAIN_CORRUPTIONS)
+        """The chosen corruptions: the benchmark's in its order, then those added to them."""
+        return self.averaged_corruptions() + self.added_corruptions()
+
+    def averaged_corruptions(self) -> tuple[str, ...]:
+        """The chosen corruptions of the benchmark, over which E, mCE and every other mean is."""
+        listed = {self.corruptions} if isinstance(self.corruptions, str) else {*self.corruptions}
+        chosen = {*listed}.union(*(WHOLE[name] for name in WHOLE if name in listed))
+        return tuple(name for name in CORRUPTIONS if name in chosen)
+
+    def added_corruptions(self) -> tuple[str, ...]:
+        """The chosen corruptions that are not the benchmark's, as they are listed: measured and shown beside it."""
+        listed = () if isinstance(self.corruptions, str) else dict.fromkeys(self.corruptions)
+        return tuple(name for name in listed if name not in WHOLE and name not in CORRUPTIONS)
 
     def perturbation_names(self) -> tuple[str, ...]:
         """The chosen perturbations, in the order of the benchmark."""
-        every = (*PERTURBATIONS, *NOISE_VARIANTS)
-        return _chosen(self.perturbations, every, MAIN_PERTURBATIONS, default=PERTURBATIONS)
-
-
-def _known(names: str | list[str], known: tuple[str, ...], kind: str) -> str | list[str]:
-    if not names:
-        raise ValueError("must name at least one")
-    for name in () if isinstance(names, str) else names:
-        check_name(name, known, kind)
-    return names
-
-
-def _chosen(
-    names: str | list[str],
-    known: tuple[str, ...],
-    main: tuple[str, ...],
-    default: tuple[str, ...] | None = None,
-) -> tuple[str, ...]:
-    if names == "all":
-        return default or known
-    if names == "main":
-        return main
-    return tuple(name for name in known if name in names)
+        if isinstance(self.perturbations, str):
+            return PERTURBATIONS if self.perturbations == "all" else MAIN_PERTURBATIONS
+        return tuple(name for name in (*PERTURBATIONS, *NOISE_VARIANTS) if name in self.perturbations)
 
 
 class Train(Section):

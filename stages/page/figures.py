@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from common_corruptions.recipes.names import CORRUPTION_GROUPS
+from common_corruptions.recipes.corruptions.registry import grouped
 from pushpull import pull_kernel, push_pull_conv2d
 from stages.files.writing import replacing
 
@@ -41,7 +41,7 @@ def error_bars(
     places: dict[str, float] = {}
     centres: dict[str, float] = {}
     position = 0.0
-    for group, names in {"clean": ("clean",), **CORRUPTION_GROUPS}.items():
+    for group, names in {"clean": ("clean",), **grouped()}.items():
         names = [name for name in names if name in measured]
         for name in names:
             places[name] = position

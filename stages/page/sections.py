@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from common_corruptions.recipes.names import CORRUPTION_GROUPS, CORRUPTIONS
+from common_corruptions.recipes.corruptions.registry import grouped
 from stages.files.schema import Params
 from stages.files.writing import read_table
 from stages.page import charts
@@ -81,8 +81,8 @@ def legend(study: Study, nets: Sequence[str]) -> list[dict]:
 
 
 def kinds() -> dict[str, str]:
-    """The kind of every corruption."""
-    return {name: kind for kind, names in CORRUPTION_GROUPS.items() for name in names}
+    """The kind of every corruption, in the order of the kinds."""
+    return {name: kind for kind, names in grouped().items() for name in names}
 
 
 def overall(study: Study) -> list[dict]:
@@ -112,7 +112,7 @@ def by_corruption(
     """For every architecture that was trained with several front ends, or all if none was: its bars, and beside them
     the differences of its couples, if they have intervals."""
     errors = study.corruption.groupby(["net", "seed", "corruption"], sort=False).error.mean().reset_index()
-    conditions = [name for name in ("clean", *CORRUPTIONS) if name in set(errors.corruption)]
+    conditions = [name for name in ("clean", *kinds()) if name in set(errors.corruption)]
     couples = dict(list(differences.groupby(["baseline", "pushpull"], sort=False)))
     shown = []
     for arch, chosen in by_architecture(study).items():
@@ -161,7 +161,7 @@ def severities(study: Study) -> list[dict]:
     table = study.corruption[study.corruption.net.isin(places)]
     clean = table[table.corruption == "clean"]
     sections = []
-    for kind, names in CORRUPTION_GROUPS.items():
+    for kind, names in grouped().items():
         of_kind = table[table.corruption.isin(names)]
         if of_kind.empty:
             continue

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from common_corruptions.recipes.names import NOISE_PERTURBATIONS, PERTURBATIONS
+from common_corruptions.recipes.names import CORRUPTIONS, NOISE_PERTURBATIONS, PERTURBATIONS
 from common_corruptions.statistics import expected_calibration_error, paired_bootstrap
 from stages.files.predictions import Logits, load_frames, load_logits
 
@@ -26,9 +26,9 @@ class Scores(NamedTuple):
 class Answers(NamedTuple):
     """What statistics need of the answers of all nets.
 
-    errors, flips: net -> scores by corruption (also `clean` and the `mean` of the others) and by perturbation.
+    errors, flips: net -> scores by corruption (also `clean`) and by perturbation, and the `mean` of the benchmark's.
     calibration: net, seed, corruption, ece (percent, mean over severities).
-    confusion: net -> set (clean, corrupted), label, predicted, count (over seeds, and over all corrupted sets).
+    confusion: net -> set (clean, corrupted), label, predicted, count (over seeds, and the benchmark's corruptions).
     images: number of test images, None if there are no answers.
     warnings: a line for each file that is not there or not of these measurements.
     """
@@ -112,13 +112,13 @@ def check_agreement(scores: Scores, net: str, measured: pd.Series) -> None:
 
 
 def corruption_errors(logits: Logits, seeds: Sequence[int]) -> Scores:
-    """Error on each image, percent, mean over severities."""
+    """Error on each image, percent, mean over severities; `mean` is that over the benchmark's corruptions."""
     if not seeds:
         return Scores([], {})
     wrong = np.stack([logits.classes(seed) != logits.labels for seed in seeds], axis=1)
     names = [name for name, _ in logits.sets]
     errors = {name: 100 * wrong[[other == name for other in names]].mean(0) for name in dict.fromkeys(names)}
-    corrupted = [values for name, values in errors.items() if name != "clean"]
+    corrupted = [values for name, values in errors.items() if name in CORRUPTIONS]
     return Scores(list(seeds), errors | {"mean": np.mean(corrupted, axis=0)})
 
 
@@ -152,13 +152,15 @@ def calibration_errors(logits: Logits, seeds: Sequence[int]) -> pd.DataFrame:
 
 
 def confusion(logits: Logits, seeds: Sequence[int]) -> pd.DataFrame:
-    """set, label, predicted, count: over all seeds, on the clean images and on all corrupted ones together."""
+    """set, label, predicted, count: over all seeds, on clean images and on the benchmark's corrupted ones together."""
     predicted = np.stack([logits.classes(seed) for seed in seeds])
     answers = next(iter(logits.by_seed.values()))
     classes = answers.shape[2] if answers.ndim == 3 else int(max(logits.labels.max(), predicted.max())) + 1
-    clean = np.array([name == "clean" for name, _ in logits.sets])
+    clean, corrupted = (
+        np.array([name in which for name, _ in logits.sets]) for which in (("clean",), CORRUPTIONS)
+    )
     tables = []
-    for which, chosen in (("clean", clean), ("corrupted", ~clean)):
+    for which, chosen in (("clean", clean), ("corrupted", corrupted)):
         answers = predicted[:, chosen]
         labels = np.broadcast_to(logits.labels, answers.shape)
         counts = pd.crosstab(labels.ravel(), answers.ravel())

@@ -37,7 +37,7 @@ def describe_run(params: Params, normaliser: str, baseline: Baseline | None, ima
     else:
         each = "; ".join(f"{last} ({', '.join(nets)})" for last, nets in epochs.items())
         sentences += [f"Measured after the last epoch: {each}."]
-    names = data.corruption_names()
+    names, added = data.averaged_corruptions(), data.added_corruptions()
     main = sum(name in MAIN_CORRUPTIONS for name in names)
     flips = sum(name in PERTURBATIONS for name in data.perturbation_names())  # no variants of the noises
     part = f" of the first {data.perturbed_images} images" if data.perturbed_images else ""
@@ -46,6 +46,10 @@ def describe_run(params: Params, normaliser: str, baseline: Baseline | None, ima
         f"{main} of them of the benchmark's main set"
         + (f"; mFP over {flips} {'perturbations' if flips > 1 else 'perturbation'}{part}." if flips else ".")
     ]
+    if added:
+        sentences += [
+            f"Added to the benchmark's, generated from the test images and in no mean: {', '.join(added)}."
+        ]
     sentences += [normaliser]
     undefined = undefined_relative(baseline, names) if baseline else []
     if undefined:

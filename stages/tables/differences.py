@@ -29,8 +29,9 @@ def difference(
     """
     if not couples:
         return None
-    corruptions, perturbations = params.data.corruption_names(), params.data.perturbation_names()
-    errors = paired_differences(answers.errors, couples, lineup.every_seed(), ["clean", *corruptions, "mean"])
+    corruptions, perturbations = params.data.averaged_corruptions(), params.data.perturbation_names()
+    conditions = ["clean", *corruptions, "mean", *params.data.added_corruptions()]
+    errors = paired_differences(answers.errors, couples, lineup.every_seed(), conditions)
     flips = paired_differences(answers.flips, couples, lineup.every_seed(), [*perturbations, "mean"])
     note = (
         "Push-pull minus baseline in points of percent, paired by seed and image: negative is better. Intervals of "
@@ -123,8 +124,8 @@ def bounds(row: NamedTuple, low: str, high: str) -> str:
 
 
 def calibration(params: Params, lineup: Lineup, answers: Answers) -> Table:
-    """Expected calibration error of each net on clean images, by group of corruptions and over all."""
-    names = params.data.corruption_names()
+    """Expected calibration error of each net on clean images, by group of corruptions, over all, and on those added."""
+    names, added = params.data.averaged_corruptions(), params.data.added_corruptions()
     groups = {
         kind: [name for name in members if name in names] for kind, members in CORRUPTION_GROUPS.items()
     }
@@ -132,12 +133,14 @@ def calibration(params: Params, lineup: Lineup, answers: Answers) -> Table:
         "clean": "clean",
         "corrupted": f"mean of {len(names)}",
         **{kind: kind for kind in groups if groups[kind]},
+        **{name: name for name in added},
     }
     by_seed = answers.calibration.pivot_table(index=["net", "seed"], columns="corruption", values="ece")
-    by_seed = by_seed.reindex(columns=["clean", *names])
+    by_seed = by_seed.reindex(columns=["clean", *names, *added])
     values = pd.DataFrame({"clean": by_seed.clean, "corrupted": by_seed[list(names)].mean(1, skipna=False)})
     for kind in groups:
         values[kind] = by_seed[groups[kind]].mean(1, skipna=False)
+    values[list(added)] = by_seed[list(added)]
     conditions = [*headings, *names]
     missing = {
         (net, condition): MISSING for net in (*lineup.seeds, *lineup.authors) for condition in conditions

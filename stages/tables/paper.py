@@ -110,7 +110,8 @@ def comparable(figures: pd.DataFrame, params: Params) -> pd.DataFrame:
     """
     if params.data.name != "cifar10":
         return figures[:0]
-    corruptions, perturbations = set(params.data.corruption_names()), set(params.data.perturbation_names())
+    corruptions = set(params.data.averaged_corruptions())
+    perturbations = set(params.data.perturbation_names())
     other = []
     if corruptions != set(CORRUPTIONS):
         other += ["mean", "E_corr", "mCE", "rCE"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from common_corruptions.recipes.names import CORRUPTION_GROUPS
+from common_corruptions.recipes.corruptions.registry import grouped
 from stages.files.measurements import OURS, PUBLISHED
 from stages.files.schema import Params
 from stages.tables import paper
@@ -43,16 +43,16 @@ AGAINST_PAPER = (
 def table2(
     params: Params, lineup: Lineup, corruption: pd.DataFrame, faults: pd.DataFrame, summary: pd.DataFrame
 ) -> Table:
-    """Error of each net on each corruption, by group, and their mean (paper, table 2).
+    """Error of each net on each corruption, by group, and their mean (paper, table 2); last, those added to them.
 
     Args:
         params, lineup: what there should be.
         corruption, faults: the sound errors (net, seed, corruption, severity, error) and what is at fault.
         summary: net, seed, E_corr, NaN where its set is not whole.
     """
-    names = params.data.corruption_names()
-    group = {name: kind for kind, members in CORRUPTION_GROUPS.items() for name in members}
-    conditions = ["clean", *names, "mean"]
+    names, added = params.data.averaged_corruptions(), params.data.added_corruptions()
+    group = {name: kind for kind, members in grouped().items() for name in members}
+    conditions = ["clean", *names, "mean", *added]
     errors = corruption.groupby(["net", "seed", "corruption"], sort=False).error.mean().reset_index()
     means = summary[["net", "seed", "E_corr"]].assign(condition="mean")
     values = pd.concat(
@@ -61,10 +61,12 @@ def table2(
             means.rename(columns={"E_corr": "value"}),
         ]
     )
-    labels = fault_labels(faults, ["corruption"]) | mean_fault_labels(faults, set(corruption.net), "mean")
+    averaged = faults[~faults.corruption.isin(added)]
+    labels = fault_labels(faults, ["corruption"])
+    labels |= mean_fault_labels(averaged, set(corruption.net), "mean")
     published = paper.comparable(paper.table2(), params)
     rows = compare(measure(values, lineup, conditions, labels), published, lineup)
-    kinds = ["", *(group[name] for name in names), ""]
+    kinds = ["", *(group[name] for name in names), "", *(group[name] for name in added)]
     shown = [kind if i == 0 or kind != kinds[i - 1] else "" for i, kind in enumerate(kinds)]
     lead = pd.DataFrame({"group": shown, "corruption": conditions}, index=conditions)
     lead.loc["mean", "corruption"] = f"mean of {len(names)}"

@@ -81,7 +81,8 @@ def table5(measured: pd.DataFrame, data_name: str, folder: Path = PUBLISHED) -> 
     keys = ["net", "train_alpha"]
     by_corruption = measured.groupby([*keys, "seed", "corruption"], sort=False).error.mean().reset_index()
     clean = by_corruption.corruption == "clean"
-    corrupted = by_corruption[~clean].groupby([*keys, "seed"], sort=False).error.mean().reset_index()
+    averaged = by_corruption[by_corruption.corruption.isin(CORRUPTIONS)]
+    corrupted = averaged.groupby([*keys, "seed"], sort=False).error.mean().reset_index()
     printed = pd.read_csv(folder / "table5.csv").melt(keys, var_name="quantity", value_name="published")
     tidy = pd.concat(
         [

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from common_corruptions.recipes.names import EXTRA_CORRUPTIONS
+from common_corruptions.recipes.names import CORRUPTIONS, MAIN_CORRUPTIONS
 from common_corruptions.summary import PUBLISHED_ALEXNET, Baseline, summarise
 from stages.files.schema import Params
 
@@ -76,10 +76,10 @@ def leave_out_incomplete(
         corruption, perturbation, history: the faults among each, as `stages.files.measurements.check` finds them.
     """
     flips = perturbation[perturbation.metric == "flip_probability"]
-    corrupted = corruption[corruption.corruption != "clean"]
+    corrupted = corruption[corruption.corruption.isin(CORRUPTIONS)]
     faults = {
         "E_corr mCE rCE": corrupted,
-        "mCE_15 rCE_15": corrupted[~corrupted.corruption.isin(EXTRA_CORRUPTIONS)],
+        "mCE_15 rCE_15": corrupted[corrupted.corruption.isin(MAIN_CORRUPTIONS)],
         "mFP": flips[flips.protocol == "hendrycks"],
         "mFP_official": flips[flips.protocol == "official"],
         "E_best": history,

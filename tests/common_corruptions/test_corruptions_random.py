@@ -6,8 +6,8 @@ from scipy import stats
 
 from benchmarks.reference_corruptions import corrupt_one
 from common_corruptions import corrupt
-from common_corruptions.recipes.corruptions import RECIPES
 from common_corruptions.recipes.corruptions.blur import pick_neighbours
+from common_corruptions.recipes.corruptions.registry import recipe
 from common_corruptions.recipes.corruptions.weather import FROST_PHOTOS, frost_photo, plasma_fractal
 from common_corruptions.recipes.names import SEVERITIES
 from common_corruptions.recipes.noise import gaussian_table, impulse_table, shot_table, speckle_table
@@ -25,7 +25,7 @@ QUICK = (
 
 
 def constant(name: str, severity: int) -> float:
-    return RECIPES[name][1][severity - 1][0]
+    return recipe(name).constants[severity - 1][0]
 
 
 def flat(level: int, count: int = 40) -> np.ndarray:
@@ -203,7 +203,7 @@ def test_snow_falls_the_same_turned_by_half(severity):
     """On black, only the whitening and the layer with its half turn are left, and they are symmetric."""
     result = corrupt(flat(0, 8), "snow", severity).astype(int)
     assert np.abs(result - result[:, ::-1, ::-1]).max() <= 1
-    assert result.min() >= int((1 - RECIPES["snow"][1][severity - 1][-1]) * 127.5)
+    assert result.min() >= int((1 - recipe("snow").constants[severity - 1][-1]) * 127.5)
 
 
 def test_frost_is_a_crop_of_one_of_the_photographs():
@@ -227,7 +227,7 @@ def has_crop(name: str, image: np.ndarray) -> bool:
 @pytest.mark.parametrize("severity", [1, 2, 3])
 def test_water_brightens_up_to_its_opacity(severity):
     result = corrupt(flat(0, 60), "spatter", severity)
-    strength = RECIPES["spatter"][1][severity - 1][4]
+    strength = recipe("spatter").constants[severity - 1][4]
     wet = result.max(axis=(1, 2)) > 0
     np.testing.assert_allclose(
         result.max(axis=(1, 2))[wet.any(axis=1)] - strength * np.array([175, 238, 238]), 0, atol=1
@@ -253,7 +253,7 @@ def test_elastic_transform_leaves_a_flat_image_alone():
 @pytest.mark.parametrize("severity", SEVERITIES)
 def test_elastic_transform_moves_a_point_as_far_as_it_says(severity):
     """The mean squared displacement of the centre: the affine jitter's and that of the smoothed noise."""
-    amplitude, sigma, jitter = RECIPES["elastic_transform"][1][severity - 1]
+    amplitude, sigma, jitter = recipe("elastic_transform").constants[severity - 1]
     y, x = np.mgrid[:32, :32]
     ramp = np.stack([x * 8, y * 8, 0 * x], axis=-1).astype(np.uint8)
     result = corrupt(ramp[None].repeat(1500, axis=0), "elastic_transform", severity)

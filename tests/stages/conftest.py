@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from archives.form import save_clean
+from common_corruptions import corruption, generate
+from common_corruptions.recipes.corruptions import registry
 from stages.files.datasets import DATASETS
 from stages.files.yaml_file import read_yaml
 from stages.tracking import store
@@ -64,6 +66,17 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def posterize(monkeypatch) -> None:
+    """A corruption of one's own, declared for one test and in its process alone: values keep their highest bits."""
+    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
+    monkeypatch.setattr(generate, "available_cores", lambda: 1)
+
+    @corruption("posterize", group="digital", constants=((6,), (5,), (4,), (3,), (2,)))
+    def posterize(images, draws, bits):
+        return images & np.uint8(256 - 2 ** (8 - bits))
 
 
 @pytest.fixture(scope="module")

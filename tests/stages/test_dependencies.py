@@ -30,11 +30,13 @@ DECIDES_NOTHING = {
 }
 
 # The schema checks the names of corruptions, which stages that make none and measure none have no use for.
-IN_SOME = {"fetch": {"common_corruptions.recipes.names"}, "train": {"common_corruptions.recipes.names"}}
-# Of the trainer's room an evaluation asks for a device alone.
-DEVICE = {"training.device", "training.parallel"}
+NAMES = {"common_corruptions.recipes.names", "common_corruptions.recipes.corruptions.registry"}
+IN_SOME = dict.fromkeys(("fetch", "train"), NAMES)
+# An evaluation measures what the parameters name, whose groups it does not ask for; of the trainer's room it asks for a
+# device alone.
+EVALUATION = {"common_corruptions.recipes.corruptions.registry", "training.device", "training.parallel"}
 IN_SOME |= dict.fromkeys(
-    ("evaluate_corruption", "evaluate_perturbation", "evaluate_noise", "official"), DEVICE
+    ("evaluate_corruption", "evaluate_perturbation", "evaluate_noise", "official"), EVALUATION
 )
 
 

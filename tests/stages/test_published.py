@@ -324,6 +324,20 @@ def test_a_choice_is_all_that_is_fetched(repository):
     sets.assert_right(repository, "clean", "c", "p")
 
 
+def test_a_corruption_of_ones_own_is_made_beside_the_published_ones(repository, posterize):
+    sets = Published()
+    set_data(repository, corruptions=["all", "posterize"])
+    with serving(**sets.files) as server:
+        sets.write(repository, server)
+        stages(fetch.main, corrupt.main)
+    place = repository / "datasets/cifar10/c"
+    for name in (*CORRUPTIONS, "labels"):
+        np.testing.assert_array_equal(np.load(place / f"{name}.npy"), sets.arrays["c"][name], err_msg=name)
+    np.testing.assert_array_equal(
+        np.load(place / "posterize.npy")[-sets.images :], sets.arrays["clean"]["test_images"] // 64 * 64
+    )
+
+
 def test_data_sets_on_another_disk(repository, small_disk):
     sets = Published(2)
     set_data(repository, perturbations=["translate"])

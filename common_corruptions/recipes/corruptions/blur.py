@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import scipy.sparse
 
+from common_corruptions.recipes.corruptions.registry import corruption
 from common_corruptions.recipes.elementary import exp
 from common_corruptions.recipes.filters import (
     gaussian_filter,
@@ -18,11 +19,15 @@ from common_corruptions.recipes.random import Draws
 from common_corruptions.recipes.resampling import by_image, by_pixel, whole_operator
 
 
+@corruption("gaussian_blur", group="blur", constants=((0.4,), (0.6,), (0.7,), (0.8,), (1,)))
 def gaussian_blur(images: np.ndarray, draws: Draws, sigma: float) -> np.ndarray:
     """A Gaussian of `sigma` pixels, the edge repeated outside the image."""
     return to_uint8(gaussian_filter(images / 255.0, sigma * length_scale(images)))
 
 
+@corruption(
+    "defocus_blur", group="blur", constants=((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))
+)
 def defocus_blur(images: np.ndarray, draws: Draws, radius: float, smoothing: float) -> np.ndarray:
     """A disk of `radius` pixels whose rim is softened by a 3 x 3 Gaussian of sigma `smoothing`; reflect-101 borders."""
     scale = length_scale(images)
@@ -55,6 +60,7 @@ def disk_kernel(radius: float, smoothing: float) -> np.ndarray:
     return disk.astype(np.float64)
 
 
+@corruption("motion_blur", group="blur", constants=((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)))
 def motion_blur_at_random(images: np.ndarray, draws: Draws, radius: int, sigma: float) -> np.ndarray:
     """Motion blur along an angle drawn from -45 to 45 degrees."""
     scale = length_scale(images)
@@ -62,6 +68,7 @@ def motion_blur_at_random(images: np.ndarray, draws: Draws, radius: int, sigma: 
     return motion_blur(images, whole_length(radius, scale), sigma * scale, angles)
 
 
+@corruption("zoom_blur", group="blur", constants=((1.06,), (1.11,), (1.16,), (1.21,), (1.26,)))
 def zoom_blur(images: np.ndarray, draws: Draws, largest: float) -> np.ndarray:
     """The mean of the image and of its enlargements by 1, 1.01, ... below `largest`."""
     operator = zoom_operator(*images.shape[1:3], largest)
@@ -86,6 +93,9 @@ def _zoom_of_axis(size: int, factor: float) -> scipy.sparse.csr_array:
     return scipy.sparse.csr_array((np.concatenate([1 - share, share]), places), shape=(size, size))
 
 
+@corruption(
+    "glass_blur", group="blur", constants=((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))
+)
 def glass_blur(images: np.ndarray, draws: Draws, sigma: float, distance: int, passes: int) -> np.ndarray:
     """Gaussian blur, then every pixel takes the value of one at most `distance` away, `passes` times; blur again.
 

@@ -7,10 +7,12 @@ import numpy as np
 from PIL import Image
 
 from common_corruptions.recipes.colour import from_planes, luma, shares_of_value, to_hsv, to_planes
+from common_corruptions.recipes.corruptions.registry import corruption
 from common_corruptions.recipes.filters import noise_gain, smoothing_matrix, to_uint8
 from common_corruptions.recipes.random import Draws
 
 
+@corruption("contrast", group="digital", constants=((0.75,), (0.5,), (0.4,), (0.3,), (0.15,)))
 def contrast(images: np.ndarray, draws: Draws, factor: float) -> np.ndarray:
     """Each channel moved towards its mean over the image."""
     count, height, width, channels = images.shape
@@ -24,6 +26,11 @@ def contrast(images: np.ndarray, draws: Draws, factor: float) -> np.ndarray:
     return to_uint8(unit).reshape(images.shape)
 
 
+@corruption(
+    "elastic_transform",
+    group="digital",
+    constants=((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)),
+)
 def elastic_transform(
     images: np.ndarray, draws: Draws, amplitude: float, sigma: float, jitter: float
 ) -> np.ndarray:
@@ -113,6 +120,7 @@ def mirrored(size: int) -> np.ndarray:
     return np.pad(np.arange(size), size, mode="symmetric")
 
 
+@corruption("pixelate", group="digital", constants=((0.95,), (0.9,), (0.85,), (0.75,), (0.65,)))
 def pixelate(images: np.ndarray, draws: Draws, share: float) -> np.ndarray:
     """Shrunk to a `share` of each side and enlarged again, as by Pillow's box filter: along the rows, then the columns.
 
@@ -146,6 +154,7 @@ def round_mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a | b) - ((a ^ b) >> 1)
 
 
+@corruption("jpeg_compression", group="digital", constants=((80,), (65,), (58,), (50,), (40,)))
 def jpeg_compression(images: np.ndarray, draws: Draws, quality: int) -> np.ndarray:
     """JPEG and back. OpenCV's default encoding (4:2:0, baseline) gives the same bytes as Pillow's."""
     settings = (cv2.IMWRITE_JPEG_QUALITY, quality)
@@ -159,6 +168,7 @@ def jpeg_compression(images: np.ndarray, draws: Draws, quality: int) -> np.ndarr
     return out
 
 
+@corruption("saturate", group="digital", constants=((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)))
 def saturate(images: np.ndarray, draws: Draws, factor: float, offset: float) -> np.ndarray:
     """HSV saturation times `factor` plus `offset`, clipped to [0, 1].
 

@@ -3,24 +3,29 @@
 import numpy as np
 
 from common_corruptions.recipes import noise
+from common_corruptions.recipes.corruptions.registry import corruption
 from common_corruptions.recipes.random import Draws
 
 
+@corruption("gaussian_noise", group="noise", constants=((0.04,), (0.06,), (0.08,), (0.09,), (0.10,)))
 def gaussian_noise(images: np.ndarray, draws: Draws, std: float) -> np.ndarray:
     """Normal noise of standard deviation `std` (in units of 1) on every value."""
     return _add(images, draws, noise.gaussian_table(std))
 
 
+@corruption("shot_noise", group="noise", constants=((500,), (250,), (100,), (75,), (50,)))
 def shot_noise(images: np.ndarray, draws: Draws, photons: int) -> np.ndarray:
     """Poisson noise of a sensor in which white is `photons` photons."""
     return _add(images, draws, noise.shot_table(photons))
 
 
+@corruption("impulse_noise", group="noise", constants=((0.01,), (0.02,), (0.03,), (0.05,), (0.07,)))
 def impulse_noise(images: np.ndarray, draws: Draws, amount: float) -> np.ndarray:
     """Salt and pepper, half each, on a fraction `amount` of all values."""
     return _add(images, draws, noise.impulse_table(amount))
 
 
+@corruption("speckle_noise", group="noise", constants=((0.06,), (0.1,), (0.12,), (0.16,), (0.2,)))
 def speckle_noise(images: np.ndarray, draws: Draws, std: float) -> np.ndarray:
     """Normal noise of standard deviation `std` times the value."""
     return _add(images, draws, noise.speckle_table(std))

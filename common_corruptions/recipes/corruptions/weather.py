@@ -14,6 +14,7 @@ from common_corruptions.recipes.colour import (
     to_hsv,
     to_planes,
 )
+from common_corruptions.recipes.corruptions.registry import corruption
 from common_corruptions.recipes.filters import (
     gaussian_filter,
     length_scale,
@@ -31,6 +32,17 @@ FROST_PHOTOS = ("frost1.png", "frost2.png", "frost2.png", "frost4.png", "frost5.
 MUD = (63, 42, 20)
 
 
+@corruption(
+    "snow",
+    group="weather",
+    constants=(
+        (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
+        (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
+        (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
+        (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
+        (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+    ),
+)
 def snow(
     images: np.ndarray,
     draws: Draws,
@@ -51,6 +63,7 @@ def snow(
     return lay_snow(whiten(images, keep), layer)
 
 
+@corruption("frost", group="weather", constants=((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)))
 def frost(images: np.ndarray, draws: Draws, image_share: float, frost_share: float) -> np.ndarray:
     """A random crop of one of five photographs of frosted glass, added to the image."""
     height, width, channels = images.shape[1:]
@@ -85,6 +98,7 @@ def frost_photo(name: str, height: int, width: int, channels: int) -> np.ndarray
     return luma(levels.transpose(2, 0, 1))[..., None] if channels == 1 else levels
 
 
+@corruption("fog", group="weather", constants=((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)))
 def fog(images: np.ndarray, draws: Draws, amount: float, decay: float) -> np.ndarray:
     """A plasma fractal added to the image, which is then darkened to its former range."""
     height, width = images.shape[1:3]
@@ -126,6 +140,17 @@ def plasma_fractal(draws: Draws, size: int, decay: float) -> np.ndarray:
     return cells
 
 
+@corruption(
+    "spatter",
+    group="weather",
+    constants=(
+        (0.62, 0.1, 0.7, 0.7, 0.5, False),
+        (0.65, 0.1, 0.8, 0.7, 0.5, False),
+        (0.65, 0.3, 1, 0.69, 0.5, False),
+        (0.65, 0.1, 0.7, 0.69, 0.6, True),
+        (0.65, 0.1, 0.5, 0.68, 0.6, True),
+    ),
+)
 def spatter(
     images: np.ndarray,
     draws: Draws,
@@ -151,6 +176,7 @@ def spatter(
     return from_planes(to_uint8(unit))
 
 
+@corruption("brightness", group="weather", constants=((0.05,), (0.1,), (0.15,), (0.2,), (0.3,)))
 def brightness(images: np.ndarray, draws: Draws, amount: float) -> np.ndarray:
     """`amount` added to the HSV value; hue and saturation are kept, and black becomes grey."""
     if images.shape[-1] == 1:

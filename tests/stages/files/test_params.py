@@ -6,8 +6,9 @@ import click
 import pytest
 from dvc.utils.serialize import modify_yaml
 
+from common_corruptions.recipes.names import CORRUPTIONS, MAIN_CORRUPTIONS
 from stages.files.params import load_params
-from stages.files.schema import Params
+from stages.files.schema import Data, Params
 from stages.files.yaml_file import read_yaml
 from tests.stages.yaml_files import write_yaml
 
@@ -47,6 +48,23 @@ def test_paper_block_holds_the_recipe_of_the_paper():
     assert resnet.weight_decay == densenet.weight_decay == 1e-4
 
 
+def test_a_list_of_corruptions_may_hold_whole_sets_and_ones_own(posterize):
+    def data(*names: str) -> Data:
+        return Data(name="digits", corruptions=list(names))
+
+    assert data("posterize", "all").averaged_corruptions() == CORRUPTIONS
+    assert data("posterize", "all").added_corruptions() == ("posterize",)
+    assert data("posterize", "saturate", "main").corruption_names() == (
+        *MAIN_CORRUPTIONS,
+        "saturate",
+        "posterize",
+    )
+    assert data("fog", "shot_noise", "fog").corruption_names() == ("shot_noise", "fog")
+    assert Data(name="digits").corruption_names() == CORRUPTIONS
+    with pytest.raises(ValueError, match="none of the benchmark's corruptions"):
+        data("posterize")
+
+
 def test_net_overrides_training():
     params = load_params(ROOT / "params.yaml")
     assert params.training("alexnet").lr != params.training("resnet20").lr
@@ -84,6 +102,7 @@ def test_another_block_is_added_in_one_place(tmp_path):
         ("lr: 0.01", "learning_rate: 0.01", "unknown key `nets.alexnet.train.learning_rate`"),
         ("corruptions: all", "corruptions: [gausian_noise]", "did you mean 'gaussian_noise'"),
         ("corruptions: all", "corruptions: []", "at least one"),
+        ("corruptions: all", "corruptions: [all, posterize]", "unknown corruption 'posterize'.*@corruption"),
         ("layers: first", "layers: firts", "`pushpull.layers`.*'first', 'block1' or 'all'"),
         ("scale: 2.0", "scale: 0", "`pushpull.scale`.*greater than 0"),
         ("epochs: 200", "epochs: many", "`paper.train.epochs`"),

@@ -1,0 +1,209 @@
+"""Which corruptions there are, and the decorator that declares one beside its function.
+
+The benchmark's 19 are declared in this folder. One of your own is declared in any module, and there once that module is
+imported; in a module of this folder it is found by its name, without an import.
+"""
+
+import ast
+import functools
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from common_corruptions.checks import check_name
+from common_corruptions.recipes.names import CORRUPTION_GROUPS, CORRUPTIONS, SEVERITIES
+
+Function = TypeVar("Function", bound=Callable[..., np.ndarray])
+Constants = tuple[tuple[float, ...], ...]
+
+FOLDER = Path(__file__).parent
+# What stands where a corruption's name would: words of params.yaml, rows of tables, files beside those of the set.
+TAKEN = ("all", "clean", "labels", "main", "mean")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a corruption is made: function(images, draws, *constants[severity - 1]), and its group."""
+
+    function: Callable[..., np.ndarray]
+    group: str
+    constants: Constants
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a corruption is declared in a folder: the module's file, the line, and the group it gives."""
+
+    path: Path
+    line: int
+    group: str
+
+
+_declared: dict[str, Recipe] = {}
+
+
+def corruption(
+    name: str, *, group: str, constants: Sequence[Sequence[float]]
+) -> Callable[[Function], Function]:
+    """Declare the decorated function as a corruption, which `corrupt`, sets, pictures and tables then take by its name.
+
+    The function is called as `function(images, draws, *constants[severity - 1])` with some consecutive images of a set,
+    uint8 (N, H, W, C), read-only, RGB or one channel, and returns uint8 of the same shape. It treats each image by
+    itself, and takes what is random from `draws` (`common_corruptions.recipes.random.Draws`): the same seed then gives
+    the same set, whatever the number of processes.
+
+    Args:
+        name: lower-case letters, digits and `_`: the name of its file.
+        group: noise, blur, weather or digital.
+        constants: what the function takes besides, a tuple for each of the severities 1 to 5.
+
+    Raises:
+        ValueError: a name that is not such a one, or is taken; another group; not five tuples, or one that does not fit
+            the function's arguments.
+    """
+    _check_declaration(name, group, constants)
+
+    def declare(function: Function) -> Function:
+        for severity, values in zip(SEVERITIES, constants, strict=True):
+            _check_arguments(name, function, severity, values)
+        _check_free(name, function)
+        _declared[name] = Recipe(function, group, tuple(map(tuple, constants)))
+        return function
+
+    return declare
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe of a corruption, of which a module of this folder may have to be imported.
+
+    Raises:
+        ValueError: as `check_corruption`.
+    """
+    check_corruption(name)
+    if name not in _declared:
+        importlib.import_module(f"{__package__}.{declared_in(FOLDER)[name].path.stem}")
+    return _declared[name]
+
+
+def added() -> dict[str, str]:
+    """The corruptions that are not the benchmark's, each with its group: those of this folder, then those imported.
+
+    Raises:
+        ValueError: as `declared_in`.
+    """
+    groups = {name: place.group for name, place in declared_in(FOLDER).items()}
+    groups |= {name: recipe.group for name, recipe in _declared.items()}
+    return {name: group for name, group in groups.items() if name not in CORRUPTIONS}
+
+
+def grouped() -> dict[str, tuple[str, ...]]:
+    """All corruptions by group: the benchmark's, then those added."""
+    others = added()
+    return {
+        group: names + tuple(name for name in others if others[name] == group)
+        for group, names in CORRUPTION_GROUPS.items()
+    }
+
+
+def check_corruption(name: str) -> None:
+    """Raise ValueError, with the nearest name and how one is added, unless there is a corruption of that name."""
+    if name in CORRUPTIONS:
+        return
+    try:
+        check_name(name, (*CORRUPTIONS, *added()), "corruption")
+    except ValueError as error:
+        raise ValueError(
+            f"{error} (one of your own: a function under @corruption, in a module that is imported first or lies in "
+            f"common_corruptions/recipes/corruptions)"
+        ) from None
+
+
+@functools.cache
+def declared_in(folder: Path) -> dict[str, Place]:
+    """What the modules of a folder declare, read from their sources: nothing is imported to know the names.
+
+    Raises:
+        ValueError: a module that is not Python; a name or group that is not written out; two functions of one name.
+    """
+    found: dict[str, Place] = {}
+    for path in sorted(folder.glob("*.py")):
+        for name, place in _declarations(path):
+            if name in found:
+                first = found[name]
+                raise ValueError(
+                    f"two corruptions are named {name!r}: {first.path.name}, line {first.line}, and {path.name}, "
+                    f"line {place.line}, of {folder}"
+                )
+            found[name] = place
+    return found
+
+
+def _declarations(path: Path) -> Iterator[tuple[str, Place]]:
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), path)
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not Python: {error}") from None
+    for function in tree.body:
+        for call in function.decorator_list if isinstance(function, ast.FunctionDef) else ():
+            if not isinstance(call, ast.Call) or ast.unparse(call.func).split(".")[-1] != "corruption":
+                continue
+            given = {keyword.arg: keyword.value for keyword in call.keywords}
+            match call.args, given.get("name"), given.get("group"):
+                case ([ast.Constant(str(name))], None, ast.Constant(str(group))):
+                    pass
+                case ([], ast.Constant(str(name)), ast.Constant(str(group))):
+                    pass
+                case _:
+                    raise ValueError(
+                        f"{path}, line {call.lineno}: name and group must be written out, as in "
+                        f'@corruption("posterize", group="digital", ...)'
+                    )
+            yield name, Place(path, call.lineno, group)
+
+
+def _check_declaration(name: str, group: str, constants: Sequence[Sequence[float]]) -> None:
+    if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ValueError(
+            f"a corruption's name must be lower-case letters, digits and '_', not {name!r}: it becomes a file name"
+        )
+    if name in TAKEN:
+        raise ValueError(f"no corruption can be named {name!r}: that means something else where names stand")
+    if group not in CORRUPTION_GROUPS:
+        raise ValueError(f"the group of {name} must be one of {', '.join(CORRUPTION_GROUPS)}, not {group!r}")
+    five = isinstance(constants, tuple | list) and len(constants) == len(SEVERITIES)
+    if not five or not all(isinstance(values, tuple | list) for values in constants):
+        raise ValueError(
+            f"the constants of {name} must be five tuples, one for each severity, such as ((6,), (5,), (4,), (3,), "
+            f"(2,)), not {constants!r}"
+        )
+
+
+def _check_arguments(
+    name: str, function: Callable[..., np.ndarray], severity: int, values: Sequence[float]
+) -> None:
+    try:
+        inspect.signature(function).bind(None, None, *values)
+    except TypeError as error:
+        raise ValueError(
+            f"{name} is called with images, draws and the constants of a severity; those of severity {severity}, "
+            f"{tuple(values)}, do not fit its arguments: {error}"
+        ) from None
+
+
+def _check_free(name: str, function: Callable[..., np.ndarray]) -> None:
+    """Raise ValueError if the name is another function's; the same one may come again, as its module is reloaded."""
+    if name in _declared:
+        other = _declared[name].function
+        if (other.__module__, other.__qualname__) != (function.__module__, function.__qualname__):
+            raise ValueError(
+                f"two corruptions are named {name!r}: {other.__module__}.{other.__qualname__} and "
+                f"{function.__module__}.{function.__qualname__}"
+            )
+    elif not function.__module__.startswith(f"{__package__}.") and name in declared_in(FOLDER):
+        raise ValueError(f"a corruption of {declared_in(FOLDER)[name].path} is named {name!r} already")
