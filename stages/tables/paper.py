@@ -6,6 +6,7 @@ import pandas as pd
 
 from common_corruptions.metrics import mean_corruption_error, relative_corruption_error
 from common_corruptions.recipes.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
+from stages.files.datasets import published_name
 from stages.files.schema import Params
 
 PUBLISHED = Path("data") / "published"
@@ -108,7 +109,7 @@ def comparable(figures: pd.DataFrame, params: Params) -> pd.DataFrame:
 
     None on a set other than CIFAR-10; no mean over other corruptions or perturbations than params.yaml measures.
     """
-    if params.data.name != "cifar10":
+    if published_name(params.data.name) != "cifar10":
         return figures[:0]
     corruptions, perturbations = set(params.data.corruption_names()), set(params.data.perturbation_names())
     other = []
