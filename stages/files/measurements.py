@@ -80,7 +80,9 @@ def check_official(path: Path, params: Params, keys: Sequence[str]) -> Results:
 def nothing(keys: Sequence[str]) -> Results:
     """The measurements of no net."""
     index = ["net", "seed", *keys]
-    return Results(pd.DataFrame(columns=[*index, VALUES[keys[0]]]), pd.DataFrame(columns=[*index, "fault"]), [])
+    return Results(
+        pd.DataFrame(columns=[*index, VALUES[keys[0]]]), pd.DataFrame(columns=[*index, "fault"]), []
+    )
 
 
 def concatenate(results: Sequence[Results]) -> Results:
