@@ -20,7 +20,7 @@ from stages.files.datasets import full_name, load_split
 from stages.files.measurements import check
 from stages.files.params import load_params
 from stages.files.published import origin
-from stages.files.schema import Block, Params
+from stages.files.schema import Block
 from stages.files.writing import read_table, write_csv, write_text
 from stages.files.yaml_file import yaml_text
 from stages.page import figures, paired, provenance, sections

@@ -51,22 +51,29 @@ def panels(
     found: dict[str, list[figures.Differences]] = {}
     rows = dict(list(differences.groupby(["baseline", "pushpull"], sort=False)))
     twins = paper.counterparts(study.params)
-    for plain, pushpull in pairs(study.params):
-        if (plain, pushpull) in rows:
-            own = rows[plain, pushpull]
+    for couple in pairs(study.params):
+        if couple in rows:
+            own = rows[couple]
             over_seeds = own.low.notna().any()
-            low, high = ("low", "high") if over_seeds else ("low_images", "high_images")
-            label = f"trained here, 95 % over {'seeds and ' if over_seeds else ''}images"
-            panel = found.setdefault(twins.get(plain, plain), [])
-            panel.append(
-                figures.Differences(label, *(own[c].tolist() for c in ("condition", "difference", low, high)))
-            )
-    for (plain, pushpull), own in agreement.groupby(["baseline", "pushpull"], sort=False):
-        panel = found.setdefault(study.authors[plain], [])
-        columns = ("condition", "measured", "low_images", "high_images")
-        label = f"authors' weights, measured on {own.images.max()} images, 95 % over images"
-        panel.append(figures.Differences(label, *(own[c].tolist() for c in columns)))
-        panel.append(
-            figures.Differences("published, 10,000 images", own.condition.tolist(), own.published.tolist())
+            bounds = ("low", "high") if over_seeds else ("low_images", "high_images")
+            label = f"trained here, 95 % over {'seeds and images' if over_seeds else 'images'}"
+            name = twins.get(couple[0], couple[0])
+            found.setdefault(name, []).append(series(own, label, "difference", *bounds))
+    for (plain, _), own in agreement.groupby(["baseline", "pushpull"], sort=False):
+        label = f"authors' weights, on {own.images.max():.0f} images, 95 % over images"
+        found.setdefault(study.authors[plain], []).append(
+            series(own, label, "measured", "low_images", "high_images")
         )
+    published = paper.comparable(paper.released_errors(), study.params)
+    by_net = dict(list(published.set_index("condition").groupby("net").value))
+    for name, panel in found.items():
+        if name in by_net and f"{name}-pp" in by_net:
+            known = [one for one in panel[0].conditions if one in by_net[name].index]
+            values = (by_net[f"{name}-pp"] - by_net[name])[known]
+            panel.append(figures.Differences("published, 10,000 images", known, values.tolist()))
     return found
+
+
+def series(rows: pd.DataFrame, label: str, value: str, low: str, high: str) -> figures.Differences:
+    """A series of the figure from the rows of a table and the names of its columns."""
+    return figures.Differences(label, *(rows[column].tolist() for column in ("condition", value, low, high)))
