@@ -71,8 +71,8 @@ def own(data: Data) -> Splits:
     first = np.ascontiguousarray(splits["test"][0][:10])
     if published_name(data.name) == "cifar10" and hashlib.md5(first).hexdigest() != CIFAR10_FIRST_TEN:
         raise click.ClickException(
-            f"data.path: the test images in {data.path} do not begin as CIFAR-10's, whose published figures would stand "
-            "beside theirs; give the set a data.name of its own"
+            f"data.path: the test images in {data.path} do not begin as CIFAR-10's, whose published figures would "
+            "stand beside theirs; give the set a data.name of its own"
         )
     return splits
 

@@ -82,7 +82,7 @@ def error_bars(
 
 
 class Differences(NamedTuple):
-    """Push-pull minus baseline, points of percent, by condition (a corruption, `clean`, `mean`), with bounds if known."""
+    """Push-pull minus baseline in points of percent on each condition: a corruption, `clean` or `mean`."""
 
     label: str
     conditions: Sequence[str]
@@ -129,7 +129,7 @@ def differences(path: Path, panels: Mapping[str, Sequence[Differences]]) -> None
         list(places.values()), [name.replace("_", " ") for name in places], rotation=40, ha="right", size=8
     )
     name_groups(grid[0, 0], centres)
-    figure.supylabel("push-pull minus baseline (points of error; below 0 the layer helps)", size=9)
+    figure.supylabel("push-pull minus baseline, points", size=9)
     handles = {}
     for axes in grid[:, 0]:
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}

@@ -55,10 +55,10 @@ def agreement(params: Params, lineup: Lineup, answers: Answers) -> Table | None:
         "agreement",
         "The authors' weights: measured here beside published",
         "Percent, and points of percent. Published: the errors and flip probabilities that the authors released for "
-        "the 10,000 test images (clean errors: table 3 of the paper). Standard error: of the difference, from the spread "
-        "over the images measured here, which are part of those 10,000; an image counts once, with its mean over all "
-        "corruptions and severities. Intervals of 95 % from 2000 bootstrap resamples of the images; there is none for "
-        "the published differences, whose single images are not known.",
+        "the 10,000 test images (clean errors: table 3 of the paper). Standard error: of the difference, from the "
+        "spread over the images measured here, which are part of those 10,000; an image counts once, with its mean "
+        "over all corruptions and severities. Intervals of 95 % from 2000 bootstrap resamples of the images; there is "
+        "none for the published differences, whose single images are not known.",
         display,
         tidy.reindex(columns=[*leading, *NUMBERS, "low_images", "high_images"]),
     )

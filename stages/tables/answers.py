@@ -132,7 +132,7 @@ def corruption_errors(logits: Logits, seeds: Sequence[int]) -> Scores:
 def flip_shares(
     frames: Mapping[int, Mapping[str, np.ndarray]], seeds: Sequence[int], official: bool = False
 ) -> Scores:
-    """Share of flips in each sequence, percent, against the previous frame, or, unless official, for noises the first."""
+    """Share of flips in each sequence, percent, against the previous frame; of noises the first, unless official."""
     seeds = [seed for seed in seeds if seed in frames]
     flips = {}
     for name in frames[seeds[0]] if seeds else ():
