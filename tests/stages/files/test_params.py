@@ -66,7 +66,7 @@ def test_checkpoints_can_be_measured_without_a_net_of_our_own(tmp_path):
         raw["nets"], raw["official"]["path"] = {}, "checkpoints"
 
     assert edited(tmp_path, change).nets == {}
-    with pytest.raises(click.ClickException, match="nets names no net and official.path no checkpoints"):
+    with pytest.raises(click.ClickException, match=r"nets names no net and official\.path no checkpoints"):
         edited(tmp_path, lambda raw: raw.update(nets={}))
 
 
