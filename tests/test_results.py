@@ -19,14 +19,18 @@ def section(name: str) -> str:
 def test_the_table_of_the_authors_nets_is_that_of_the_files():
     measured = rows((AUTHORS / "tables" / "agreement.md").read_text(encoding="utf-8"))
     shown = rows(section("authors table"))
-    assert len(shown) == 2 + 3 * 6 + 3 * 3  # E clean, E and mFP of six nets and three pairs, below two headings
+    assert (
+        len(shown) == 2 + 3 * 6 + 3 * 3
+    )  # E clean, E and mFP of six nets and three pairs, below two headings
     for row in shown:
         assert row in measured, row
 
 
 def test_every_figure_with_a_sign_is_in_the_files():
     files = [*(AUTHORS / "tables").glob("*.md"), ROOT / "data" / "published" / "README.md"]
-    known = {figure for path in files for figure in re.findall(r"[+-]\d+\.\d\d", path.read_text(encoding="utf-8"))}
+    known = {
+        figure for path in files for figure in re.findall(r"[+-]\d+\.\d\d", path.read_text(encoding="utf-8"))
+    }
     figures = re.findall(r"[+-]\d+\.\d\d", section("authors").replace("−", "-"))
     assert len(figures) > 20
     assert set(figures) <= known, set(figures) - known
@@ -34,7 +38,9 @@ def test_every_figure_with_a_sign_is_in_the_files():
 
 def test_every_net_errs_as_published():
     """E within 2.5 standard errors of the sample, and the sign of every pair."""
-    table = pd.read_csv(AUTHORS / "tables" / "agreement.csv").query("measure == 'error' and condition == 'mean'")
+    table = pd.read_csv(AUTHORS / "tables" / "agreement.csv").query(
+        "measure == 'error' and condition == 'mean'"
+    )
     nets, pairs = table[table.pushpull.isna()], table[table.pushpull.notna()]
     assert len(nets) == 6 and len(pairs) == 3
     assert (table.images == 509).all()

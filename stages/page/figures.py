@@ -104,7 +104,12 @@ def differences(path: Path, panels: Mapping[str, Sequence[Differences]]) -> None
     places, centres = places_of(known)
     places = {"mean": -1.5} | places if "mean" in known else places
     figure, grid = plt.subplots(
-        len(panels), figsize=(10, 1.2 + 1.9 * len(panels)), layout="constrained", sharex=True, squeeze=False
+        len(panels),
+        figsize=(10, 1.2 + 1.9 * len(panels)),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
     )
     for axes, (name, panel) in zip(grid[:, 0], panels.items(), strict=True):
         axes.axhline(0, color="#999999", linewidth=0.8)
