@@ -7,7 +7,7 @@ export PATH := $(VENV)/bin:$(PATH)
 
 SETUP := $(VENV)/.installed mlflow.db .dvc/plots/page.html
 
-.PHONY: help setup repro test lint paper table4 table5 mnist ui exps register bench gpu-image clean lock
+.PHONY: help setup repro test lint paper authors table4 table5 mnist ui exps register bench gpu-image clean lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -44,6 +44,12 @@ PAPER := -S 'data=$${paper.data}' -S 'train=$${paper.train}' -S 'evaluate=$${pap
 paper: $(SETUP) ## Run the paper's study at full size (ARGS="-S paper.train.epochs=5", LAUNCHER=ray or ray://HOST:PORT)
 	$(if $(LAUNCHER),dvc exp run $(PAPER) $(ARGS) fetch && python -m stages.experiments.launch $(LAUNCHER))
 	dvc exp run $(PAPER) $(ARGS)
+
+AUTHORS := -S 'data=$${authors.data}' -S 'official=$${authors.official}' -S 'nets=$${authors.nets}'
+
+authors: $(SETUP) ## Measure the authors' nets alone (CHECKPOINTS=folder, DATA=folder with CIFAR-10's batches, else fetched)
+	dvc exp run $(AUTHORS) $(if $(CHECKPOINTS),-S 'authors.official.path=$(CHECKPOINTS)') \
+		$(if $(DATA),-S 'authors.data.path=$(DATA)') $(ARGS)
 
 table4: $(SETUP) ## Study scale and alpha (table 4) by experiments; DATA=cifar10 for full size, JOBS=2 at a time
 table5: $(SETUP) ## Study the learned alpha (table 5); DATA=cifar10 for full size

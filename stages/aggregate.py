@@ -14,6 +14,7 @@ from stages.files.predictions import PREDICTIONS
 from stages.files.schema import Params
 from stages.files.writing import show, write_csv, write_text
 from stages.tables import paper
+from stages.tables.agreement import agreement
 from stages.tables.answers import read_answers
 from stages.tables.caption import describe_run
 from stages.tables.cells import Lineup
@@ -63,18 +64,27 @@ def main() -> None:
         table2(params, lineup, errors.rows, errors.faults, summary),
         perturbations(params, lineup, flips.rows, flips.faults),
         difference(params, lineup, answers, [*couples, *lineup.authors_couples()]),
+        agreement(params, lineup, answers),
         calibration(params, lineup, answers),
     ]
     tables = [table for table in tables if table is not None]
     run = describe_run(params, normaliser, baseline, answers.images)
-    for name, title, note, display, tidy in tables:
-        write_table(folder / "tables", name, display, tidy=tidy, title=title, note=f"{note} {run}")
+    for table in tables:
+        write_table(
+            folder / "tables",
+            table.name,
+            table.display,
+            tidy=table.tidy,
+            title=table.title,
+            note=f"{table.note} {run}",
+        )
     for net in params.nets:
         if net in answers.confusion:
             write_csv(folder / "tables" / "confusion" / f"{net}.csv", answers.confusion[net])
-    write_text(folder / "tables.md", page(full_name(params.data.name), run, tables))
+    name = full_name(params.data.name, answers.images)
+    write_text(folder / "tables.md", page(name, run, tables))
     shown = markdown(tables[0].display, level=2)
-    show(f"{full_name(params.data.name)}\n\n{shown}\n\nAll tables: {folder / 'tables.md'}")
+    show(f"{name}\n\n{shown}\n\nAll tables: {folder / 'tables.md'}")
     own = summary[summary.net.isin(params.nets)]
     spared(mirror, params, folder, corruption.rows, perturbation.rows, history.rows, own)
 
@@ -90,12 +100,11 @@ def line_up(params: Params, errors: pd.DataFrame) -> Lineup:
     families: dict[str, list[str]] = {}
     for name, net in params.nets.items():
         families.setdefault(net.arch, []).append(name)
-    marked = [net for net in dict.fromkeys(errors.net) if net.endswith(f" ({AUTHORS})")]
     return Lineup(
         {net: params.training(net).seeds for net in params.nets},
         families,
         paper.counterparts(params),
-        {net: paper.registry_name(net.removesuffix(f" ({AUTHORS})")) for net in marked},
+        paper.authors_nets(errors.net),
     )
 
 

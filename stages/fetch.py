@@ -1,5 +1,6 @@
 """Stage `fetch`: the clean images and labels of `data.name`, in the one form of stages/files/datasets.py."""
 
+import hashlib
 import logging
 
 import click
@@ -12,10 +13,12 @@ from archives.formats import Splits
 from archives.jpeg_set import read_jpeg_set
 from archives.sources import digits, from_folder
 from stages.files import workspace
-from stages.files.datasets import DATASETS, LOSSY, SPLITS, full_name, load_split
+from stages.files.datasets import DATASETS, LOSSY, SPLITS, full_name, load_split, published_name
 from stages.files.interruption import stopping
 from stages.files.params import load_params
 from stages.files.schema import Data
+
+CIFAR10_FIRST_TEN = "06f2a0c5e7dfbe222f634fdde1c59729"  # md5 of its first ten test images, uint8 NHWC
 
 
 @click.command()
@@ -25,17 +28,18 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     data = load_params().data
     folder = DATASETS / data.name / "clean"
+    name = published_name(data.name)
     try:
         archives = read_archives()
         if data.name in LOSSY:
             save_clean(folder, lossy(data))
         elif data.path is not None:
-            save_clean(folder, from_folder(workspace.below_root(data.path)))
+            save_clean(folder, own(data))
         elif data.name == "digits":
             save_clean(folder, digits(data.seed))
-        elif data.name in (known := {archive.data: None for archive in archives.values()}):
+        elif name in (known := {archive.data: None for archive in archives.values()}):
             placed = workspace.below_root(data.archives) if data.archives else None
-            bring(archives_of(archives, data.name, "clean"), folder, workspace.scratch(), placed)
+            bring(archives_of(archives, name, "clean"), folder, workspace.scratch(), placed)
         else:
             raise click.ClickException(
                 f"data.name: {data.name!r} is none of {', '.join(('digits', *known))}; "
@@ -53,6 +57,24 @@ def main() -> None:
         click.echo(
             f"{full_name(data.name)} {split}: {len(images)} images {images.shape[1:]}, {len(np.unique(labels))} classes"
         )
+
+
+def own(data: Data) -> Splits:
+    """The images in the folder that data.path names.
+
+    Raises:
+        click.ClickException: data.name says that they are CIFAR-10's, whose published figures then stand beside those
+            measured, and its first test images they are not.
+        ArchiveError: nothing there, or not in one of the forms.
+    """
+    splits = from_folder(workspace.below_root(data.path))
+    first = np.ascontiguousarray(splits["test"][0][:10])
+    if published_name(data.name) == "cifar10" and hashlib.md5(first).hexdigest() != CIFAR10_FIRST_TEN:
+        raise click.ClickException(
+            f"data.path: the test images in {data.path} do not begin as CIFAR-10's, whose published figures would "
+            "stand beside theirs; give the set a data.name of its own"
+        )
+    return splits
 
 
 def lossy(data: Data) -> Splits:

@@ -10,6 +10,7 @@ from common_corruptions.answers import answer_corruptions, answer_perturbations
 from common_corruptions.evaluation import memory_format
 from common_corruptions.recipes.names import SEVERITIES
 from nets.official import load_official
+from stages.files import workspace
 from stages.files.datasets import DATASETS, load_split
 from stages.files.devices import evaluation_device
 from stages.files.interruption import stopping
@@ -38,7 +39,7 @@ def main() -> None:
     answers = PREDICTIONS / data.name / "official"
     answers.mkdir(parents=True, exist_ok=True)
     corruption, perturbation = [], []
-    found = checkpoints(params.official.path) if params.official.path else {}
+    found = checkpoints(workspace.below_root(params.official.path)) if params.official.path else {}
     names, flips = data.corruption_names(), data.perturbation_names()
     total = len(found) * (1 + len(names) * len(SEVERITIES) + len(flips))
     with tqdm(total=total, unit="set", desc="official") as bar:
@@ -64,13 +65,13 @@ def main() -> None:
     write_csv(folder / "perturbation.csv", pd.DataFrame(perturbation, columns=columns))
 
 
-def checkpoints(folder: str) -> dict[str, Path]:
+def checkpoints(folder: Path) -> dict[str, Path]:
     """Name and file of every checkpoint below a folder, as the authors place them: `<net>/checkpoint.pth.tar`.
 
     Raises:
         click.ClickException: no such folder, no checkpoint in it, or two of one name.
     """
-    files = sorted(Path(folder).expanduser().rglob("*.pth.tar"))
+    files = sorted(folder.rglob("*.pth.tar"))
     if not files:
         raise click.ClickException(f"official.path: no <net>/checkpoint.pth.tar below {folder}")
     found: dict[str, Path] = {}

@@ -21,10 +21,10 @@ from stages.files.datasets import full_name, load_split
 from stages.files.measurements import check
 from stages.files.params import load_params
 from stages.files.published import origin
-from stages.files.schema import Block, Params
+from stages.files.schema import Block
 from stages.files.writing import read_table, write_csv, write_text
 from stages.files.yaml_file import yaml_text
-from stages.page import figures, provenance, sections
+from stages.page import figures, paired, provenance, sections
 from stages.page.sections import Study
 from stages.tables import paper
 from stages.tables.caption import describe_run
@@ -49,9 +49,12 @@ def main() -> None:
         folder=folder,
     )
     train, test = load_split(params.data.name, "train"), load_split(params.data.name, "test")
-    published = published_errors(params)
-    curves = study.history.groupby(["net", "epoch"], sort=False).mean().drop(columns="seed").reset_index()
-    write_csv(folder / "curves.csv", curves)
+    published = published_errors(study)
+    write_csv(folder / "curves.csv", mean_curves(study.history))
+    differences = paired.read_differences(folder / "tables" / "difference.csv")
+    panels = paired.panels(study, differences, paired.read_agreement(folder / "tables" / "agreement.csv"))
+    if panels:
+        figures.differences(folder / "figures" / "differences.png", panels)
     coupled = dict.fromkeys(net for couple in study.couples for net in couple)
     shown = [net for net in coupled if net in study.nets] or study.nets
     figures.error_bars(folder / "figures" / "figure7.png", study.corruption, shown[:8], published)
@@ -62,16 +65,17 @@ def main() -> None:
 
     baseline, normaliser = choose_baseline(params, measured.rows, measured.faults)
     private = {"official": True, "data": {"path", "archives"}}  # folders of this machine
-    described = params.model_dump(exclude={"evaluate": True, **private})
-    differences = sections.read_differences(folder / "tables" / "difference.csv")
+    untrained = {} if params.nets else {"train": True}
+    described = params.model_dump(exclude={"evaluate": True, **private, **untrained})
     page = render(
-        name=full_name(params.data.name),
+        name=full_name(params.data.name, len(test.labels)),
         measured=[name for name in sections.kinds() if name in set(study.corruption.corruption)],
         about=describe_run(params, normaliser, baseline, len(test.labels)),
         warnings=measured.warnings + history.warnings,
         headline=headline(study, differences),
         overall=sections.overall(study),
         keys=sections.legend(study, study.nets),
+        difference_figure=sections.picture(folder / "figures" / "differences.png") if panels else None,
         coupled_keys=sections.legend(study, shown),
         by_corruption=sections.by_corruption(study, published, differences),
         has_published=bool(published),
@@ -142,10 +146,22 @@ def render(**content: object) -> str:
     )
 
 
-def published_errors(params: Params) -> dict[tuple[str, str], float]:
-    """The paper's error by net of ours and corruption, "clean" among them, where it has that net and that set."""
-    printed = paper.comparable(paper.table2(), params).set_index(["net", "condition"]).value
-    twins = paper.counterparts(params)
+def mean_curves(history: pd.DataFrame) -> pd.DataFrame:
+    """The training curves as means over seeds: net, epoch and what was measured."""
+    if history.empty:
+        return history.drop(columns="seed")
+    return history.groupby(["net", "epoch"], sort=False).mean().drop(columns="seed").reset_index()
+
+
+def published_errors(study: Study) -> dict[tuple[str, str], float]:
+    """The published error by net and corruption, "clean" among them, where there is one for that net and set.
+
+    For ours it is the paper's, for the authors' weights what they released.
+    """
+    params = study.params
+    twins = paper.counterparts(params) if params.nets else study.authors
+    figures = paper.table2() if params.nets else paper.released_errors()
+    printed = paper.comparable(figures, params).set_index(["net", "condition"]).value
     return {
         (net, condition): value
         for net, twin in twins.items()
@@ -159,7 +175,7 @@ def headline(study: Study, differences: pd.DataFrame) -> list[dict]:
 
     Args:
         study: both nets of a couple need a seed in common in its summary; other couples are left out.
-        differences: as `sections.read_differences` returns it.
+        differences: as `paired.read_differences` returns it.
     """
     by_seed = study.summary.set_index(["net", "seed"])
     intervals = differences[differences.condition == "mean"].set_index(["baseline", "pushpull"])
@@ -208,14 +224,18 @@ def how_it_was_run(
     if "generated" in made:
         made += f", seed {data.seed}"
     sequences = count if data.perturbed_images is None else min(data.perturbed_images, count)
+    trained = {
+        "Seeds": ", ".join(map(str, params.train.seeds)),
+        "Error": "of the last epoch; “best epoch” is the smallest test error of a training, as the paper reports it",
+    }
+    authors = {"Nets": "the authors' weights as they were released; nothing was trained here"}
     return {
-        "Data": f"{full_name(data.name)}: {train_images:,} training and {count:,} test images, "
+        "Data": f"{full_name(data.name, count)}: {train_images:,} training and {count:,} test images, "
         f"{height} × {width} pixels, {channels} channels",
         "Corrupted and perturbed sets": made,
         "Corruptions": f"{len(measured)} at 5 severities, {len(main)} of them of the benchmark's main set{added}",
         "Perturbations": f"{len(flipped)}, of {sequences:,} images each" if flipped else "none",
-        "Seeds": ", ".join(map(str, params.train.seeds)),
-        "Error": "of the last epoch; “best epoch” is the smallest test error of a training, as the paper reports it",
+        **(trained if params.nets else authors),
         "mCE and rCE": normaliser,
         "Commit, versions, machine and times": "with the runs in MLflow, `make ui`: this page is the same wherever the "
         "results are",

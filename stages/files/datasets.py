@@ -21,6 +21,11 @@ SPLITS = ("train", "test")
 # Sets of lossy copies, by the set they were copied from: figures of the two must not be compared.
 LOSSY = {"cifar10-jpeg": "CIFAR-10"}
 
+# Other names of a published set, under which its results have a folder of their own.
+SAME_IMAGES = {"cifar10-authors": "cifar10"}
+
+CIFAR10_TEST_IMAGES = 10_000
+
 
 class Split(NamedTuple):
     """Images (N, H, W, C) uint8, memory-mapped, and labels (N,) uint8."""
@@ -29,9 +34,24 @@ class Split(NamedTuple):
     labels: np.ndarray
 
 
-def full_name(name: str) -> str:
-    """The name of a set as it stands beside numbers: a lossy copy is called one."""
-    return f"{name} (a lossy JPEG copy of {LOSSY[name]})" if name in LOSSY else name
+def published_name(name: str) -> str:
+    """The name under which the images of a set are published, and figures for them; the same for any other set."""
+    return SAME_IMAGES.get(name, name)
+
+
+def full_name(name: str, images: int | None = None) -> str:
+    """The name of a set as it stands beside numbers: a lossy copy is called one, and a part of CIFAR-10 too.
+
+    Args:
+        name: as params.yaml has it.
+        images: number of test images, None if it is not known.
+    """
+    if name in LOSSY:
+        return f"{name} (a lossy JPEG copy of {LOSSY[name]})"
+    if published_name(name) != "cifar10":
+        return name
+    part = images is not None and images < CIFAR10_TEST_IMAGES
+    return "CIFAR-10" + (f", the first {images} test images" if part else "")
 
 
 def load_split(name: str, split: str) -> Split:

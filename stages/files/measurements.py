@@ -21,6 +21,8 @@ from stages.files.writing import read_table
 OURS, AUTHORS, PUBLISHED, DIFFERENCE = "ours", "authors' weights", "published", "ours - published"
 MISSING, TWICE, NOT_A_NUMBER, OUT_OF_RANGE = "missing", "twice", "not a number", "out of range"
 
+VALUES = {"corruption": "error", "perturbation": "value", "epoch": "test_error"}  # by the first key
+
 
 class Results(NamedTuple):
     """Measurements of all nets.
@@ -59,7 +61,7 @@ def check(folder: Path, params: Params, keys: Sequence[str]) -> Results:
         training = params.training(net)
         asked = conditions(params, keys, metrics, training.epochs)
         results.append(compare(paths[net], net, rows, asked, training.seeds, keys))
-    return concatenate(results)
+    return concatenate(results) if results else nothing(keys)
 
 
 def check_official(path: Path, params: Params, keys: Sequence[str]) -> Results:
@@ -71,9 +73,15 @@ def check_official(path: Path, params: Params, keys: Sequence[str]) -> Results:
     read = read_rows(path, keys)
     metrics = measured_metrics([read]) if "metric" in keys else []
     asked = conditions(params, keys, metrics)
-    return concatenate(
-        [compare(path, net, rows, asked, [0], keys) for net, rows in read.groupby("net", sort=False)]
-        or [Results(read, read.reindex(columns=["net", "seed", *keys, "fault"]), [])]
+    results = [compare(path, net, rows, asked, [0], keys) for net, rows in read.groupby("net", sort=False)]
+    return concatenate(results) if results else nothing(keys)
+
+
+def nothing(keys: Sequence[str]) -> Results:
+    """The measurements of no net."""
+    index = ["net", "seed", *keys]
+    return Results(
+        pd.DataFrame(columns=[*index, VALUES[keys[0]]]), pd.DataFrame(columns=[*index, "fault"]), []
     )
 
 
@@ -130,8 +138,7 @@ def read_rows(path: Path, keys: Sequence[str]) -> pd.DataFrame:
     Raises:
         click.ClickException: not a CSV file, or without the columns.
     """
-    value = {"corruption": "error", "perturbation": "value", "epoch": "test_error"}[keys[0]]
-    needed = ["net", "seed", *keys, value]
+    needed = ["net", "seed", *keys, VALUES[keys[0]]]
     try:
         table = read_table(path, needed)
     except FileNotFoundError:

@@ -13,7 +13,8 @@ from stages.files.yaml_file import read_yaml
 PARAMS = Path("params.yaml")
 
 SECTIONS = {"data": Data, "train": Train, "evaluate": Evaluate, "official": Official, "nets": Net}
-FIXED = (*SECTIONS, "paper")
+PRESETS = ("paper", "authors")  # values that `make paper` and `make authors` copy over those above
+FIXED = (*SECTIONS, *PRESETS)
 BLOCKS = ("conv", "pushpull")
 
 
@@ -31,11 +32,12 @@ def load_params(path: Path = PARAMS) -> Params:
         raise click.ClickException(str(error)) from None
     if not isinstance(raw, dict):
         raise click.ClickException(f"{path} must hold sections, one of them `data`")
-    paper = raw.pop("paper", None)
+    presets = {name: raw.pop(name, None) for name in PRESETS}
     params = _check(raw, "", _named_blocks(raw))
-    if isinstance(paper, dict):
-        # A mistake in the full-scale values must not wait for the day they are used.
-        _check({**raw, **paper}, "paper.", _named_blocks(raw) | _named_blocks(paper))
+    for name, preset in presets.items():
+        if isinstance(preset, dict):
+            # A mistake in values that wait must not wait for the day they are used.
+            _check({**raw, **preset}, f"{name}.", _named_blocks(raw) | _named_blocks(preset))
     return params
 
 
@@ -84,7 +86,7 @@ def _first(error: ValidationError, prefix: str, model: type | None = None) -> st
     # pydantic adds the member of a union to the path; those are no keys of the file.
     member = re.compile(r"[\[(]|^(bool|str|int|float|dict)$|^literal")
     path = [str(part) for part in found["loc"] if not member.search(str(part))]
-    key = (prefix + ".".join(path)).rstrip(".")
+    key = (prefix + ".".join(path)).rstrip(".") or "nets"  # what concerns several sections names them itself
     if found["type"] == "extra_forbidden":
         model = model or SECTIONS.get(path[0], Block)
         return f"unknown key `{key}`{hint(path[-1], model.model_fields)}"

@@ -4,6 +4,7 @@ import click
 
 from archives.catalogue import Archive, archives_of, read_archives
 from archives.formats import ArchiveError
+from stages.files.datasets import published_name
 from stages.files.schema import Data
 
 
@@ -19,10 +20,12 @@ def published(data: Data, part: str) -> list[Archive]:
         return []
     try:
         archives = read_archives()
-        found = archives_of(archives, data.name, "c")
+        found = archives_of(archives, published_name(data.name), "c")
     except ArchiveError as error:
         raise click.ClickException(str(error)) from None
-    return found if part == "c" else [a for a in archives.values() if (a.data, a.part) == (data.name, part)]
+    if part == "c":
+        return found
+    return [one for one in archives.values() if (one.data, one.part) == (published_name(data.name), part)]
 
 
 def origin(data: Data) -> str:

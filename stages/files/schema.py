@@ -160,7 +160,7 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
     official: Official
-    nets: dict[str, Net] = Field(min_length=1)
+    nets: dict[str, Net]
 
     @field_validator("nets")
     @classmethod
@@ -171,6 +171,15 @@ class Params(Section):
                     f"{name!r} must be letters, digits, '.', '_' and '-': it becomes a file name"
                 )
         return nets
+
+    @model_validator(mode="after")
+    def something_to_measure(self) -> "Params":
+        if not self.nets and self.official.path is None:
+            raise ValueError(
+                "nets names no net and official.path no checkpoints, so there is nothing to measure; "
+                "add a net, or the folder of the authors' <net>/checkpoint.pth.tar"
+            )
+        return self
 
     @property
     def blocks(self) -> dict[str, Block]:

@@ -1,7 +1,8 @@
 """Pictures of results: PNG files that are the same, byte for byte, for the same numbers and versions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -17,6 +18,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 NOISE = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)  # standard deviations, of images between 0 and 1
+
+DIFFERENCES = ("#d55e00", "#0072b2", "#009e73")  # a colour for each source of differences
+INK = "#111111"
 
 COLOURS = ("#9ecae1", "#08519c", "#fdae6b", "#a63603", "#a1d99b", "#006d2c", "#bcbddc", "#54278f")
 
@@ -37,18 +41,7 @@ def error_bars(
     """
     published = published or {}
     by_seed = corruption.groupby(["net", "seed", "corruption"]).error.mean()
-    measured = set(corruption.corruption)
-    places: dict[str, float] = {}
-    centres: dict[str, float] = {}
-    position = 0.0
-    for group, names in {"clean": ("clean",), **grouped()}.items():
-        names = [name for name in names if name in measured]
-        for name in names:
-            places[name] = position
-            position += 1
-        if names and group != "clean":
-            centres[group] = float(np.mean([places[name] for name in names]))
-        position += 0.5
+    places, centres = places_of(set(corruption.corruption))
     figure, axes = plt.subplots(figsize=(10, 3.6), layout="constrained")
     width = 0.8 / len(nets)
     for i, net in enumerate(nets):
@@ -72,13 +65,103 @@ def error_bars(
                 [value for _, value in printed],
                 [place + centre - width / 2 for place, _ in printed],
                 [place + centre + width / 2 for place, _ in printed],
-                color="#111111",
+                color=INK,
                 linewidth=1.2,
                 label="published" if i == 0 else None,
             )
     axes.set_xticks(
         list(places.values()), [name.replace("_", " ") for name in places], rotation=40, ha="right", size=8
     )
+    name_groups(axes, centres)
+    axes.set_ylabel("classification error (%)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.01)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, ncols=len(nets) + 1, loc="lower right", bbox_to_anchor=(1, 1), fontsize=9)
+    save(figure, path)
+
+
+class Differences(NamedTuple):
+    """Push-pull minus baseline in points of percent on each condition: a corruption, `clean` or `mean`."""
+
+    label: str
+    conditions: Sequence[str]
+    difference: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+
+
+def differences(path: Path, panels: Mapping[str, Sequence[Differences]]) -> None:
+    """Push-pull minus baseline on each corruption: a panel for each architecture, a mark for each source.
+
+    Args:
+        path: the PNG to write.
+        panels: architecture -> its series, which share labels between panels; those with bounds as dots with error
+            bars, the others as short lines.
+    """
+    labels = list(dict.fromkeys(one.label for panel in panels.values() for one in panel))
+    known = {name for panel in panels.values() for one in panel for name in one.conditions}
+    places, centres = places_of(known)
+    places = {"mean": -1.5} | places if "mean" in known else places
+    figure, grid = plt.subplots(
+        len(panels),
+        figsize=(10, 1.2 + 1.9 * len(panels)),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
+    for axes, (name, panel) in zip(grid[:, 0], panels.items(), strict=True):
+        axes.axhline(0, color="#999999", linewidth=0.8)
+        bounded = [one for one in panel if one.low is not None]
+        for one in panel:
+            colour = DIFFERENCES[labels.index(one.label) % len(DIFFERENCES)]
+            x = np.array([places[condition] for condition in one.conditions])
+            if one.low is None:
+                axes.hlines(
+                    one.difference, x - 0.36, x + 0.36, color=INK, linewidth=1.4, label=one.label, zorder=1
+                )
+                continue
+            x = x + 0.3 * (bounded.index(one) - (len(bounded) - 1) / 2)
+            axes.vlines(x, one.low, one.high, color=colour, linewidth=1.6)
+            axes.plot(x, one.difference, "o", color=colour, markersize=4.5, label=one.label)
+        axes.set_title(name, loc="left", size=10)
+        axes.grid(axis="y", color="#e5e5e5", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.01)
+    axes.set_xticks(
+        list(places.values()), [name.replace("_", " ") for name in places], rotation=40, ha="right", size=8
+    )
+    name_groups(grid[0, 0], centres)
+    figure.supylabel("push-pull minus baseline, points", size=9)
+    handles = {}
+    for axes in grid[:, 0]:
+        handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        handles.values(), handles, frameon=False, ncols=len(handles), loc="outside upper right", fontsize=9
+    )
+    save(figure, path)
+
+
+def places_of(conditions: Container[str]) -> tuple[dict[str, float], dict[str, float]]:
+    """Where on the axis the corruptions stand, `clean` first, and the middle of each group of them."""
+    places: dict[str, float] = {}
+    centres: dict[str, float] = {}
+    position = 0.0
+    for group, names in {"clean": ("clean",), **grouped()}.items():
+        names = [name for name in names if name in conditions]
+        for name in names:
+            places[name] = position
+            position += 1
+        if names and group != "clean":
+            centres[group] = float(np.mean([places[name] for name in names]))
+        position += 0.5
+    return places, centres
+
+
+def name_groups(axes: plt.Axes, centres: Mapping[str, float]) -> None:
+    """Write the groups of corruptions at the upper edge."""
     for group, centre in centres.items():
         axes.annotate(
             group,
@@ -89,12 +172,6 @@ def error_bars(
             color="#777777",
             size=9,
         )
-    axes.set_ylabel("classification error (%)")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(x=0.01)
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, ncols=len(nets) + 1, loc="lower right", bbox_to_anchor=(1, 1), fontsize=9)
-    save(figure, path)
 
 
 def response_maps(

@@ -15,10 +15,21 @@ from common_corruptions.recipes.corruptions.registry import grouped
 from stages.files.schema import Params
 from stages.files.writing import read_table
 from stages.page import charts
+from stages.tables import paper
 from stages.tables.summary import pairs
 
 # The order on the page; tables of other names follow by name.
-TABLES = ("difference", "table2", "table3", "perturbations", "calibration", "table1", "table4", "table5")
+TABLES = (
+    "agreement",
+    "difference",
+    "table2",
+    "table3",
+    "perturbations",
+    "calibration",
+    "table1",
+    "table4",
+    "table5",
+)
 
 # Pictures of the studies beside the pipeline.
 STUDY_FIGURES = {
@@ -50,18 +61,34 @@ class Study:
 
     @property
     def couples(self) -> list[tuple[str, str]]:
-        """(baseline, push-pull) of one architecture each."""
-        return pairs(self.params)
+        """(baseline, push-pull) of one architecture each; of the authors' weights where no net was trained here."""
+        return pairs(self.params) if self.params.nets else paper.authors_couples(self.authors)
+
+    @property
+    def authors(self) -> dict[str, str]:
+        """The authors' weights that were measured -> the paper's net."""
+        return paper.authors_nets(self.corruption.net)
+
+    @property
+    def members(self) -> dict[str, tuple[str, str]]:
+        """Net of the charts -> its architecture and front end: ours, or the authors' where none was trained here."""
+        if self.params.nets:
+            return {name: (net.arch, net.block) for name, net in self.params.nets.items()}
+        fronts = {True: "push-pull", False: "convolution"}
+        return {
+            name: (twin.removesuffix("-pp"), fronts[twin.endswith("-pp")])
+            for name, twin in self.authors.items()
+        }
 
 
 def colours(study: Study) -> dict[str, int]:
     """Place in the colours of the charts: one for each front end, and grey for a net of no couple."""
     coupled = {net for couple in study.couples for net in couple}
-    blocks = list(dict.fromkeys(net.block for net in study.params.nets.values()))
+    fronts = list(dict.fromkeys(front for _, front in study.members.values()))
     places = {}
-    for name, net in study.params.nets.items():
+    for name, (_, front) in study.members.items():
         alone = coupled and name not in coupled
-        places[name] = charts.OTHER if alone else min(blocks.index(net.block), charts.OTHER - 1)
+        places[name] = charts.OTHER if alone else min(fronts.index(front), charts.OTHER - 1)
     # Nets of no couple are drawn first, below the others.
     return dict(sorted(places.items(), key=lambda item: item[1] != charts.OTHER))
 
@@ -74,8 +101,8 @@ def legend(study: Study, nets: Sequence[str]) -> list[dict]:
             groups.setdefault(colour, []).append(net)
     entries = []
     for colour, members in groups.items():
-        blocks = dict.fromkeys(study.params.nets[net].block for net in members)
-        text = members[0] if len(members) == 1 else f"{', '.join(blocks)} ({len(members)} nets)"
+        fronts = dict.fromkeys(study.members[net][1] for net in members)
+        text = members[0] if len(members) == 1 else f"{', '.join(fronts)} ({len(members)} nets)"
         entries.append({"colour": colour, "text": text})
     return entries
 
@@ -128,8 +155,8 @@ def by_corruption(
 
 
 def training(study: Study) -> list[dict]:
-    """A chart of the training curves for every architecture."""
-    grouped = by_architecture(study, couples_alone=False)
+    """A chart of the training curves for every architecture; none where nothing was trained."""
+    grouped = by_architecture(study, couples_alone=False) if study.params.nets else {}
     return [
         {
             "name": arch,
@@ -149,8 +176,8 @@ def by_architecture(study: Study, couples_alone: bool = True) -> dict[str, dict[
     """Colours of the nets of each architecture, baseline first; of those with several nets if there are any."""
     places = colours(study)
     groups: dict[str, dict[str, int]] = {}
-    for name, net in study.params.nets.items():
-        groups.setdefault(net.arch, {})[name] = places[name]
+    for name, (arch, _) in study.members.items():
+        groups.setdefault(arch, {})[name] = places[name]
     several = {arch: chosen for arch, chosen in groups.items() if len(chosen) > 1}
     return several if several and couples_alone else groups
 
@@ -239,22 +266,6 @@ def study_figures(folder: Path) -> list[dict]:
     """The pictures of STUDY_FIGURES that are in the folder."""
     paths = [folder / f"{name}.png" for name in STUDY_FIGURES]
     return [{"uri": picture(path), "text": STUDY_FIGURES[path.stem]} for path in paths if path.exists()]
-
-
-def read_differences(path: Path) -> pd.DataFrame:
-    """Paired differences of the error: pushpull, baseline, condition, difference, and the bounds of two intervals.
-
-    `low` and `high` are those over seeds and images, `low_images` and `high_images` those over images alone.
-
-    Those over seeds are NaN with one seed. Empty where the table was not made; rows without intervals are left out.
-    """
-    columns = [
-        "pushpull", "baseline", "condition", "difference", "low", "high", "low_images", "high_images"
-    ]  # fmt: skip
-    if not path.exists():
-        return pd.DataFrame(columns=columns)
-    table = read_table(path, ["measure", *columns])
-    return table[table.measure == "error"][columns].dropna(subset="low_images")
 
 
 def confusions(folder: Path, nets: Sequence[str]) -> list[dict]:

@@ -27,6 +27,7 @@ class Answers(NamedTuple):
     """What statistics need of the answers of all nets.
 
     errors, flips: net -> scores by corruption (also `clean`) and by perturbation, and the `mean` of the benchmark's.
+    official_flips: as `flips`, each frame against the previous one, noises too.
     calibration: net, seed, corruption, ece (percent, mean over severities).
     confusion: net -> set (clean, corrupted), label, predicted, count (over seeds, and the benchmark's corruptions).
     images: number of test images, None if there are no answers.
@@ -35,6 +36,7 @@ class Answers(NamedTuple):
 
     errors: dict[str, Scores]
     flips: dict[str, Scores]
+    official_flips: dict[str, Scores]
     calibration: pd.DataFrame
     confusion: dict[str, pd.DataFrame]
     images: int | None
@@ -57,7 +59,7 @@ def read_answers(
     errors = corruption.groupby(["net", "seed", "corruption"]).error.mean()
     flips = perturbation.query("protocol == 'hendrycks' and metric == 'flip_probability'")
     flips = 100 * flips.set_index(["net", "seed", "perturbation"]).value
-    answers = Answers({}, {}, pd.DataFrame(columns=["net", "seed", "corruption", "ece"]), {}, None, [])
+    answers = Answers({}, {}, {}, pd.DataFrame(columns=["net", "seed", "corruption", "ece"]), {}, None, [])
     for net, (of_corruptions, of_perturbations) in files.items():
         try:
             logits = load_logits(of_corruptions)
@@ -73,9 +75,14 @@ def read_answers(
         except UNUSABLE as error:
             answers.warnings.append(f"{of_corruptions}: {reason(error)}")
         try:
-            scores = flip_shares(load_frames(of_perturbations), seeds[net])
+            frames = load_frames(of_perturbations)
+            scores = flip_shares(frames, seeds[net])
             check_agreement(scores, net, flips)
-            answers = answers._replace(flips=answers.flips | {net: scores})
+            official = flip_shares(frames, seeds[net], official=True)
+            answers = answers._replace(
+                flips=answers.flips | {net: scores},
+                official_flips=answers.official_flips | {net: official},
+            )
         except UNUSABLE as error:
             answers.warnings.append(f"{of_perturbations}: {reason(error)}")
     return answers
@@ -122,13 +129,16 @@ def corruption_errors(logits: Logits, seeds: Sequence[int]) -> Scores:
     return Scores(list(seeds), errors | {"mean": np.mean(corrupted, axis=0)})
 
 
-def flip_shares(frames: Mapping[int, Mapping[str, np.ndarray]], seeds: Sequence[int]) -> Scores:
-    """Share of flips in each sequence, percent; noises against the first frame, others against the previous."""
+def flip_shares(
+    frames: Mapping[int, Mapping[str, np.ndarray]], seeds: Sequence[int], official: bool = False
+) -> Scores:
+    """Share of flips in each sequence, percent, against the previous frame; of noises the first, unless official."""
     seeds = [seed for seed in seeds if seed in frames]
     flips = {}
     for name in frames[seeds[0]] if seeds else ():
         predicted = np.stack([frames[seed][name] for seed in seeds])
-        before = predicted[:, :, :1] if name in NOISE_PERTURBATIONS else predicted[:, :, :-1]
+        first = name in NOISE_PERTURBATIONS and not official
+        before = predicted[:, :, :1] if first else predicted[:, :, :-1]
         flips[name] = 100 * (predicted[:, :, 1:] != before).mean(2)
     averaged = [values for name, values in flips.items() if name in PERTURBATIONS]
     return Scores(seeds, flips | ({"mean": np.mean(averaged, axis=0)} if averaged else {}))

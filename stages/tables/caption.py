@@ -2,7 +2,7 @@
 
 from common_corruptions.recipes.names import MAIN_CORRUPTIONS, PERTURBATIONS
 from common_corruptions.summary import Baseline, undefined_relative
-from stages.files.datasets import LOSSY
+from stages.files.datasets import LOSSY, full_name
 from stages.files.published import origin
 from stages.files.schema import Params
 
@@ -17,26 +17,15 @@ def describe_run(params: Params, normaliser: str, baseline: Baseline | None, ima
         images: number of test images, None if it is not known.
     """
     data = params.data
-    sentences = [f"Data set: {data.name}" + (f", {images} test images." if images else ".")]
+    name = data.name if data.name in LOSSY else full_name(data.name, images)
+    told = f", {images} test images" if images and str(images) not in name else ""
+    sentences = [f"Data set: {name}{told}."]
     if data.name in LOSSY:
         sentences += [
             f"Its images are lossy JPEG copies (quality 75) of {LOSSY[data.name]}'s: another, harder data set, whose "
             f"figures must not be compared with those of {LOSSY[data.name]}."
         ]
-    trainings = {net: params.training(net) for net in params.nets}
-    seeds = sorted({seed for training in trainings.values() for seed in training.seeds})
-    sentences += [
-        "Mean" + (" ± standard deviation" if len(seeds) > 1 else "") + f" over {len(seeds)} "
-        f"{'seeds' if len(seeds) > 1 else 'seed'} ({', '.join(map(str, seeds))})."
-    ]
-    epochs: dict[int, list[str]] = {}
-    for net, training in trainings.items():
-        epochs.setdefault(training.epochs, []).append(net)
-    if len(epochs) == 1:
-        sentences += [f"Measured after the last epoch, {next(iter(epochs))}."]
-    else:
-        each = "; ".join(f"{last} ({', '.join(nets)})" for last, nets in epochs.items())
-        sentences += [f"Measured after the last epoch: {each}."]
+    sentences += describe_trainings(params)
     names, added = data.averaged_corruptions(), data.added_corruptions()
     main = sum(name in MAIN_CORRUPTIONS for name in names)
     flips = sum(name in PERTURBATIONS for name in data.perturbation_names())  # no variants of the noises
@@ -57,3 +46,20 @@ def describe_run(params: Params, normaliser: str, baseline: Baseline | None, ima
             f"rCE leaves out {', '.join(undefined)}: that AlexNet errs no more there than on clean images."
         ]
     return " ".join(sentences)
+
+
+def describe_trainings(params: Params) -> list[str]:
+    """Over how many trainings the means are, and after how many epochs."""
+    trainings = {net: params.training(net) for net in params.nets}
+    if not trainings:
+        return ["One trained net each, as the paper's authors released it; nothing was trained here."]
+    seeds = sorted({seed for training in trainings.values() for seed in training.seeds})
+    mean = "Mean" + (" ± standard deviation" if len(seeds) > 1 else "")
+    counted = f"{len(seeds)} {'seeds' if len(seeds) > 1 else 'seed'} ({', '.join(map(str, seeds))})"
+    epochs: dict[int, list[str]] = {}
+    for net, training in trainings.items():
+        epochs.setdefault(training.epochs, []).append(net)
+    if len(epochs) == 1:
+        return [f"{mean} over {counted}.", f"Measured after the last epoch, {next(iter(epochs))}."]
+    each = "; ".join(f"{last} ({', '.join(nets)})" for last, nets in epochs.items())
+    return [f"{mean} over {counted}.", f"Measured after the last epoch: {each}."]

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from stages.files.measurements import AUTHORS, DIFFERENCE, MISSING, OURS, PUBLISHED
+from stages.tables import paper
 
 SOURCES = (OURS, AUTHORS, PUBLISHED, DIFFERENCE)
 NOTHING = "–"
@@ -35,8 +36,7 @@ class Lineup(NamedTuple):
 
     def authors_couples(self) -> list[tuple[str, str]]:
         """(baseline, push-pull) among the authors' weights."""
-        names = {twin: name for name, twin in self.authors.items()}
-        return [(names[twin], names[f"{twin}-pp"]) for twin in names if f"{twin}-pp" in names]
+        return paper.authors_couples(self.authors)
 
 
 def measure(

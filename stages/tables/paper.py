@@ -1,11 +1,14 @@
 """The paper's own figures, from `data/published/`, for those of our nets that it has."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
 from common_corruptions.metrics import mean_corruption_error, relative_corruption_error
 from common_corruptions.recipes.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
+from stages.files.datasets import published_name
+from stages.files.measurements import AUTHORS
 from stages.files.schema import Params
 
 PUBLISHED = Path("data") / "published"
@@ -42,6 +45,20 @@ def registry_name(folder: str) -> str:
     return family + "_".join(numbers) + ("-pp" if folder.endswith("-pp") else "")
 
 
+def authors_nets(measured: Iterable[str]) -> dict[str, str]:
+    """Those of the measured nets that are the authors' weights -> the paper's net."""
+    mark = f" ({AUTHORS})"
+    return {
+        net: registry_name(net.removesuffix(mark)) for net in dict.fromkeys(measured) if net.endswith(mark)
+    }
+
+
+def authors_couples(authors: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(baseline, push-pull) among the authors' weights, as `authors_nets` finds them."""
+    names = {twin: name for name, twin in authors.items()}
+    return [(names[twin], names[f"{twin}-pp"]) for twin in names if f"{twin}-pp" in names]
+
+
 def table2(folder: Path = PUBLISHED) -> pd.DataFrame:
     """Printed errors: net, condition (a corruption, or `mean` over all 19), value, corrected (whether an erratum)."""
     alexnet = pd.read_csv(folder / "alexnet.csv").assign(net="alexnet")
@@ -71,6 +88,19 @@ def main_set(folder: Path = PUBLISHED) -> pd.DataFrame:
         rce = relative_corruption_error(errors, clean[net], corruptions=MAIN_CORRUPTIONS)
         rows += [(net, "mCE_15", mce, False), (net, "rCE_15", rce, False)]
     return pd.DataFrame(rows, columns=["net", "condition", "value", "corrected"])
+
+
+def released_errors(folder: Path = PUBLISHED) -> pd.DataFrame:
+    """Released errors, percent, mean over severities: net, condition (a corruption, or `mean` over all 19), value.
+
+    The clean errors, `clean`, are those of table 3: none were released.
+    """
+    table = pd.read_csv(folder / "released-c.csv").rename(columns={"corruption": "condition"})
+    each = table.groupby(["net", "condition"], sort=False).error.mean()
+    means = each.groupby("net", sort=False).mean().reset_index().assign(condition="mean")
+    clean = table3(folder).query("condition == 'E_clean'").assign(condition="clean")
+    found = pd.concat([each.reset_index(), means]).rename(columns={"error": "value"})
+    return pd.concat([found, clean[clean.net != "alexnet"]], ignore_index=True)[["net", "condition", "value"]]
 
 
 def released_perturbations(folder: Path = PUBLISHED) -> pd.DataFrame:
@@ -108,7 +138,7 @@ def comparable(figures: pd.DataFrame, params: Params) -> pd.DataFrame:
 
     None on a set other than CIFAR-10; no mean over other corruptions or perturbations than params.yaml measures.
     """
-    if params.data.name != "cifar10":
+    if published_name(params.data.name) != "cifar10":
         return figures[:0]
     corruptions = set(params.data.averaged_corruptions())
     perturbations = set(params.data.perturbation_names())

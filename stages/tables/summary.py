@@ -5,6 +5,7 @@ import pandas as pd
 
 from common_corruptions.recipes.names import CORRUPTIONS, MAIN_CORRUPTIONS
 from common_corruptions.summary import PUBLISHED_ALEXNET, Baseline, summarise
+from stages.files.datasets import published_name
 from stages.files.schema import Params
 
 
@@ -21,7 +22,7 @@ def choose_baseline(
         corruption: tidy errors (net, seed, corruption, severity, error).
         faults: net, and more, of the measurements that `stages.files.measurements.check` found at fault.
     """
-    if params.data.name == "cifar10":
+    if published_name(params.data.name) == "cifar10":
         return PUBLISHED_ALEXNET, f"CE and rCE are normalised by {PUBLISHED_ALEXNET.source}."
     plain = (
         name

@@ -1,6 +1,7 @@
 """The whole pipeline, from `fetch` to the tables, on CIFAR-10 and CIFAR-100 placed by hand."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from archives.sources import from_folder
 from common_corruptions import CORRUPTIONS
 from tests.archives.miniatures import cifar, corruptions
 from tests.stages.test_pipeline import clone, run
@@ -51,6 +53,36 @@ def test_a_subset_of_cifar10_placed_by_hand(shared, tmp_path):
     assert start < 85  # learnt something in 80 steps: 90 by chance
     text = (folder / "metrics/cifar10/tables.md").read_text(encoding="utf-8")
     assert "cifar10" in text and "generated" in text and "the paper's AlexNet" in text
+
+
+def test_the_authors_nets_alone(shared, tmp_path):
+    """`make authors`: nothing is trained, and what was published stands beside what is measured."""
+    images, checkpoints = tmp_path / "images", tmp_path / "checkpoints"
+    images.mkdir()
+    for split, (pixels, labels) in from_folder(shared / "data/cifar10-subset").items():
+        np.save(images / f"{split}_images.npy", pixels[:40])
+        np.save(images / f"{split}_labels.npy", labels[:40])
+    for net in ("resnet-20", "resnet-20-pp"):
+        shutil.copytree(shared / "reference/official" / net, checkpoints / net)
+    (tmp_path / "repository").mkdir()
+    folder = clone(tmp_path / "repository", lambda params: params["authors"]["data"].update(CHOICE))
+    made = run(folder, "make", "-n", "authors", f"CHECKPOINTS={checkpoints}", f"DATA={images}").stdout
+    command = made[made.index("dvc exp run") :].replace("\\\n", " ")
+    ran = run(folder, "bash", "-c", command).stdout
+    assert "Running stage 'official'" in ran and "Running stage 'train" not in ran
+    metrics = folder / "metrics/cifar10-authors"
+    assert set(errors(metrics).net) == {"resnet-20 (authors' weights)", "resnet-20-pp (authors' weights)"}
+    table = pd.read_csv(metrics / "tables/agreement.csv").set_index(["net", "measure", "condition"])
+    row = table.loc["resnet-20-pp (authors' weights) - resnet-20 (authors' weights)", "error", "contrast"]
+    assert row.published == pytest.approx(30.50 - 29.59, abs=0.01)  # paper, table 2
+    assert row.low_images <= row.measured <= row.high_images and row.images == 40
+    for name in ("tables.md", "report.html"):
+        assert "CIFAR-10, the first 40 test images" in (metrics / name).read_text(encoding="utf-8")
+    assert (metrics / "figures/differences.png").stat().st_size > 10_000
+    assert "up to date" in run(folder, "dvc", "repro").stdout
+    none = run(folder, "make", "-n", "authors", f"CHECKPOINTS={images}").stdout
+    done = run(folder, "bash", "-c", none[none.index("dvc exp run") :].replace("\\\n", " "), check=False)
+    assert done.returncode and f"no <net>/checkpoint.pth.tar below {images}" in done.stdout + done.stderr
 
 
 def test_cifar100_with_its_published_corruptions(tmp_path):

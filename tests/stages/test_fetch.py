@@ -91,3 +91,17 @@ def test_a_folder_of_something_else_is_one_line(tmp_path, monkeypatch, images, m
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"Error: {message}")
     assert not (tmp_path / "datasets" / "own").exists()
+
+
+def test_a_folder_of_other_images_is_not_taken_for_cifar10(workspace):
+    """Published figures would stand beside those of any set that goes by its name."""
+    shutil.copytree(ROOT / "data", "data")
+    params = read_params()
+    params["data"] |= {"name": "cifar10-authors", "path": "datasets/tiny"}
+    write_params(params)
+    done = CliRunner().invoke(fetch.main)
+    assert done.exit_code == 1 and "do not begin as CIFAR-10's" in done.output
+    assert not Path("datasets/cifar10-authors").exists()
+    params["data"]["name"] = "mine"
+    write_params(params)
+    assert CliRunner().invoke(fetch.main).exit_code == 0

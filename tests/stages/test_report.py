@@ -14,11 +14,13 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from PIL import Image
 
 from archives import form
 from common_corruptions.recipes.names import CORRUPTION_GROUPS
+from stages.files.params import load_params
 from stages.files.yaml_file import read_yaml
-from stages.page import charts, figures, sections
+from stages.page import charts, figures, paired, sections
 from stages.report import main, put_away
 from stages.tables import table
 from tests.conftest import ROOT
@@ -403,3 +405,37 @@ def test_print_fits_the_paper(chromium, project, tmp_path):
 def test_kinds_cover_the_benchmark():
     assert sections.kinds()["fog"] == "weather"
     assert len(sections.kinds()) == sum(map(len, CORRUPTION_GROUPS.values())) == 19
+
+
+def test_the_figure_of_differences_shows_every_source(tmp_path):
+    """Ours and the authors' weights with bounds, the published ones without; equal numbers give equal bytes."""
+    names = ["mean", "clean", "fog"]
+    panels = {
+        "resnet20": [
+            figures.Differences("ours", names, [-1.0, 1.0, 0.5], [-2.0, 0.0, -1.0], [0.0, 2.0, 2.0]),
+            figures.Differences("theirs", names, [-1.0, 1.0, 0.5], [-2.0, 0.0, -1.0], [0.0, 2.0, 2.0]),
+            figures.Differences("published", names, [-0.9, 0.7, 1.0]),
+        ],
+        "resnet44": [figures.Differences("published", names[1:], [0.1, 0.0])],
+    }
+    content = []
+    for name in ("first", "second"):
+        figures.differences(tmp_path / f"{name}.png", panels)
+        content.append((tmp_path / f"{name}.png").read_bytes())
+    assert content[0] == content[1]
+    picture = Image.open(tmp_path / "first.png").convert("RGB")
+    drawn = {colour for _, colour in picture.getcolors(1 << 24)}
+    assert {tuple(bytes.fromhex(colour[1:])) for colour in (*figures.DIFFERENCES[:2], figures.INK)} <= drawn
+
+
+def test_series_of_the_figure_are_those_of_the_tables(project, monkeypatch):
+    monkeypatch.chdir(project)
+    params = load_params()
+    empty = pd.DataFrame()
+    corruption = pd.read_csv("metrics/digits/corruption.csv")
+    study = sections.Study(params, corruption, empty, empty, empty, Path("metrics/digits"))
+    read = paired.read_differences(Path("metrics/digits/tables/difference.csv"))
+    (panel,) = paired.panels(study, read, paired.read_agreement(Path("absent.csv"))).values()
+    (own,) = panel  # the digits have no published figures
+    assert own.conditions == ["clean", *CORRUPTIONS, "mean"] and own.label.endswith("over seeds and images")
+    assert (own.difference[0], own.low[0], own.high[0]) == (-2.0, -3.0, -1.0)

@@ -10,8 +10,10 @@ from archives.form import save_clean
 from stages.files.datasets import full_name, load_split
 
 
-def test_other_sets_keep_their_names():
-    assert full_name("cifar10") == "cifar10"
+def test_every_set_is_called_what_it_is():
+    assert full_name("mine", 509) == "mine"
+    assert full_name("cifar10") == full_name("cifar10-authors", 10_000) == "CIFAR-10"
+    assert full_name("cifar10-authors", 509) == "CIFAR-10, the first 509 test images"
     assert full_name("cifar10-jpeg") == "cifar10-jpeg (a lossy JPEG copy of CIFAR-10)"
 
 

@@ -79,6 +79,15 @@ def test_another_block_is_added_in_one_place(tmp_path):
     assert edited(tmp_path, add).options("resnet20-ppa")["train_alpha"] is True
 
 
+def test_checkpoints_can_be_measured_without_a_net_of_our_own(tmp_path):
+    def change(raw):
+        raw["nets"], raw["official"]["path"] = {}, "checkpoints"
+
+    assert edited(tmp_path, change).nets == {}
+    with pytest.raises(click.ClickException, match=r"nets names no net and official\.path no checkpoints"):
+        edited(tmp_path, lambda raw: raw.update(nets={}))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

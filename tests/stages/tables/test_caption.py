@@ -3,26 +3,9 @@
 import pytest
 
 from common_corruptions.summary import Baseline
-from stages.files.params import load_params
-from stages.files.yaml_file import read_yaml
 from stages.tables.caption import describe_run
 from stages.tables.paper import comparable, counterparts, registry_name, table3
 from tests.conftest import ROOT
-from tests.stages.yaml_files import write_yaml
-
-
-@pytest.fixture
-def load(tmp_path):
-    """Params of params.yaml with changed sections."""
-
-    def write(**sections):
-        raw = read_yaml(ROOT / "params.yaml")
-        for name, section in sections.items():
-            raw[name] = raw.get(name, {}) | section
-        write_yaml(tmp_path / "params.yaml", raw)
-        return load_params(tmp_path / "params.yaml")
-
-    return write
 
 
 def test_a_lossy_copy_is_called_one(load):
@@ -51,6 +34,16 @@ def test_epochs_and_seeds_of_every_net(load):
     text = describe_run(load(nets=nets), "", None, None)
     assert "after the last epoch: 6 (alexnet, resnet20, resnet20-pp); 9 (long)." in text
     assert "over 3 seeds (0, 1, 7)" in text
+
+
+def test_the_authors_weights_alone(load, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    params = load(data={"name": "cifar10-authors"}, nets=None, official={"path": "somewhere"})
+    text = describe_run(params, "", None, 509)
+    assert text.startswith(
+        "Data set: CIFAR-10, the first 509 test images. One trained net each, as the paper's authors"
+    )
+    assert "seed" not in text and "epoch" not in text
 
 
 def test_what_rce_leaves_out(load):

@@ -135,13 +135,13 @@ def test_every_table_says_what_it_shows(released):
     ]  # fmt: skip
     for path in folder.glob("*.md"):
         note = path.read_text(encoding="utf-8").split("\n\n")[1]
-        assert "Data set: cifar10" in note and "1 seed (0)" in note
+        assert "Data set: CIFAR-10." in note and "1 seed (0)" in note
         assert "Measured after the last epoch, 2." in note
         assert "perturbed sets: published" in note
         assert "normalised by the paper's AlexNet (appendix 2)" in note
         assert path.with_suffix(".csv").exists()
         tex = path.with_suffix(".tex").read_text(encoding="utf-8")
-        assert "Data set: cifar10" in tex and tex.count("{") == tex.count("}")
+        assert "Data set: CIFAR-10." in tex and tex.count("{") == tex.count("}")
         for body in tex.split("\\toprule\n")[1:]:
             lines = [line for line in body.split("\\bottomrule")[0].splitlines() if line.endswith(r"\\")]
             assert len({line.replace(r"\&", "").count("&") for line in lines}) == 1

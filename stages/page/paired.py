@@ -1,0 +1,79 @@
+"""Push-pull minus baseline, from the tables that `aggregate` leaves to the series of a figure."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from stages.files.writing import read_table
+from stages.page import figures
+from stages.page.sections import Study
+from stages.tables import paper
+from stages.tables.summary import pairs
+
+
+def read_differences(path: Path) -> pd.DataFrame:
+    """Paired differences of the error: pushpull, baseline, condition, difference, and the bounds of two intervals.
+
+    `low` and `high` are those over seeds and images, `low_images` and `high_images` those over images alone.
+
+    Those over seeds are NaN with one seed. Empty where the table was not made; rows without intervals are left out.
+    """
+    columns = [
+        "pushpull", "baseline", "condition", "difference", "low", "high", "low_images", "high_images"
+    ]  # fmt: skip
+    if not path.exists():
+        return pd.DataFrame(columns=columns)
+    table = read_table(path, ["measure", *columns])
+    return table[table.measure == "error"][columns].dropna(subset="low_images")
+
+
+def read_agreement(path: Path) -> pd.DataFrame:
+    """The pairs of the authors' weights in the table `agreement`, their errors alone; empty where it was not made."""
+    columns = [
+        "pushpull", "baseline", "condition", "measured", "published", "low_images", "high_images", "images"
+    ]  # fmt: skip
+    if not path.exists():
+        return pd.DataFrame(columns=columns)
+    table = read_table(path, ["measure", *columns])
+    return table[table.measure == "error"][columns].dropna(subset="pushpull")
+
+
+def panels(
+    study: Study, differences: pd.DataFrame, agreement: pd.DataFrame
+) -> dict[str, list[figures.Differences]]:
+    """For `figures.differences`: by architecture, what is known of push-pull minus baseline on each corruption.
+
+    Args:
+        study: with our nets, if any.
+        differences: as `read_differences` returns it, of ours and of the authors' weights.
+        agreement: as `read_agreement`.
+    """
+    found: dict[str, list[figures.Differences]] = {}
+    rows = dict(list(differences.groupby(["baseline", "pushpull"], sort=False)))
+    twins = paper.counterparts(study.params)
+    for couple in pairs(study.params):
+        if couple in rows:
+            own = rows[couple]
+            over_seeds = own.low.notna().any()
+            bounds = ("low", "high") if over_seeds else ("low_images", "high_images")
+            label = f"trained here, 95 % over {'seeds and images' if over_seeds else 'images'}"
+            name = twins.get(couple[0], couple[0])
+            found.setdefault(name, []).append(series(own, label, "difference", *bounds))
+    for (plain, _), own in agreement.groupby(["baseline", "pushpull"], sort=False):
+        label = f"authors' weights, on {own.images.max():.0f} images, 95 % over images"
+        found.setdefault(study.authors[plain], []).append(
+            series(own, label, "measured", "low_images", "high_images")
+        )
+    published = paper.comparable(paper.released_errors(), study.params)
+    by_net = dict(list(published.set_index("condition").groupby("net").value))
+    for name, panel in found.items():
+        if name in by_net and f"{name}-pp" in by_net:
+            known = [one for one in panel[0].conditions if one in by_net[name].index]
+            values = (by_net[f"{name}-pp"] - by_net[name])[known]
+            panel.append(figures.Differences("published, 10,000 images", known, values.tolist()))
+    return found
+
+
+def series(rows: pd.DataFrame, label: str, value: str, low: str, high: str) -> figures.Differences:
+    """A series of the figure from the rows of a table and the names of its columns."""
+    return figures.Differences(label, *(rows[column].tolist() for column in ("condition", value, low, high)))

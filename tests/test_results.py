@@ -1,0 +1,53 @@
+"""What docs/results.md says stands in the files it points to."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from tests.conftest import ROOT
+from tests.test_readme import rows
+
+PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+AUTHORS = ROOT / "metrics" / "cifar10-authors"
+
+
+def section(name: str) -> str:
+    return PAGE.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0]
+
+
+def test_the_table_of_the_authors_nets_is_that_of_the_files():
+    measured = rows((AUTHORS / "tables" / "agreement.md").read_text(encoding="utf-8"))
+    shown = rows(section("authors table"))
+    assert (
+        len(shown) == 2 + 3 * 6 + 3 * 3
+    )  # E clean, E and mFP of six nets and three pairs, below two headings
+    for row in shown:
+        assert row in measured, row
+
+
+def test_every_figure_with_a_sign_is_in_the_files():
+    files = [*(AUTHORS / "tables").glob("*.md"), ROOT / "data" / "published" / "README.md"]
+    known = {
+        figure for path in files for figure in re.findall(r"[+-]\d+\.\d\d", path.read_text(encoding="utf-8"))
+    }
+    figures = re.findall(r"[+-]\d+\.\d\d", section("authors").replace("−", "-"))
+    assert len(figures) > 20
+    assert set(figures) <= known, set(figures) - known
+
+
+def test_every_net_errs_as_published():
+    """E within 2.5 standard errors of the sample, and the sign of every pair."""
+    table = pd.read_csv(AUTHORS / "tables" / "agreement.csv").query(
+        "measure == 'error' and condition == 'mean'"
+    )
+    nets, pairs = table[table.pushpull.isna()], table[table.pushpull.notna()]
+    assert len(nets) == 6 and len(pairs) == 3
+    assert (table.images == 509).all()
+    assert nets.in_errors.abs().max() < 2.5
+    assert ((pairs.measured < 0) == (pairs.published < 0)).all()
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(((?!https?:)[^)#]+)\)", PAGE))))
+def test_links_lead_to_files(path):
+    assert (ROOT / "docs" / path).exists()
