@@ -13,7 +13,7 @@ from markdown_it.token import Token
 from markupsafe import Markup
 
 from common_corruptions.recipes.names import CORRUPTION_GROUPS, CORRUPTIONS
-from stages.files.schema import Params
+from stages.files.schema import Net, Params
 from stages.files.writing import read_table
 from stages.page import charts
 from stages.tables.summary import pairs
@@ -58,13 +58,18 @@ class Study:
 def colours(study: Study) -> dict[str, int]:
     """Place in the colours of the charts: one for each front end, and grey for a net of no couple."""
     coupled = {net for couple in study.couples for net in couple}
-    blocks = list(dict.fromkeys(net.block for net in study.params.nets.values()))
+    ends = list(dict.fromkeys(front_end(net) for net in study.params.nets.values()))
     places = {}
     for name, net in study.params.nets.items():
         alone = coupled and name not in coupled
-        places[name] = charts.OTHER if alone else min(blocks.index(net.block), charts.OTHER - 1)
+        places[name] = charts.OTHER if alone else min(ends.index(front_end(net)), charts.OTHER - 1)
     # Nets of no couple are drawn first, below the others.
     return dict(sorted(places.items(), key=lambda item: item[1] != charts.OTHER))
+
+
+def front_end(net: Net) -> str:
+    """The block of a net, with the options that are the net's own: `pushpull (alpha=2)`."""
+    return f"{net.block} ({net.own})" if net.options else net.block
 
 
 def legend(study: Study, nets: Sequence[str]) -> list[dict]:
@@ -75,8 +80,8 @@ def legend(study: Study, nets: Sequence[str]) -> list[dict]:
             groups.setdefault(colour, []).append(net)
     entries = []
     for colour, members in groups.items():
-        blocks = dict.fromkeys(study.params.nets[net].block for net in members)
-        text = members[0] if len(members) == 1 else f"{', '.join(blocks)} ({len(members)} nets)"
+        ends = dict.fromkeys(front_end(study.params.nets[net]) for net in members)
+        text = members[0] if len(members) == 1 else f"{', '.join(ends)} ({len(members)} nets)"
         entries.append({"colour": colour, "text": text})
     return entries
 

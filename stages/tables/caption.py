@@ -29,6 +29,8 @@ def describe_run(params: Params, normaliser: str, baseline: Baseline | None, ima
         "Mean" + (" ± standard deviation" if len(seeds) > 1 else "") + f" over {len(seeds)} "
         f"{'seeds' if len(seeds) > 1 else 'seed'} ({', '.join(map(str, seeds))})."
     ]
+    if own := [f"{name} ({net.own})" for name, net in params.nets.items() if net.options]:
+        sentences += [f"Nets with options of their own: {'; '.join(own)}."]
     epochs: dict[int, list[str]] = {}
     for net, training in trainings.items():
         epochs.setdefault(training.epochs, []).append(net)

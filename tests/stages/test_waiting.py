@@ -13,7 +13,7 @@ LIGHT = [
     "nets",
     "stages.corrupt",
     "stages.experiments.listing",
-    "stages.experiments.studies",
+    "stages.files.dependencies",
     "stages.fetch",
     "stages.files.params",
     "stages.page.dvc_plots",
