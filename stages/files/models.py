@@ -43,8 +43,9 @@ def load(path: Path) -> Trained:
 
 def training(path: Path) -> str:
     """The stage that makes a file of weights, as DVC names it: of another pipeline where `models/` is in its folder."""
-    stage = f"train@{path.stem}"
-    return stage if path.parent == MODELS else f"{path.parents[1]}/dvc.yaml:{stage}"
+    stage, folder = f"train@{path.stem}", path.parent
+    elsewhere = folder.name == MODELS.name and folder != MODELS
+    return f"{folder.parent}/dvc.yaml:{stage}" if elsewhere else stage
 
 
 def every_seed(trained: Trained, params: Params) -> Iterator[tuple[int, nn.Module]]:
