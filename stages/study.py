@@ -21,6 +21,8 @@ from stages.tracking.mirror import net_run
 from stages.tracking.store import spared
 
 OPTIONS = ("scale", "alpha", "train_alpha")
+# What a table tells nets apart by.
+KEYS = {"table1": ["net"], "table4": ["net", "scale", "alpha"], "table5": ["net", "train_alpha"]}
 
 
 @click.command()
@@ -33,9 +35,11 @@ def main(table: str, pipeline: Path) -> None:
         raise click.UsageError(f"{table} is no table of a study; name its folder, as in `--pipeline studies`")
     data_name, kind = params.data.name, params.study.tables[table]
     results = pipeline / "metrics" / data_name
-    measured = gather(params, results / kind)
+    measured = gather(params, results / kind, KEYS[table])
     folder = Path("metrics") / data_name / "studies"
     written = TABLES[table](measured, data_name)
+    if table != "table4":  # which has columns for them
+        written = written._replace(note=written.note + deviations(measured))
     write_table(folder, **written._asdict())
     show((folder / f"{table}.md").read_text(encoding="utf-8"))
     if table == "table1":
@@ -43,8 +47,13 @@ def main(table: str, pipeline: Path) -> None:
     spared(mirror, params, kind, measured, results / "history")
 
 
-def gather(params: Params, folder: Path) -> pd.DataFrame:
+def gather(params: Params, folder: Path, keys: list[str]) -> pd.DataFrame:
     """The measurements of all nets of a study.
+
+    Args:
+        params: of the study.
+        folder: with `<net>.csv`.
+        keys: the columns by which the table tells nets apart.
 
     Returns:
         name (under `nets`), net (of the paper, such as resnet14-pp), scale, alpha (both NaN without a push-pull layer),
@@ -57,9 +66,13 @@ def gather(params: Params, folder: Path) -> pd.DataFrame:
     for name, entry in params.nets.items():
         path = folder / f"{name}.csv"
         table = read_table(path, ["net", "seed", "error"])
-        keys = [column for column in table if column != "error"]
+        conditions = [column for column in table if column != "error"]
         seeds = sorted(params.training(name).seeds)
-        if sorted(set(table.seed)) != seeds or table.duplicated(keys).any() or table.isna().any(axis=None):
+        if (
+            sorted(set(table.seed)) != seeds
+            or table.duplicated(conditions).any()
+            or table.isna().any(axis=None)
+        ):
             raise click.ClickException(
                 f"{path} must hold every measurement of the seeds {seeds} once; remove it, then the same command"
             )
@@ -69,12 +82,20 @@ def gather(params: Params, folder: Path) -> pd.DataFrame:
         net = entry.arch if plain else f"{entry.arch}-pp"
         tables.append(table.assign(name=name, net=net, **dict(zip(OPTIONS, values, strict=True))))
     measured = pd.concat(tables, ignore_index=True)
-    for _, names in measured.groupby(["net", *OPTIONS], dropna=False).name:
+    for _, names in measured.groupby(keys, dropna=False).name:
         if len(same := names.unique()) > 1:
             raise click.ClickException(
                 f"{' and '.join(same)} differ in nothing that the table shows; take one out of `study.nets`"
             )
     return measured
+
+
+def deviations(measured: pd.DataFrame) -> str:
+    """A sentence that names the nets whose alpha and scale are not the paper's 1 and 2; empty without any."""
+    layers = measured.dropna(subset="alpha").drop_duplicates("name")
+    other = layers[(layers.alpha != 1) | (layers.scale != 2)]
+    each = [f"{row.name} (alpha={row.alpha:g}, scale={row.scale:g})" for row in other.itertuples()]
+    return f" Not the paper's layer: {', '.join(each)}." if each else ""
 
 
 def write_figures(folder: Path, values: pd.DataFrame, name: str) -> None:

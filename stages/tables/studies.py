@@ -141,7 +141,7 @@ def table1(measured: pd.DataFrame, data_name: str, folder: Path = PUBLISHED) -> 
         return shown(cells[net, sweep, level]["accuracy"], cells[net, sweep, level]["spread"])
 
     rows, noise, contrast = [], [], []
-    for net, model in LENETS.items():
+    for net, model in ((net, model) for net, model in LENETS.items() if net in set(measured.net)):
         first, second, linear = CONFIGURATIONS[model[-1]]
         row = {"model": model, "1st layer": f"{first} ({'pp' if net.endswith('-pp') else 'c'})"}
         row |= {"2nd layer": f"{second} (c)", "linear layers": linear}

@@ -53,6 +53,14 @@ def test_epochs_and_seeds_of_every_net(load):
     assert "over 3 seeds (0, 1, 7)" in text
 
 
+def test_options_that_are_a_nets_own(load):
+    assert "of their own" not in describe_run(load(), "", None, None)
+    nets = {"strong": {"block": "pushpull", "arch": "resnet20", "options": {"alpha": 2.0, "lpf_size": 3}}}
+    text = describe_run(load(nets=nets), "", None, None)
+    assert "Nets with options of their own: strong (alpha=2.0, lpf_size=3)." in text
+    assert "strong" not in counterparts(load(nets=nets))
+
+
 def test_what_rce_leaves_out(load):
     errors = {"fog": 20.0, "saturate": 5.0}
     params = load(data={"corruptions": ["fog", "saturate"]})
