@@ -68,7 +68,7 @@ def test_two_queued_experiments_on_two_workers(tmp_path, one_small_net):
 
 
 def test_a_study_runs_what_is_missing_and_no_more(tmp_path, one_small_net):
-    """Table 4 with two nets: `dvc repro` leaves it alone, a second run does nothing, a change of a net runs that net."""
+    """Table 4 with two nets: `dvc repro` leaves it alone, a second run does nothing, a changed net runs alone."""
     nets = {
         "plain": {"block": "conv", "arch": "lenet_b", "family": "lenet"},
         "pp": {"block": "pushpull", "arch": "lenet_b", "family": "lenet", "options": {"alpha": 0.5}},
