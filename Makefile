@@ -57,8 +57,9 @@ table4 table5 mnist: STUDY = -S 'studies/params.yaml:study=$${$(if $(DATA),paper
 table4 table5 mnist:
 	$(if $(filter-out $(PUBLISHED_ON),$(DATA)),$(error $@ is at full size on $(PUBLISHED_ON). Without DATA it runs on the \
 		set of params.yaml))
-	$(if $(LAUNCHER),dvc exp run $(STUDY) fetch && python -m stages.experiments.launch $(LAUNCHER) --pipeline studies)
-	dvc exp run $(STUDY) studies/dvc.yaml
+	python -m stages.experiments.choose --pipeline studies $(STUDY)
+	$(if $(LAUNCHER),dvc repro fetch && python -m stages.experiments.launch $(LAUNCHER) --pipeline studies)
+	dvc repro studies/dvc.yaml
 
 ui: $(SETUP) ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
 	python -m stages.tracking ui --port $(or $(PORT),5000)

@@ -12,6 +12,7 @@ LIGHT = [
     "common_corruptions",
     "nets",
     "stages.corrupt",
+    "stages.experiments.choose",
     "stages.experiments.listing",
     "stages.files.dependencies",
     "stages.fetch",
