@@ -1,4 +1,4 @@
-"""Set parameters as `dvc exp run -S` does, for a `dvc repro` that follows: `make table4` and the like choose their study so.
+"""Set parameters as `dvc exp run -S` does, for a `dvc repro` that follows: so `make table4` and the like choose a study.
 
 An experiment of DVC detaches Git's HEAD while it runs, for hours, and puts away the results of other data sets.
 """

@@ -1,5 +1,6 @@
 """The studies: their nets are the paper's grids, and what was measured of them becomes tables, figures and runs."""
 
+import shutil
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from nets.registry import create_net
 from pushpull import PushPull2d
 from stages import study, train
 from stages.evaluate_noise import means
+from stages.experiments.choose import main as choose_parameters
 from stages.files.params import load_params
 from stages.files.yaml_file import read_yaml
 from stages.tables.studies import CONFIGURATIONS, LENETS
@@ -125,6 +127,34 @@ def test_a_mistake_in_a_study_is_one_line(tmp_path, change, message):
     with pytest.raises(click.ClickException, match=message) as caught:
         choose(tmp_path, "table4", change=change)
     assert "\n" not in caught.value.message
+
+
+def test_a_choice_that_does_not_fit_changes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("studies").mkdir()
+    for name in ("params.yaml", "studies/params.yaml"):
+        shutil.copy(ROOT / name, name)
+
+    def chosen(*overrides: str):
+        options = [part for one in overrides for part in ("-S", one)]
+        return CliRunner().invoke(choose_parameters, ["--pipeline", "studies", *options])
+
+    table5 = "studies/params.yaml:study=${paper.table5}"
+    done = chosen(table5, "data=${paper.data}", "train.epochs=7")
+    assert done.exit_code == 0, done.output
+    params = load_params(Path("params.yaml"), Path("studies"))
+    assert params.data.name == "cifar10" and params.training("resnet56").epochs == 7
+    assert list(params.study.tables) == ["table5"]
+    before = [Path(name).read_bytes() for name in ("params.yaml", "studies/params.yaml")]
+    for wrong, message in {
+        "train.epoch=8": "epoch",
+        "train.lr=-1.0": "`train.lr`: Input should be greater than 0, got -1.0",
+        "elsewhere.yaml:a=1": "elsewhere.yaml",
+    }.items():
+        refused = chosen("studies/params.yaml:study=${mnist}", wrong)
+        assert refused.exit_code == 1 and message in refused.output
+        assert isinstance(refused.exception, SystemExit)
+        assert [Path(name).read_bytes() for name in ("params.yaml", "studies/params.yaml")] == before
 
 
 def measurements(kind: str, net: str, clean: float, seeds=SEEDS) -> pd.DataFrame:

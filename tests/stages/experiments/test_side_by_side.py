@@ -35,6 +35,12 @@ def one_small_net(images):
     return change
 
 
+def choose(folder: Path, *overrides: str) -> None:
+    """As `make table4` does."""
+    study = ["--pipeline", "studies", "-S", "studies/params.yaml:study=${table4}"]
+    run(folder, sys.executable, "-m", "stages.experiments.choose", *study, *overrides)
+
+
 def ran(output: str) -> list[str]:
     return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
@@ -79,21 +85,21 @@ def test_a_study_runs_what_is_missing_and_no_more(tmp_path, one_small_net):
     write_yaml(file, {**read_yaml(file), "table4": section})
     run(folder, "git", "commit", "-qam", "two nets")
     assert "studies" not in run(folder, "dvc", "status").stdout
-    study = ["dvc", "exp", "run", "-S", "studies/params.yaml:study=${table4}"]
-    first = run(folder, *study, "studies/dvc.yaml")
+    choose(folder)
+    first = run(folder, "dvc", "repro", "studies/dvc.yaml")
     each = [f"studies/dvc.yaml:{stage}@{net}" for stage in ("train", "evaluate_noise") for net in nets]
     assert sorted(ran(first.stdout)) == sorted(["fetch", *each, "studies/dvc.yaml:study@table4"])
     table = folder / "metrics" / "digits" / "studies" / "table4.csv"
     assert "lenet_b-pp,2,0.5,0.01" in table.read_text(encoding="utf-8")
     assert not (folder / "models").exists()
-    assert ran(run(folder, *study, "studies/dvc.yaml").stdout) == []
+    choose(folder)
+    assert ran(run(folder, "dvc", "repro", "studies/dvc.yaml").stdout) == []
     assert "plain" in run(folder, "dvc", "metrics", "show").stdout
     report = run(folder, "dvc", "repro", "--dry", "report").stdout
     assert not [stage for stage in ran(report) if stage.startswith("studies/")]
 
-    changed = run(
-        folder, *study, "-S", "studies/params.yaml:table4.nets.pp.options.alpha=1.5", "studies/dvc.yaml"
-    )
+    choose(folder, "-S", "studies/params.yaml:table4.nets.pp.options.alpha=1.5")
+    changed = run(folder, "dvc", "repro", "studies/dvc.yaml")
     own = [f"studies/dvc.yaml:{stage}" for stage in ("train@pp", "evaluate_noise@pp", "study@table4")]
     assert ran(changed.stdout) == own
     assert "lenet_b-pp,2,1.5,0.01" in table.read_text(encoding="utf-8")
