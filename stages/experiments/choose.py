@@ -1,4 +1,4 @@
-"""Set parameters as `dvc exp run -S` does, for a `dvc repro` that follows: so `make table4` and the like choose a study.
+"""Set parameters as `dvc exp run -S` does, for a `dvc repro` that follows: so `make table4` and others choose a study.
 
 An experiment of DVC detaches Git's HEAD while it runs, for hours, and puts away the results of other data sets.
 """
@@ -28,7 +28,8 @@ def main(overrides: tuple[str, ...], pipeline: Path) -> None:
     except (DvcException, OSError, click.ClickException) as error:
         for file, content in before.items():
             file.write_bytes(content)
-        raise click.ClickException(" ".join(str(error).split())) from None
+        reason = error.__cause__ if isinstance(error, DvcException) else None  # which DVC leaves unsaid
+        raise click.ClickException(" ".join(str(reason or error).split())) from None
 
 
 if __name__ == "__main__":
