@@ -51,11 +51,21 @@ authors: $(SETUP) ## Measure the authors' nets alone (CHECKPOINTS=folder, DATA=f
 	dvc exp run $(AUTHORS) $(if $(CHECKPOINTS),-S 'authors.official.path=$(CHECKPOINTS)') \
 		$(if $(DATA),-S 'authors.data.path=$(DATA)') $(ARGS)
 
-table4: $(SETUP) ## Study scale and alpha (table 4) by experiments; DATA=cifar10 for full size, JOBS=2 at a time
+table4: $(SETUP) ## Study scale and alpha (table 4); DATA=cifar10 for full size, ARGS and LAUNCHER as for paper
 table5: $(SETUP) ## Study the learned alpha (table 5); DATA=cifar10 for full size
 mnist: $(SETUP) ## Study the LeNets (table 1, figures 4 and 5); DATA=mnist for full size
+table4 table5: PUBLISHED_ON := cifar10
+table4 table5: FULL := -S 'data=$${paper.data}'
+mnist: PUBLISHED_ON := mnist
+mnist: FULL := -S data.name=mnist
+table4 table5 mnist: STUDY = -S 'studies/params.yaml:study=$${$(if $(DATA),paper.)$@}' \
+	$(if $(DATA),$(FULL) -S 'train=$${paper.train}' -S 'evaluate=$${paper.evaluate}') $(ARGS)
 table4 table5 mnist:
-	python -m stages.experiments.study $@ --jobs $(or $(JOBS),2) $(if $(DATA),--data $(DATA)) $(ARGS)
+	$(if $(filter-out $(PUBLISHED_ON),$(DATA)),$(error $@ is at full size on $(PUBLISHED_ON). Without DATA it runs on the \
+		set of params.yaml))
+	python -m stages.experiments.choose --pipeline studies $(STUDY)
+	$(if $(LAUNCHER),dvc repro fetch && python -m stages.experiments.launch $(LAUNCHER) --pipeline studies)
+	dvc repro studies/dvc.yaml
 
 ui: $(SETUP) ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
 	python -m stages.tracking ui --port $(or $(PORT),5000)

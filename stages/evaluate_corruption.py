@@ -11,7 +11,7 @@ from common_corruptions.recipes.names import SEVERITIES
 from stages.files.datasets import DATASETS, load_split, naming_stage_corrupt
 from stages.files.interruption import stopping
 from stages.files.models import every_seed, load, options
-from stages.files.params import load_params
+from stages.files.params import in_pipeline, load_params
 from stages.files.predictions import PREDICTIONS, Logits, save_logits
 from stages.files.trained import MODELS
 from stages.files.writing import write_csv
@@ -19,15 +19,16 @@ from stages.files.writing import write_csv
 
 @click.command()
 @click.argument("net")
+@in_pipeline
 @stopping("measures this net from the start")
-def main(net: str) -> None:
+def main(net: str, pipeline: Path) -> None:
     """Measure NET, writing metrics/<data>/corruption/<net>.csv: one row for each seed, corruption and severity.
 
     The logits of every image go to predictions/<data>/corruption/<net>.npz.
     """
-    params = load_params()
+    params = load_params(pipeline=pipeline)
     data = params.data
-    trained = load(MODELS / f"{net}.pt")
+    trained = load(pipeline / MODELS / f"{net}.pt")
     labels = load_split(data.name, "test").labels
     names = data.corruption_names()
     rows, logits = [], {}
@@ -39,9 +40,11 @@ def main(net: str) -> None:
             )
             rows += [(net, seed, *row) for row in measured]
     sets = [(name, severity) for name, severity, _ in measured]
-    save_logits(PREDICTIONS / data.name / "corruption" / f"{net}.npz", Logits(labels, sets, logits))
+    save_logits(
+        pipeline / PREDICTIONS / data.name / "corruption" / f"{net}.npz", Logits(labels, sets, logits)
+    )
     table = pd.DataFrame(rows, columns=["net", "seed", "corruption", "severity", "error"])
-    write_csv(Path("metrics") / data.name / "corruption" / f"{net}.csv", table)
+    write_csv(pipeline / "metrics" / data.name / "corruption" / f"{net}.csv", table)
 
 
 if __name__ == "__main__":

@@ -11,18 +11,19 @@ from common_corruptions.sweeps import SWEEPS, measure_noise
 from stages.files.datasets import load_split
 from stages.files.interruption import stopping
 from stages.files.models import every_seed, load, options
-from stages.files.params import load_params
+from stages.files.params import in_pipeline, load_params
 from stages.files.trained import MODELS
 from stages.files.writing import write_csv, write_text
 
 
 @click.command()
 @click.argument("net")
+@in_pipeline
 @stopping("measures this net from the start")
-def main(net: str) -> None:
+def main(net: str, pipeline: Path) -> None:
     """Measure NET, writing metrics/<data>/noise/<net>.csv: one row for each seed, sweep and level; means as JSON."""
-    params = load_params()
-    trained = load(MODELS / f"{net}.pt")
+    params = load_params(pipeline=pipeline)
+    trained = load(pipeline / MODELS / f"{net}.pt")
     test = load_split(params.data.name, "test")
     settings = {"seed": params.data.seed, **options(trained, params)}
     rows = []
@@ -33,13 +34,13 @@ def main(net: str) -> None:
                 rows.append((net, seed, *row))
                 bar.update()
     table = pd.DataFrame(rows, columns=["net", "seed", "sweep", "level", "error"])
-    folder = Path("metrics") / params.data.name / "noise"
+    folder = pipeline / "metrics" / params.data.name / "noise"
     write_csv(folder / f"{net}.csv", table)
     write_text(folder / f"{net}.json", json.dumps(means(table), indent=2) + "\n")
 
 
 def means(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Mean error over seeds by sweep and level, as `dvc exp show` lists it."""
+    """Mean error over seeds by sweep and level, as `dvc metrics show` lists it."""
     errors = table.groupby(["sweep", "level"], sort=False).error.mean().round(4)
     return {
         sweep: {f"{level:g}": float(error) for level, error in errors[sweep].items()}

@@ -58,7 +58,7 @@ def main() -> None:
     coupled = dict.fromkeys(net for couple in study.couples for net in couple)
     shown = [net for net in coupled if net in study.nets] or study.nets
     figures.error_bars(folder / "figures" / "figure7.png", study.corruption, shown[:8], published)
-    layer = next((block for block in params.blocks.values() if block.layers), Block())
+    layer = next((block for block in map(params.block, params.nets) if block.layers), Block())
     kept = figures.response_maps(
         folder / "figures" / "figure2.png", np.array(test.images[0]), layer.alpha, layer.scale
     )

@@ -1,4 +1,4 @@
-"""Stage `train@<net>`: train one net of params.yaml, once for each seed.
+"""Stage `train@<net>`: train one net of params.yaml or of a study, once for each seed.
 
 Writes models/<net>.pt, the mean training curve for `dvc plots`, and the curve of every seed. A run that was killed goes
 on after its last epoch and ends with the weights it would have had. `torchrun --nproc-per-node 2 -m stages.train NET`
@@ -19,7 +19,7 @@ from filelock import Timeout
 from stages.files import interruption, workspace
 from stages.files.checkpoints import save_checkpoint, usable_checkpoint, work_folder
 from stages.files.datasets import Split, load_split
-from stages.files.params import load_params
+from stages.files.params import PARAMS, in_pipeline, load_params
 from stages.files.schema import Params
 from stages.files.trained import MODELS, Trained
 from stages.files.writing import write_csv
@@ -37,13 +37,14 @@ from training.resumable import TerminatedError, prepare, train_resumably
 
 @click.command()
 @click.argument("net")
+@in_pipeline
 @interruption.stopping("goes on after the last whole epoch")
-def main(net: str) -> None:
+def main(net: str, pipeline: Path) -> None:
     """Train NET, a name under `nets` in params.yaml."""
-    params = load_params()
+    params = load_params(pipeline=pipeline)
     if net not in params.nets:
         raise click.UsageError(
-            f"no net {net!r} under `nets` in params.yaml; there are {', '.join(params.nets)}"
+            f"no net {net!r} under `nets` in {pipeline / PARAMS}; there are {', '.join(params.nets)}"
         )
     train, test = load_split(params.data.name, "train"), load_split(params.data.name, "test")
     try:
@@ -62,7 +63,7 @@ def main(net: str) -> None:
         trained = untrained(params, net, train, test)
         data = TrainingSet.place(train.images, train.labels, trained.mean, trained.std, device)
         if parallel.rank() == 0:
-            train_and_write(params, net, trained, data, test)
+            train_and_write(params, net, trained, data, test, pipeline)
         else:
             take_part(params, net, trained, data, test)
 
@@ -127,8 +128,10 @@ def take_part(params: Params, net: str, trained: Trained, data: TrainingSet, tes
             raise SystemExit(1) from None
 
 
-def train_and_write(params: Params, net: str, trained: Trained, data: TrainingSet, test: Split) -> None:
-    """Train every seed of a net, add the weights to `trained`, and write the stage's outputs."""
+def train_and_write(
+    params: Params, net: str, trained: Trained, data: TrainingSet, test: Split, pipeline: Path
+) -> None:
+    """Train every seed of a net, add the weights to `trained`, and write the stage's outputs below `pipeline`."""
     hardware = describe(data.device)
     work = work_folder(params, net)
     work.mkdir(exist_ok=True)
@@ -148,8 +151,8 @@ def train_and_write(params: Params, net: str, trained: Trained, data: TrainingSe
                 images = np.array(test.images[:2])
                 spared(log_model, begun[1], trained, seed, images, work / f"{seed}.logged")
         curves.append(pd.DataFrame(rows).drop(columns="images_per_second").assign(net=net, seed=seed))
-    patiently(lambda: trained.save(MODELS / f"{net}.pt"))
-    patiently(lambda: write_curves(Path("metrics") / params.data.name, net, pd.concat(curves)))
+    patiently(lambda: trained.save(pipeline / MODELS / f"{net}.pt"))
+    patiently(lambda: write_curves(pipeline / "metrics" / params.data.name, net, pd.concat(curves)))
     shutil.rmtree(work)
 
 

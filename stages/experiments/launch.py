@@ -18,7 +18,7 @@ from stages.files import workspace
 from stages.files.checkpoints import ROOT, load_checkpoint, work_folder
 from stages.files.datasets import Split, load_split
 from stages.files.interruption import stopping
-from stages.files.params import load_params
+from stages.files.params import in_pipeline, load_params
 from stages.files.schema import Params
 from stages.files.writing import write_bytes
 from stages.train import recipe, untrained
@@ -31,6 +31,7 @@ Job = tuple[str, int]  # net and seed
 
 @click.command()
 @click.argument("address")
+@in_pipeline
 @click.option(
     "--gpus",
     default=0.25,
@@ -40,8 +41,8 @@ Job = tuple[str, int]  # net and seed
 )
 @click.option("--cpus", default=1, show_default=True, type=click.IntRange(1), help="Cores for a task.")
 @stopping("goes on after the checkpoints that have arrived")
-def main(address: str, gpus: float, cpus: int) -> None:
-    """Train every net and seed of params.yaml on the Ray cluster at ADDRESS.
+def main(address: str, pipeline: Path, gpus: float, cpus: int) -> None:
+    """Train every net and seed of params.yaml, or of a study, on the Ray cluster at ADDRESS.
 
     ADDRESS is `ray` for this machine, or ray://HOST:PORT. The machines of a cluster need the packages of
     requirements.lock; code and images are sent to them.
@@ -53,7 +54,7 @@ def main(address: str, gpus: float, cpus: int) -> None:
         import ray
     except ImportError:
         raise click.ClickException("Ray is not installed; pip install '.[cluster]'") from None
-    params = load_params()
+    params = load_params(pipeline=pipeline)
     train, test = load_split(params.data.name, "train"), load_split(params.data.name, "test")
     folders = {net: work_folder(params, net) for net in params.nets}
     with contextlib.ExitStack() as held:

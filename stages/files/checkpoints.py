@@ -28,9 +28,9 @@ def work_folder(params: Params, net: str) -> Path:
     chosen = params.nets[net]
     digest = hashlib.sha256()
     decides = {
-        "net": chosen.model_dump(),
-        "block": params.block(net).model_dump(),
-        "train": params.train.model_dump(exclude={"device"}),
+        "arch": chosen.arch,
+        "options": params.options(net),
+        "train": params.training(net).model_dump(exclude={"device"}),
         "torch": torch.__version__,
     }
     digest.update(json.dumps(decides, sort_keys=True).encode())

@@ -5,35 +5,32 @@ from typing import Any
 
 from stages.files.yaml_file import read_yaml
 
-PIPELINES = ("dvc.yaml", "studies/dvc.yaml")
 
-
-def stages_of(root: Path) -> dict[str, dict[str, Any]]:
-    """Every stage of the pipelines by name; of one for each net, what is done for a net.
+def stages_of(root: Path, pipeline: str = "dvc.yaml") -> dict[str, dict[str, Any]]:
+    """Every stage of a pipeline by name; of one for each net, what is done for a net.
 
     Raises:
         OSError, ValueError: as `read_yaml`.
     """
-    stages: dict[str, dict[str, Any]] = {}
-    for name in PIPELINES:
-        stages |= read_yaml(root / name)["stages"]
+    stages = read_yaml(root / pipeline)["stages"]
     return {name: stage.get("do", stage) for name, stage in stages.items()}
 
 
-def code_of(root: Path, stage: str, family: str) -> list[Path]:
+def code_of(root: Path, stage: str, family: str, pipeline: str = "dvc.yaml") -> list[Path]:
     """The modules that a stage depends on, in the order of dvc.yaml, those of a folder by name.
 
     Args:
         root: folder of the repository.
-        stage: a name in one of the pipelines, without `@<net>`.
+        stage: a name in the pipeline, without `@<net>`.
         family: of the net, which `${item.family}` stands for.
+        pipeline: the file, below `root`.
 
     Raises:
         KeyError: no such stage.
         OSError: a module is listed that is not there.
     """
     modules = []
-    for dependency in stages_of(root)[stage]["deps"]:
+    for dependency in stages_of(root, pipeline)[stage]["deps"]:
         path = root / dependency.replace("${item.family}", family)
         modules += [path] if path.suffix == ".py" else sorted(path.rglob("*.py"))
     return [module.resolve(strict=True) for module in modules]

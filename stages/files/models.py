@@ -13,7 +13,7 @@ from nets.checkpoint import read_checkpoint
 from nets.registry import create_net
 from stages.files.devices import evaluation_device
 from stages.files.schema import Params
-from stages.files.trained import Trained
+from stages.files.trained import MODELS, Trained
 
 
 def load(path: Path) -> Trained:
@@ -32,13 +32,20 @@ def load(path: Path) -> Trained:
             except (RuntimeError, AttributeError, TypeError):
                 raise ValueError(f"the weights of seed {seed!r} are not those of a {trained.arch}") from None
     except FileNotFoundError:
-        raise click.ClickException(f"no {path}; `dvc repro train@{path.stem}` trains it") from None
+        raise click.ClickException(f"no {path}; `dvc repro {training(path)}` trains it") from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
         reason = error if isinstance(error, OSError | ValueError) else "it holds something else"
         raise click.ClickException(
-            f"{path} is no trained net: {reason}; `dvc repro -f -s train@{path.stem}` trains it anew"
+            f"{path} is no trained net: {reason}; `dvc repro -f -s {training(path)}` trains it anew"
         ) from None
     return trained
+
+
+def training(path: Path) -> str:
+    """The stage that makes a file of weights, as DVC names it: of another pipeline where `models/` is in its folder."""
+    stage, folder = f"train@{path.stem}", path.parent
+    elsewhere = folder.name == MODELS.name and folder != MODELS
+    return f"{folder.parent}/dvc.yaml:{stage}" if elsewhere else stage
 
 
 def every_seed(trained: Trained, params: Params) -> Iterator[tuple[int, nn.Module]]:

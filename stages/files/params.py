@@ -7,23 +7,50 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from stages.files.schema import Block, Data, Evaluate, Net, Official, Params, Train, hint
+from stages.files.schema import Block, Data, Evaluate, Net, Official, Params, Study, Train, hint
 from stages.files.yaml_file import read_yaml
 
 PARAMS = Path("params.yaml")
+
+TOP = Path()
 
 SECTIONS = {"data": Data, "train": Train, "evaluate": Evaluate, "official": Official, "nets": Net}
 PRESETS = ("paper", "authors")  # values that `make paper` and `make authors` copy over those above
 FIXED = (*SECTIONS, *PRESETS)
 BLOCKS = ("conv", "pushpull")
+LAYER_OPTIONS = ("alpha", "scale", "train_alpha")  # of a block, which nothing reads without the layer
 
 
-def load_params(path: Path = PARAMS) -> Params:
+in_pipeline = click.option(
+    "--pipeline",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default=TOP,
+    help="Folder of another pipeline, such as studies: its nets, and models/ and metrics/ below it.",
+)
+
+
+def load_params(path: Path = PARAMS, pipeline: Path = TOP) -> Params:
     """Read and check params.yaml.
+
+    Args:
+        path: the file.
+        pipeline: folder of another pipeline, in whose own params.yaml the section `study` holds the nets and the
+            training that stand in place of those in `path`.
 
     Raises:
         click.ClickException: no such file, not YAML, or the first thing wrong in it, by key and in one line.
     """
+    raw = _read(path)
+    presets = {name: raw.pop(name, None) for name in PRESETS}
+    params = _check(raw, "", _named_blocks(raw))
+    for name, preset in presets.items():
+        if isinstance(preset, dict):
+            # A mistake in values that wait must not wait for the day they are used.
+            _check({**raw, **preset}, f"{name}.", _named_blocks(raw) | _named_blocks(preset))
+    return params if pipeline == TOP else _study(raw, pipeline / PARAMS.name)
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         raw = read_yaml(path)
     except FileNotFoundError:
@@ -32,13 +59,21 @@ def load_params(path: Path = PARAMS) -> Params:
         raise click.ClickException(str(error)) from None
     if not isinstance(raw, dict):
         raise click.ClickException(f"{path} must hold sections, one of them `data`")
-    presets = {name: raw.pop(name, None) for name in PRESETS}
-    params = _check(raw, "", _named_blocks(raw))
-    for name, preset in presets.items():
-        if isinstance(preset, dict):
-            # A mistake in values that wait must not wait for the day they are used.
-            _check({**raw, **preset}, f"{name}.", _named_blocks(raw) | _named_blocks(preset))
-    return params
+    return raw
+
+
+def _study(raw: dict[str, Any], path: Path) -> Params:
+    """The sections of params.yaml with the nets and the training of the study in a file of its own."""
+    section = _read(path).get("study")
+    if not (isinstance(section, dict) and section.get("nets")):
+        raise click.ClickException(f"no study is chosen in {path}; `make table4` and the like choose one")
+    try:
+        study = Study(**section)
+    except ValidationError as error:
+        raise click.ClickException(f"{path}: {_first(error, 'study.', Study)}") from None
+    merged = {**raw, "nets": study.nets, "train": {**raw["train"], **study.train}}
+    params = _check(merged, "study.", _named_blocks(raw) | _named_blocks(merged), path)
+    return params.model_copy(update={"study": study})
 
 
 def _named_blocks(raw: dict[str, Any]) -> set[str]:
@@ -50,31 +85,36 @@ def _named_blocks(raw: dict[str, Any]) -> set[str]:
     return {block for block in named if isinstance(block, str)}
 
 
-def _check(raw: dict[str, Any], prefix: str, named: set[str]) -> Params:
+def _check(raw: dict[str, Any], prefix: str, named: set[str], file: Path = PARAMS) -> Params:
     for key in raw:
         if key not in FIXED and key not in BLOCKS and key not in named:
-            raise click.ClickException(
-                f"params.yaml: unknown key `{prefix}{key}`{hint(key, [*FIXED, *BLOCKS])}"
-            )
+            raise click.ClickException(f"{file}: unknown key `{prefix}{key}`{hint(key, [*FIXED, *BLOCKS])}")
     nets = raw.get("nets")
     for name, net in nets.items() if isinstance(nets, dict) else ():
         block = net.get("block") if isinstance(net, dict) else None
         if isinstance(block, str) and (block not in raw or block in FIXED):
             sections = [key for key in raw if key not in FIXED]
             raise click.ClickException(
-                f"params.yaml: `{prefix}nets.{name}.block` names a section `{block}` that does not exist"
+                f"{file}: `{prefix}nets.{name}.block` names a section `{block}` that does not exist"
                 f"{hint(block, sections)}"
             )
     try:
         params = Params(**raw)
     except ValidationError as error:
-        raise click.ClickException(f"params.yaml: {_first(error, prefix)}") from None
-    for name in params.nets:
-        try:
-            params.training(name)
-        except ValidationError as error:
-            where = f"{prefix}nets.{name}.train."
-            raise click.ClickException(f"params.yaml: {_first(error, where, Train)}") from None
+        raise click.ClickException(f"{file}: {_first(error, prefix)}") from None
+    for name, net in params.nets.items():
+        for part, model, merge in (("train", Train, params.training), ("options", Block, params.block)):
+            try:
+                merge(name)
+            except ValidationError as error:
+                where = f"{prefix}nets.{name}.{part}."
+                raise click.ClickException(f"{file}: {_first(error, where, model)}") from None
+        unused = [key for key in LAYER_OPTIONS if key in net.options]
+        if unused and params.block(name).layers is None:
+            raise click.ClickException(
+                f"{file}: `{prefix}nets.{name}.options.{unused[0]}`: the net has no push-pull layer, since neither "
+                f"its block `{net.block}` nor its own options name `layers`"
+            )
     return params
 
 

@@ -126,12 +126,21 @@ class Block(Section):
 
 
 class Net(Section):
-    """A net: the section with its options, its architecture and the module of it that dvc.yaml names, overrides."""
+    """A net: the section with its options, its architecture and the module of it that dvc.yaml names, overrides.
+
+    `options` override the block's, `train` those of the training section.
+    """
 
     block: str
     arch: str
     family: str | None = None
+    options: dict[str, Any] = {}
     train: dict[str, Any] = {}
+
+    @property
+    def own(self) -> str:
+        """The net's own options as tables say them: `alpha=2, scale=1.5`; empty where it has none."""
+        return ", ".join(f"{key}={value}" for key, value in self.options.items())
 
     @field_validator("arch")
     @classmethod
@@ -150,8 +159,24 @@ class Net(Section):
         return self
 
 
+class Study(Section):
+    """The nets of a study of the paper, in a params.yaml of its own, and how studies/dvc.yaml measures them.
+
+    `tables` are those it fills, each with the measurement behind it. `train` overrides the training section for all.
+    """
+
+    tables: dict[Literal["table1", "table4", "table5"], Literal["noise", "corruption"]] = Field(min_length=1)
+    nets: dict[str, Any] = Field(min_length=1)
+    noise: dict[str, Any]
+    corruption: dict[str, Any]
+    train: dict[str, Any] = {}
+
+
 class Params(Section):
-    """params.yaml: the fixed sections, and every other one is a block that nets may name."""
+    """params.yaml: the fixed sections, and every other one is a block that nets may name.
+
+    With `study` they are the parameters of that study, whose nets and training stand in place of the file's.
+    """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Block]
@@ -161,6 +186,7 @@ class Params(Section):
     evaluate: Evaluate
     official: Official
     nets: dict[str, Net]
+    study: Study | None = Field(None, exclude=True)
 
     @field_validator("nets")
     @classmethod
@@ -187,15 +213,16 @@ class Params(Section):
         return self.__pydantic_extra__
 
     def block(self, net: str) -> Block:
-        """The block of a net."""
-        return self.blocks[self.nets[net].block]
+        """The block of a net, with the net's own options."""
+        chosen = self.nets[net]
+        return Block(**{**self.blocks[chosen.block].model_dump(), **chosen.options})
 
     def training(self, net: str) -> Train:
         """The training section with the net's own overrides."""
         return Train(**{**self.train.model_dump(), **self.nets[net].train})
 
     def options(self, net: str) -> dict[str, Any]:
-        """The keyword arguments of `nets.create_net` that the net's block gives."""
+        """The keyword arguments of `nets.create_net` that the net's block and its own options give."""
         block = self.block(net).model_dump()
         block["pushpull"] = block.pop("layers")
         return block

@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from common_corruptions.recipes.corruptions.registry import grouped
-from stages.files.schema import Params
+from stages.files.schema import Net, Params
 from stages.files.writing import read_table
 from stages.page import charts
 from stages.tables import paper
@@ -73,7 +73,7 @@ class Study:
     def members(self) -> dict[str, tuple[str, str]]:
         """Net of the charts -> its architecture and front end: ours, or the authors' where none was trained here."""
         if self.params.nets:
-            return {name: (net.arch, net.block) for name, net in self.params.nets.items()}
+            return {name: (net.arch, front_end(net)) for name, net in self.params.nets.items()}
         fronts = {True: "push-pull", False: "convolution"}
         return {
             name: (twin.removesuffix("-pp"), fronts[twin.endswith("-pp")])
@@ -91,6 +91,11 @@ def colours(study: Study) -> dict[str, int]:
         places[name] = charts.OTHER if alone else min(fronts.index(front), charts.OTHER - 1)
     # Nets of no couple are drawn first, below the others.
     return dict(sorted(places.items(), key=lambda item: item[1] != charts.OTHER))
+
+
+def front_end(net: Net) -> str:
+    """The block of a net, with the options that are the net's own: `pushpull (alpha=2)`."""
+    return f"{net.block} ({net.own})" if net.options else net.block
 
 
 def legend(study: Study, nets: Sequence[str]) -> list[dict]:

@@ -30,6 +30,8 @@ def accuracy_bars(
     values = accuracies.set_index(["net", "sweep", "level"])
     places = [("clean", 0.0), *((sweep, level) for level in levels)]
     nets = [f"lenet_{letter}{suffix}" for letter in "abcd" for suffix in ("", "-pp")]
+    colours = dict(zip(nets, COLOURS, strict=True))
+    nets = [net for net in nets if net in set(accuracies.net)]
     width = 0.8 / len(nets)
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
     for i, net in enumerate(nets):
@@ -39,7 +41,7 @@ def accuracy_bars(
             rows.accuracy,
             width,
             yerr=rows.spread.fillna(0),
-            color=COLOURS[i],
+            color=colours[net],
             label=LENETS[net],
             error_kw={"elinewidth": 0.8, "ecolor": "#444444"},
         )

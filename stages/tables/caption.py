@@ -56,10 +56,13 @@ def describe_trainings(params: Params) -> list[str]:
     seeds = sorted({seed for training in trainings.values() for seed in training.seeds})
     mean = "Mean" + (" ± standard deviation" if len(seeds) > 1 else "")
     counted = f"{len(seeds)} {'seeds' if len(seeds) > 1 else 'seed'} ({', '.join(map(str, seeds))})"
+    sentences = [f"{mean} over {counted}."]
+    if own := [f"{name} ({net.own})" for name, net in params.nets.items() if net.options]:
+        sentences += [f"Nets with options of their own: {'; '.join(own)}."]
     epochs: dict[int, list[str]] = {}
     for net, training in trainings.items():
         epochs.setdefault(training.epochs, []).append(net)
     if len(epochs) == 1:
-        return [f"{mean} over {counted}.", f"Measured after the last epoch, {next(iter(epochs))}."]
+        return [*sentences, f"Measured after the last epoch, {next(iter(epochs))}."]
     each = "; ".join(f"{last} ({', '.join(nets)})" for last, nets in epochs.items())
-    return [f"{mean} over {counted}.", f"Measured after the last epoch: {each}."]
+    return [*sentences, f"Measured after the last epoch: {each}."]

@@ -1,4 +1,7 @@
-"""Tables 1, 4 and 5 of the paper from what the studies measured, with the published figures as far as there are any."""
+"""Tables 1, 4 and 5 of the paper from what the studies measured, with the published figures as far as there are any.
+
+The column `net` holds the paper's name of a net, such as resnet14-pp for every alpha and scale.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -139,7 +142,7 @@ def table1(measured: pd.DataFrame, data_name: str, folder: Path = PUBLISHED) -> 
         return shown(cells[net, sweep, level]["accuracy"], cells[net, sweep, level]["spread"])
 
     rows, noise, contrast = [], [], []
-    for net, model in LENETS.items():
+    for net, model in ((net, model) for net, model in LENETS.items() if net in set(measured.net)):
         first, second, linear = CONFIGURATIONS[model[-1]]
         row = {"model": model, "1st layer": f"{first} ({'pp' if net.endswith('-pp') else 'c'})"}
         row |= {"2nd layer": f"{second} (c)", "linear layers": linear}
@@ -193,4 +196,4 @@ def shown(value: float, spread: float | None = None, signed: bool = False) -> st
     return text if spread is None or pd.isna(spread) else f"{text} ± {spread:.2f}"
 
 
-TABLES: Mapping[str, Callable[..., Table]] = {"table4": table4, "table5": table5, "mnist": table1}
+TABLES: Mapping[str, Callable[..., Table]] = {"table4": table4, "table5": table5, "table1": table1}

@@ -27,7 +27,7 @@ def choose_baseline(
     plain = (
         name
         for name, net in params.nets.items()
-        if net.arch == "alexnet" and params.blocks[net.block].layers is None
+        if net.arch == "alexnet" and params.block(name).layers is None
     )
     name = next(plain, None)
     if name is None:

@@ -56,7 +56,7 @@ def open_experiment(params: Params, tags: Mapping[str, str] | None = None) -> Ex
     Raises:
         click.ClickException: the store cannot be used.
     """
-    tags = identity() if tags is None else tags
+    tags = identity(study_name(params)) if tags is None else tags
     client = connect()
     place = _experiment_id(client, params.data.name)
     with lock("mlflow"):
@@ -123,6 +123,14 @@ def identity(name: str | None = None, baseline: str | None = None) -> dict[str, 
         "git.commit": baseline[:7],  # of MLflow's own tag below the table of runs shows no column
         "mlflow.source.git.commit": baseline,
     }
+
+
+def study_name(params: Params) -> str | None:
+    """`table4-digits-1f0c9a`, the same for the same parameters: what the runs of a study have in common; else None."""
+    if params.study is None:
+        return None
+    state = hashlib.sha256(params.model_dump_json().encode()).hexdigest()[:6]
+    return "-".join([*params.study.tables, params.data.name, state])
 
 
 def child_run(experiment: Experiment, params: Params, net: str, seed: int, tags: Mapping[str, str]) -> str:

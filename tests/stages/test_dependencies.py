@@ -40,8 +40,13 @@ IN_SOME |= dict.fromkeys(
 )
 
 
-def stage_names() -> list[str]:
-    return [name for name in stages_of(ROOT) if (ROOT / "stages" / f"{name}.py").exists()]
+PIPELINES = ("dvc.yaml", "studies/dvc.yaml")
+STAGES = [
+    (pipeline, name)
+    for pipeline in PIPELINES
+    for name in stages_of(ROOT, pipeline)
+    if (ROOT / "stages" / f"{name}.py").exists()
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,21 +67,21 @@ def closure(graph: grimp.ImportGraph, stage: str) -> set[str]:
     return found - DECIDES_NOTHING.keys() - IN_SOME.get(stage, set())
 
 
-def named(stage: str, family: str = "resnet") -> set[str]:
-    parts = (path.relative_to(ROOT).with_suffix("").parts for path in code_of(ROOT, stage, family))
+def named(pipeline: str, stage: str, family: str = "resnet") -> set[str]:
+    parts = (path.relative_to(ROOT).with_suffix("").parts for path in code_of(ROOT, stage, family, pipeline))
     return {".".join(part).removesuffix(".__init__") for part in parts}
 
 
-@pytest.mark.parametrize("stage", stage_names())
-def test_what_a_stage_imports_is_its_dependency(graph, stage):
-    assert closure(graph, stage) - named(stage) == set()
+@pytest.mark.parametrize(("pipeline", "stage"), STAGES)
+def test_what_a_stage_imports_is_its_dependency(graph, pipeline, stage):
+    assert closure(graph, stage) - named(pipeline, stage) == set()
 
 
-@pytest.mark.parametrize("stage", stage_names())
-def test_what_a_stage_names_is_imported(graph, stage):
+@pytest.mark.parametrize(("pipeline", "stage"), STAGES)
+def test_what_a_stage_names_is_imported(graph, pipeline, stage):
     """Else a change of it would run the stage again for nothing; a folder counts as one."""
     imported = closure(graph, stage)
-    for dependency in stages_of(ROOT)[stage]["deps"]:
+    for dependency in stages_of(ROOT, pipeline)[stage]["deps"]:
         module = dependency.replace("${item.family}", "resnet").removesuffix(".py").replace("/", ".")
         if dependency.endswith(".py"):
             assert module in imported, dependency
@@ -87,7 +92,7 @@ def test_what_a_stage_names_is_imported(graph, stage):
 def test_every_family_is_built_from_what_the_training_names(graph):
     for family in dict.fromkeys(families().values()):
         needed = {f"nets.{family}"} | graph.find_upstream_modules(f"nets.{family}")
-        assert needed - named("train", family) - DECIDES_NOTHING.keys() == set(), family
+        assert needed - named("dvc.yaml", "train", family) - DECIDES_NOTHING.keys() == set(), family
 
 
 def test_every_exception_is_a_module():

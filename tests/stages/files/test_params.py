@@ -88,6 +88,38 @@ def test_checkpoints_can_be_measured_without_a_net_of_our_own(tmp_path):
         edited(tmp_path, lambda raw: raw.update(nets={}))
 
 
+def with_options(raw: dict, net: str, **options) -> None:
+    raw["nets"]["own"] = {**raw["nets"][net], "options": options}
+
+
+def test_a_net_overrides_options_of_its_block(tmp_path):
+    params = edited(tmp_path, lambda raw: with_options(raw, "resnet20-pp", alpha=0.5, lpf_size=3))
+    shared = params.options("resnet20-pp")
+    assert params.options("own") == {**shared, "alpha": 0.5, "lpf_size": 3} and shared["alpha"] == 1.0
+    layer = edited(tmp_path, lambda raw: with_options(raw, "resnet20", layers="all", alpha=2.0))
+    assert layer.options("own")["pushpull"] == "all" and layer.options("resnet20")["pushpull"] is None
+
+
+@pytest.mark.parametrize(
+    ("net", "options", "message"),
+    [
+        ("resnet20-pp", {"alhpa": 2.0}, "unknown key `nets.own.options.alhpa`; did you mean 'alpha'"),
+        ("resnet20-pp", {"scale": 0.0}, "`nets.own.options.scale`.*greater than 0, got 0.0"),
+        ("resnet20-pp", {"alpha": "much"}, "`nets.own.options.alpha`.*valid number, got 'much'"),
+        ("resnet20", {"alpha": 2.0}, "`nets.own.options.alpha`: the net has no push-pull layer.* `conv` "),
+        (
+            "resnet20-pp",
+            {"layers": None, "train_alpha": True},
+            "`nets.own.options.train_alpha`: the net has no",
+        ),
+    ],
+)
+def test_an_option_that_the_net_cannot_have_is_one_line(tmp_path, net, options, message):
+    with pytest.raises(click.ClickException, match=message) as caught:
+        edited(tmp_path, lambda raw: with_options(raw, net, **options))
+    assert "\n" not in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -46,6 +46,14 @@ def test_the_authors_weights_alone(load, monkeypatch):
     assert "seed" not in text and "epoch" not in text
 
 
+def test_options_that_are_a_nets_own(load):
+    assert "of their own" not in describe_run(load(), "", None, None)
+    nets = {"strong": {"block": "pushpull", "arch": "resnet20", "options": {"alpha": 2.0, "lpf_size": 3}}}
+    text = describe_run(load(nets=nets), "", None, None)
+    assert "Nets with options of their own: strong (alpha=2.0, lpf_size=3)." in text
+    assert "strong" not in counterparts(load(nets=nets))
+
+
 def test_what_rce_leaves_out(load):
     errors = {"fog": 20.0, "saturate": 5.0}
     params = load(data={"corruptions": ["fog", "saturate"]})

@@ -1,0 +1,134 @@
+"""Several runs in one clone: two experiments in DVC's queue, two `make repro`, a study and the same study changed."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stages.files.yaml_file import read_yaml
+from tests.archives.miniatures import few_digits
+from tests.stages.test_pipeline import clone, environment, run, runs
+from tests.stages.yaml_files import write_yaml
+
+pytestmark = pytest.mark.slow
+
+ALPHAS = ("0.5", "2.0")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("few")
+    few_digits(folder, train=64, test=36)
+    return folder
+
+
+@pytest.fixture
+def one_small_net(images):
+    def change(params: dict) -> None:
+        params["data"] |= {"path": str(images), "corruptions": ["contrast"], "perturbations": ["translate"]}
+        params["data"]["perturbed_images"] = 2
+        params["train"] |= {"epochs": 1, "milestones": [1], "seeds": [0], "lr": 0.02}
+        params["nets"] = {"lenet-pp": {"block": "pushpull", "arch": "lenet_b", "family": "lenet"}}
+
+    return change
+
+
+def choose(folder: Path, *overrides: str) -> None:
+    """As `make table4` does."""
+    study = ["--pipeline", "studies", "-S", "studies/params.yaml:study=${table4}"]
+    run(folder, sys.executable, "-m", "stages.experiments.choose", *study, *overrides)
+
+
+def ran(output: str) -> list[str]:
+    return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def test_two_queued_experiments_on_two_workers(tmp_path, one_small_net):
+    """On a new store, each has one parent run and one child run with everything."""
+    folder = clone(tmp_path, one_small_net)
+    run(folder, "dvc", "repro", "-q", "corrupt", "official")
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-qm", "data")
+    assert not (folder / "mlflow.db").exists()
+    for alpha in ALPHAS:
+        run(folder, "dvc", "exp", "run", "--queue", "-n", f"alpha-{alpha}", "-S", f"pushpull.alpha={alpha}")
+    run(folder, "dvc", "queue", "start", "-j", "2")
+    deadline = time.monotonic() + 600
+    while (status := run(folder, "dvc", "queue", "status").stdout).count("Success") < len(ALPHAS):
+        logs = [run(folder, "dvc", "queue", "logs", f"alpha-{a}", check=False).stdout[-2000:] for a in ALPHAS]
+        assert "Failed" not in status and time.monotonic() < deadline, status + "".join(logs)
+        time.sleep(5)  # asking costs a second of a core
+    parents, children = runs(folder)
+    assert sorted(parent.data.tags["dvc.exp"] for parent in parents) == [f"alpha-{a}" for a in ALPHAS]
+    for parent in parents:
+        assert parent.info.status == "FINISHED"
+        assert "E_corr/lenet-pp" in parent.data.metrics
+        (child,) = children[parent.info.run_id]
+        assert child.info.status == "FINISHED"
+        assert child.data.params["alpha"] == parent.data.tags["dvc.exp"].removeprefix("alpha-")
+        expected = {"test/E_corr", "corruption/contrast", "train/loss", "train/seconds"}
+        assert expected <= set(child.data.metrics)
+        assert child.inputs.dataset_inputs
+
+
+def test_a_study_runs_what_is_missing_and_no_more(tmp_path, one_small_net):
+    """Table 4 with two nets: `dvc repro` leaves it alone, a second run does nothing, a changed net runs alone."""
+    nets = {
+        "plain": {"block": "conv", "arch": "lenet_b", "family": "lenet"},
+        "pp": {"block": "pushpull", "arch": "lenet_b", "family": "lenet", "options": {"alpha": 0.5}},
+    }
+    folder = clone(tmp_path, one_small_net)
+    file = folder / "studies" / "params.yaml"
+    section = {"tables": {"table4": "noise"}, "nets": nets, "noise": nets, "corruption": {}}
+    write_yaml(file, {**read_yaml(file), "table4": section})
+    run(folder, "git", "commit", "-qam", "two nets")
+    assert "studies" not in run(folder, "dvc", "status").stdout
+    choose(folder)
+    first = run(folder, "dvc", "repro", "studies/dvc.yaml")
+    each = [f"studies/dvc.yaml:{stage}@{net}" for stage in ("train", "evaluate_noise") for net in nets]
+    assert sorted(ran(first.stdout)) == sorted(["fetch", *each, "studies/dvc.yaml:study@table4"])
+    table = folder / "metrics" / "digits" / "studies" / "table4.csv"
+    assert "lenet_b-pp,2,0.5,0.01" in table.read_text(encoding="utf-8")
+    assert not (folder / "models").exists()
+    choose(folder)
+    assert ran(run(folder, "dvc", "repro", "studies/dvc.yaml").stdout) == []
+    assert "plain" in run(folder, "dvc", "metrics", "show").stdout
+    report = run(folder, "dvc", "repro", "--dry", "report").stdout
+    assert not [stage for stage in ran(report) if stage.startswith("studies/")]
+
+    choose(folder, "-S", "studies/params.yaml:table4.nets.pp.options.alpha=1.5")
+    changed = run(folder, "dvc", "repro", "studies/dvc.yaml")
+    own = [f"studies/dvc.yaml:{stage}" for stage in ("train@pp", "evaluate_noise@pp", "study@table4")]
+    assert ran(changed.stdout) == own
+    assert "lenet_b-pp,2,1.5,0.01" in table.read_text(encoding="utf-8")
+    parents, children = runs(folder)
+    assert len(parents) == 2 and all(parent.info.status == "FINISHED" for parent in parents)
+    for parent in parents:
+        assert sorted(one.data.tags["net"] for one in children[parent.info.run_id]) == ["plain", "pp"]
+        assert parent.data.tags["dvc.exp"].startswith("table4-digits-")
+
+
+def test_second_repro_in_a_clone_says_that_one_is_running(tmp_path, one_small_net):
+    folder = clone(tmp_path, one_small_net)
+    command = [sys.executable, "-m", "stages.experiments.repro"]
+    first = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+    )
+    lines = iter(first.stdout.readline, "")
+    assert next(line for line in lines if "Running stage 'fetch'" in line)
+    second = run(folder, *command, check=False)
+    assert second.returncode == 1
+    assert second.stderr.startswith("Error: another `make repro` is running in this clone")
+    assert second.stdout == ""
+    rest = first.communicate()[0]
+    assert first.returncode == 0, rest
+    parents, children = runs(folder)
+    assert len(parents) == 1 and len(children[parents[0].info.run_id]) == 1
+    assert "MLflow, the last two:" in rest
