@@ -14,8 +14,8 @@ from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image
 from scipy import ndimage
 
-from common_corruptions.recipes.corruptions.registry import recipe
 from common_corruptions.recipes.corruptions.weather import FROST, FROST_PHOTOS
+from common_corruptions.recipes.registry import recipe
 
 SIZE = 32
 Random = np.random.Generator

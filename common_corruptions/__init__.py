@@ -7,26 +7,33 @@
 
 A function under `corruption` is one more corruption, by whose name all of this takes it.
 
-Only `benchmark` loads torch.
+What a name needs is loaded when it is first used; only `benchmark` needs torch.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from common_corruptions.recipes.corruptions import corrupt
-from common_corruptions.recipes.corruptions.registry import corruption
 from common_corruptions.recipes.names import CORRUPTIONS, PERTURBATIONS
-from common_corruptions.recipes.perturbations import perturb
 
 if TYPE_CHECKING:
     from common_corruptions.benchmarking import benchmark
+    from common_corruptions.recipes.corruptions import corrupt
+    from common_corruptions.recipes.perturbations import perturb
+    from common_corruptions.recipes.registry import corruption
 
 __all__ = ["CORRUPTIONS", "PERTURBATIONS", "benchmark", "corrupt", "corruption", "perturb"]
 
+_MODULES = {
+    "benchmark": "benchmarking",
+    "corrupt": "recipes.corruptions",
+    "corruption": "recipes.registry",
+    "perturb": "recipes.perturbations",
+}
+
 
 def __getattr__(name: str) -> Any:
-    if name != "benchmark":
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from common_corruptions.benchmarking import benchmark
-
-    globals()[name] = benchmark
-    return benchmark
+    found = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = found
+    return found

@@ -9,7 +9,6 @@ import click
 
 from common_corruptions.generate import generate_corruptions, generate_perturbations
 from common_corruptions.npy import load_array
-from common_corruptions.recipes.corruptions.registry import added, grouped
 from common_corruptions.recipes.names import (
     CORRUPTIONS,
     EXTRA_CORRUPTIONS,
@@ -18,6 +17,7 @@ from common_corruptions.recipes.names import (
     NOISE_VARIANTS,
     PERTURBATIONS,
 )
+from common_corruptions.recipes.registry import added, grouped
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

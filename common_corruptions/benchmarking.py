@@ -9,13 +9,13 @@ from tqdm import tqdm
 
 from common_corruptions.answers import measure_corruptions, measure_perturbations
 from common_corruptions.evaluation import Net
-from common_corruptions.recipes.corruptions.registry import added
 from common_corruptions.recipes.names import (
     CORRUPTIONS,
     MAIN_CORRUPTIONS,
     PERTURBATIONS,
     SEVERITIES,
 )
+from common_corruptions.recipes.registry import added
 from common_corruptions.sets import open_clean, open_corruptions, open_perturbations, other_files
 from common_corruptions.summary import PUBLISHED_ALEXNET, Baseline, summarise, undefined_relative
 

@@ -27,8 +27,8 @@ import numpy as np
 
 from common_corruptions.checks import check_images, check_name, check_seed
 from common_corruptions.npy import load_array
-from common_corruptions.recipes.corruptions.registry import check_corruption, recipe
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, PERTURBATIONS, SEVERITIES
+from common_corruptions.recipes.registry import check_corruption, recipe
 from common_corruptions.writing import SetFile, available_cores, write_files
 
 RECIPES_VERSION = 3

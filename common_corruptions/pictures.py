@@ -10,13 +10,13 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from common_corruptions.recipes.corruptions.registry import grouped
 from common_corruptions.recipes.names import (
     EXTRA_PERTURBATIONS,
     MAIN_PERTURBATIONS,
     NOISE_VARIANTS,
     SEVERITIES,
 )
+from common_corruptions.recipes.registry import grouped
 
 INK, FAINT, PAPER = "#1f2328", "#6e7781", "#ffffff"
 FONT, SMALL = ImageFont.load_default(14), ImageFont.load_default(12)

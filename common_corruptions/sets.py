@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from common_corruptions.npy import load_array, load_labels
-from common_corruptions.recipes.corruptions.registry import added
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, SEVERITIES
+from common_corruptions.recipes.registry import added
 
 
 class Clean(NamedTuple):

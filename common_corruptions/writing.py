@@ -24,9 +24,9 @@ import numpy as np
 from tqdm import tqdm
 
 from common_corruptions.recipes.corruptions import corrupt
-from common_corruptions.recipes.corruptions.registry import check_corruption
 from common_corruptions.recipes.names import FRAMES, SEVERITIES
 from common_corruptions.recipes.perturbations import perturb
+from common_corruptions.recipes.registry import check_corruption
 
 BLOCK_BYTES = (
     8 << 20

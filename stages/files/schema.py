@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from common_corruptions.checks import check_name
-from common_corruptions.recipes.corruptions.registry import check_corruption
 from common_corruptions.recipes.names import (
     CORRUPTIONS,
     MAIN_CORRUPTIONS,
@@ -16,6 +15,7 @@ from common_corruptions.recipes.names import (
     NOISE_VARIANTS,
     PERTURBATIONS,
 )
+from common_corruptions.recipes.registry import check_corruption
 from nets.families import families
 
 Positive = Annotated[int, Field(ge=1)]

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from common_corruptions.recipes.corruptions.registry import grouped
+from common_corruptions.recipes.registry import grouped
 from pushpull import pull_kernel, push_pull_conv2d
 from stages.files.writing import replacing
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from common_corruptions.recipes.corruptions.registry import grouped
+from common_corruptions.recipes.registry import grouped
 from stages.files.schema import Net, Params
 from stages.files.writing import read_table
 from stages.page import charts

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from common_corruptions.recipes.corruptions.registry import grouped
+from common_corruptions.recipes.registry import grouped
 from stages.files.measurements import OURS, PUBLISHED
 from stages.files.schema import Params
 from stages.tables import paper

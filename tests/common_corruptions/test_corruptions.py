@@ -10,7 +10,6 @@ from benchmarks.reference_corruptions import corrupt_one
 from common_corruptions import CORRUPTIONS, corrupt
 from common_corruptions.recipes.corruptions import BLOCK_VALUES
 from common_corruptions.recipes.corruptions.digital import pixelate
-from common_corruptions.recipes.corruptions.registry import recipe
 from common_corruptions.recipes.names import (
     CORRUPTION_GROUPS,
     EXTRA_CORRUPTIONS,
@@ -18,6 +17,7 @@ from common_corruptions.recipes.names import (
     SEVERITIES,
 )
 from common_corruptions.recipes.random import Draws
+from common_corruptions.recipes.registry import recipe
 
 DETERMINISTIC = (
     "defocus_blur",

@@ -7,11 +7,11 @@ from scipy import stats
 from benchmarks.reference_corruptions import corrupt_one
 from common_corruptions import corrupt
 from common_corruptions.recipes.corruptions.blur import pick_neighbours
-from common_corruptions.recipes.corruptions.registry import recipe
 from common_corruptions.recipes.corruptions.weather import FROST_PHOTOS, frost_photo, plasma_fractal
 from common_corruptions.recipes.names import SEVERITIES
 from common_corruptions.recipes.noise import gaussian_table, impulse_table, shot_table, speckle_table
 from common_corruptions.recipes.random import Draws
+from common_corruptions.recipes.registry import recipe
 
 NOISES = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
 QUICK = (

@@ -11,7 +11,7 @@ import pytest
 from common_corruptions import CORRUPTIONS, benchmark, corrupt, corruption
 from common_corruptions.generate import generate_corruptions
 from common_corruptions.pictures import corruption_sheet
-from common_corruptions.recipes.corruptions import registry
+from common_corruptions.recipes import registry
 from common_corruptions.recipes.names import CORRUPTION_GROUPS, SEVERITIES
 from common_corruptions.summary import PUBLISHED_ALEXNET
 from tests.conftest import ROOT

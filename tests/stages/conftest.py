@@ -9,7 +9,7 @@ import pytest
 
 from archives.form import save_clean
 from common_corruptions import corruption, generate
-from common_corruptions.recipes.corruptions import registry
+from common_corruptions.recipes import registry
 from stages.files.datasets import DATASETS
 from stages.files.yaml_file import read_yaml
 from stages.tracking import store

@@ -30,11 +30,11 @@ DECIDES_NOTHING = {
 }
 
 # The schema checks the names of corruptions, which stages that make none and measure none have no use for.
-NAMES = {"common_corruptions.recipes.names", "common_corruptions.recipes.corruptions.registry"}
+NAMES = {"common_corruptions.recipes.names", "common_corruptions.recipes.registry"}
 IN_SOME = dict.fromkeys(("fetch", "train"), NAMES)
 # An evaluation measures what the parameters name, whose groups it does not ask for; of the trainer's room it asks for a
 # device alone.
-EVALUATION = {"common_corruptions.recipes.corruptions.registry", "training.device", "training.parallel"}
+EVALUATION = {"common_corruptions.recipes.registry", "training.device", "training.parallel"}
 IN_SOME |= dict.fromkeys(
     ("evaluate_corruption", "evaluate_perturbation", "evaluate_noise", "official"), EVALUATION
 )
@@ -81,6 +81,8 @@ def test_what_a_stage_imports_is_its_dependency(graph, pipeline, stage):
 def test_what_a_stage_names_is_imported(graph, pipeline, stage):
     """Else a change of it would run the stage again for nothing; a folder counts as one."""
     imported = closure(graph, stage)
+    if "common_corruptions.recipes.registry" in imported:
+        imported |= {"common_corruptions.recipes.corruptions"}  # which it reads without an import
     for dependency in stages_of(ROOT, pipeline)[stage]["deps"]:
         module = dependency.replace("${item.family}", "resnet").removesuffix(".py").replace("/", ".")
         if dependency.endswith(".py"):

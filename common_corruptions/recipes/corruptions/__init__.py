@@ -11,8 +11,8 @@ import numpy as np
 
 from common_corruptions.checks import check_images, check_seed, check_severity
 from common_corruptions.recipes.corruptions import blur, digital, noise, weather  # noqa: F401 (declare the 19)
-from common_corruptions.recipes.corruptions.registry import recipe
 from common_corruptions.recipes.random import Draws
+from common_corruptions.recipes.registry import recipe
 
 BLOCK_VALUES = 1 << 16  # values worked on at a time: as float64 they fit the cache
 

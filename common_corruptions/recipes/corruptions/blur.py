@@ -5,7 +5,6 @@ import functools
 import numpy as np
 import scipy.sparse
 
-from common_corruptions.recipes.corruptions.registry import corruption
 from common_corruptions.recipes.elementary import exp
 from common_corruptions.recipes.filters import (
     gaussian_filter,
@@ -16,6 +15,7 @@ from common_corruptions.recipes.filters import (
     zoom_places,
 )
 from common_corruptions.recipes.random import Draws
+from common_corruptions.recipes.registry import corruption
 from common_corruptions.recipes.resampling import by_image, by_pixel, whole_operator
 
 

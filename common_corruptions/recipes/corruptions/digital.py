@@ -7,9 +7,9 @@ import numpy as np
 from PIL import Image
 
 from common_corruptions.recipes.colour import from_planes, luma, shares_of_value, to_hsv, to_planes
-from common_corruptions.recipes.corruptions.registry import corruption
 from common_corruptions.recipes.filters import noise_gain, smoothing_matrix, to_uint8
 from common_corruptions.recipes.random import Draws
+from common_corruptions.recipes.registry import corruption
 
 
 @corruption("contrast", group="digital", constants=((0.75,), (0.5,), (0.4,), (0.3,), (0.15,)))

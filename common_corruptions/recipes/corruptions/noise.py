@@ -3,8 +3,8 @@
 import numpy as np
 
 from common_corruptions.recipes import noise
-from common_corruptions.recipes.corruptions.registry import corruption
 from common_corruptions.recipes.random import Draws
+from common_corruptions.recipes.registry import corruption
 
 
 @corruption("gaussian_noise", group="noise", constants=((0.04,), (0.06,), (0.08,), (0.09,), (0.10,)))

@@ -14,7 +14,6 @@ from common_corruptions.recipes.colour import (
     to_hsv,
     to_planes,
 )
-from common_corruptions.recipes.corruptions.registry import corruption
 from common_corruptions.recipes.filters import (
     gaussian_filter,
     length_scale,
@@ -25,6 +24,7 @@ from common_corruptions.recipes.filters import (
 )
 from common_corruptions.recipes.precipitation import lay_snow, snow_layer, spatter_water, whiten
 from common_corruptions.recipes.random import Draws
+from common_corruptions.recipes.registry import corruption
 
 FROST = Path(__file__).parent.parent / "frost"
 # The recipe draws one of frost1 .. frost5; frost3 is the same picture as frost2, which therefore comes twice as often.

@@ -1,7 +1,7 @@
 """Which corruptions there are, and the decorator that declares one beside its function.
 
-The benchmark's 19 are declared in this folder. One of your own is declared in any module, and there once that module is
-imported; in a module of this folder it is found by its name, without an import.
+The benchmark's 19 are declared in the folder `corruptions`. One of your own is declared in any module, and there once
+that module is imported; in a module of that folder it is found by its name, without an import.
 """
 
 import ast
@@ -22,7 +22,8 @@ from common_corruptions.recipes.names import CORRUPTION_GROUPS, CORRUPTIONS, SEV
 Function = TypeVar("Function", bound=Callable[..., np.ndarray])
 Constants = tuple[tuple[float, ...], ...]
 
-FOLDER = Path(__file__).parent
+PACKAGE = f"{__package__}.corruptions"
+FOLDER = Path(__file__).parent / "corruptions"
 # What stands where a corruption's name would: words of params.yaml, rows of tables, files beside those of the set.
 TAKEN = ("all", "clean", "labels", "main", "mean")
 
@@ -80,19 +81,19 @@ def corruption(
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of a corruption, of which a module of this folder may have to be imported.
+    """The recipe of a corruption, of which a module of the folder may have to be imported.
 
     Raises:
         ValueError: as `check_corruption`.
     """
     check_corruption(name)
     if name not in _declared:
-        importlib.import_module(f"{__package__}.{declared_in(FOLDER)[name].path.stem}")
+        importlib.import_module(f"{PACKAGE}.{declared_in(FOLDER)[name].path.stem}")
     return _declared[name]
 
 
 def added() -> dict[str, str]:
-    """The corruptions that are not the benchmark's, each with its group: those of this folder, then those imported.
+    """The corruptions that are not the benchmark's, each with its group: those of the folder, then those imported.
 
     Raises:
         ValueError: as `declared_in`.
@@ -205,5 +206,5 @@ def _check_free(name: str, function: Callable[..., np.ndarray]) -> None:
                 f"two corruptions are named {name!r}: {other.__module__}.{other.__qualname__} and "
                 f"{function.__module__}.{function.__qualname__}"
             )
-    elif not function.__module__.startswith(f"{__package__}.") and name in declared_in(FOLDER):
+    elif not function.__module__.startswith(f"{PACKAGE}.") and name in declared_in(FOLDER):
         raise ValueError(f"a corruption of {declared_in(FOLDER)[name].path} is named {name!r} already")
