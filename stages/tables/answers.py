@@ -203,7 +203,8 @@ def paired_differences(
 
     Returns:
         pushpull, baseline, condition, difference, low, high, low_images, high_images (points of percent, as
-        `common_corruptions.statistics.Intervals`), seeds, of, images; NaN where a net or a condition has no scores.
+        `common_corruptions.statistics.Intervals`), seeds, of, images; NaN where a net or a condition has no scores, and
+        for low and high with one seed.
     """
     tables = []
     for plain, pushpull in couples:
@@ -232,6 +233,8 @@ def paired_differences(
                 )
                 where = table.condition.isin(both)
                 table.loc[where, INTERVALS] = np.stack(paired_bootstrap(differences), 1)
+                if len(common) == 1:
+                    table[["low", "high"]] = np.nan  # over one seed there is no interval
                 table.loc[where, ["seeds", "images"]] = len(common), differences.shape[2]
         tables.append(table)
     columns = ["pushpull", "baseline", "condition", *INTERVALS, "seeds", "of", "images"]
