@@ -77,7 +77,10 @@ def error_bars(
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.01)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, ncols=len(nets) + 1, loc="lower right", bbox_to_anchor=(1, 1), fontsize=9)
+    columns = max(1, 120 // (6 + max(map(len, nets))))  # as many as the width takes
+    axes.legend(
+        frameon=False, ncols=min(columns, len(nets) + 1), loc="lower right", bbox_to_anchor=(1, 1), fontsize=9
+    )
     save(figure, path)
 
 

@@ -206,7 +206,7 @@ def paired_differences(
     Returns:
         pushpull, baseline, condition, difference, low, high, low_images, high_images (points of percent, as
         `common_corruptions.statistics.Intervals`), spread (standard deviation over seeds), seeds, of, images; NaN where
-        a net or a condition has no scores.
+        a net or a condition has no scores, and over seeds where there is one.
     """
     tables = []
     for plain, pushpull in couples:
@@ -238,6 +238,8 @@ def paired_differences(
                 table.loc[where, ["seeds", "images"]] = len(common), differences.shape[2]
                 if len(common) > 1:
                     table.loc[where, "spread"] = differences.mean(2).std(1, ddof=1)
+                else:
+                    table[["low", "high"]] = np.nan  # over one seed there is no interval
         tables.append(table)
     columns = ["pushpull", "baseline", "condition", *INTERVALS, "spread", "seeds", "of", "images"]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
