@@ -169,7 +169,7 @@ class Study(Section):
     nets: dict[str, Any] = Field(min_length=1)
     noise: dict[str, Any]
     corruption: dict[str, Any]
-    train: dict[str, Any] = {}
+    train: dict[str, Any]
 
 
 class Params(Section):

@@ -107,7 +107,10 @@ def test_full_size_is_the_papers(tmp_path):
 
 
 def test_none_runs_before_one_is_chosen(tmp_path):
-    write_yaml(tmp_path / "params.yaml", {"study": {"tables": {}, "nets": {}, "noise": {}, "corruption": {}}})
+    write_yaml(
+        tmp_path / "params.yaml",
+        {"study": {"tables": {}, "nets": {}, "noise": {}, "corruption": {}, "train": {}}},
+    )
     with pytest.raises(click.ClickException, match=r"no study is chosen in .*params\.yaml; `make table4`"):
         load_params(ROOT / "params.yaml", tmp_path)
 

@@ -81,10 +81,10 @@ def test_a_study_runs_what_is_missing_and_no_more(tmp_path, one_small_net):
     }
     folder = clone(tmp_path, one_small_net)
     file = folder / "studies" / "params.yaml"
-    section = {"tables": {"table4": "noise"}, "nets": nets, "noise": nets, "corruption": {}}
+    section = {"tables": {"table4": "noise"}, "nets": nets, "noise": nets, "corruption": {}, "train": {}}
     write_yaml(file, {**read_yaml(file), "table4": section})
     run(folder, "git", "commit", "-qam", "two nets")
-    assert "studies" not in run(folder, "dvc", "status").stdout
+    assert "studies/dvc.yaml" not in run(folder, "dvc", "status").stdout
     choose(folder)
     first = run(folder, "dvc", "repro", "studies/dvc.yaml")
     each = [f"studies/dvc.yaml:{stage}@{net}" for stage in ("train", "evaluate_noise") for net in nets]
