@@ -37,13 +37,15 @@ def measure_corruptions(
     """
     labels = open_clean(folder).labels
     for name, severity, logits in predict_corruptions(net, folder, corruptions, **options):
-        yield name, severity, classification_error(logits, labels)
+        yield name, severity, classification_error(logits, labels[: len(logits)])
 
 
 def predict_corruptions(
     net: Net, folder: Path, corruptions: Iterable[str], **options: Any
 ) -> Iterator[tuple[str, int, np.ndarray]]:
-    """(corruption, severity, logits (N, K) float32) of `net` on the N test images, ("clean", 0, logits) first.
+    """(corruption, severity, logits (N, K) float32) of `net`, ("clean", 0, logits) first.
+
+    The N test images are those that the corrupted sets are of: all, or the first ones.
 
     Args:
         net, options: as for `common_corruptions.evaluation.predict`.
@@ -55,9 +57,10 @@ def predict_corruptions(
     """
     clean = open_clean(folder)
     stacks = open_corruptions(folder, corruptions, clean)
-    images = len(clean.images) + sum(map(len, stacks.values()))
+    number = len(next(iter(stacks.values()))) // len(SEVERITIES) if stacks else len(clean.images)
+    images = number + sum(map(len, stacks.values()))
     net = for_many(net, images, options.get("device"))
-    yield "clean", 0, predict(net, clean.images, **options)
+    yield "clean", 0, predict(net, clean.images[:number], **options)
     for name, stacked in stacks.items():
         logits = predict(net, stacked, sets=len(SEVERITIES), **options)
         for severity, part in zip(SEVERITIES, np.split(logits, len(SEVERITIES)), strict=True):
@@ -156,7 +159,7 @@ def answer_corruptions(
     labels = open_clean(folder).labels
     rows, logits = [], []
     for name, severity, answers in predict_corruptions(net, folder, names, **options):
-        rows.append((name, severity, classification_error(answers, labels)))
+        rows.append((name, severity, classification_error(answers, labels[: len(answers)])))
         logits.append(answers)
         bar.update()
     return rows, np.stack(logits)

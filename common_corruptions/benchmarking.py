@@ -74,11 +74,16 @@ def benchmark(
         raise FileNotFoundError(f"no c/<corruption>.npy and no p/<perturbation>.npy in {folder}")
     # Hours may pass before a file or a baseline is used, so both are tried now.
     clean = open_clean(folder)
-    open_corruptions(folder, [*corruptions, *own], clean)
+    stacks = open_corruptions(folder, [*corruptions, *own], clean)
     sequences = open_perturbations(folder, perturbations, clean=clean)
     summarise([(name, 0, 0.0) for name in ("clean", *corruptions)], [], baseline)
-    perturbed = min(map(len, sequences.values()), default=len(clean.images))
-    for limit in _limits(folder, corruptions, own, perturbations, perturbed, len(clean.images), baseline):
+    images = len(clean.images)
+    used = {
+        "corrupted images": min(map(len, stacks.values()), default=len(SEVERITIES) * images)
+        // len(SEVERITIES),
+        "sequences": min(map(len, sequences.values()), default=images),
+    }
+    for limit in _limits(folder, corruptions, own, perturbations, used, images, baseline):
         warnings.warn(f"{folder}: {limit}", stacklevel=2)
     options = {"mean": mean, "std": std, "batch_size": batch_size, "device": device}
     total = (len(corruptions) + len(own)) * len(SEVERITIES) + len(perturbations)
@@ -103,7 +108,7 @@ def _limits(
     corruptions: Sequence[str],
     own: Sequence[str],
     perturbations: Sequence[str],
-    perturbed: int,
+    used: dict[str, int],
     images: int,
     baseline: Baseline | None,
 ) -> Iterator[str]:
@@ -126,5 +131,6 @@ def _limits(
             f"mFP is over {len(perturbations)} of the {len(PERTURBATIONS)} perturbations; missing: "
             f"{', '.join(missing)}"
         )
-    if perturbed < images:
-        yield f"the sequences are of the first {perturbed} of the {images} test images"
+    for what, count in used.items():
+        if count < images:
+            yield f"the {what} are of the first {count} of the {images} test images"

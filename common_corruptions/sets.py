@@ -37,12 +37,20 @@ def open_clean(folder: Path) -> Clean:
 def open_corruptions(folder: Path, names: Iterable[str], clean: Clean) -> dict[str, np.ndarray]:
     """Of each corruption the array (5 N, H, W, C) uint8 in `c/`, memory-mapped.
 
+    A `labels.npy` beside them, where there is one, says of how many images they are: of all of the test set, or of the
+    first ones. Without it they are of all.
+
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a damaged file; one that is not five times as many images of the shape of the clean ones; a
-            `labels.npy` beside them that is not the clean labels five times.
+            `labels.npy` beside them that is not the first clean labels five times.
     """
-    shape = (len(SEVERITIES) * len(clean.images), *clean.images.shape[1:])
+    names, labels = list(names), folder / "c" / "labels.npy"
+    number = len(clean.images)
+    if names and labels.exists():
+        number = min(number, len(load_labels(labels)) // len(SEVERITIES))
+        _compare_labels(labels, np.tile(clean.labels[:number], len(SEVERITIES)))
+    shape = (len(SEVERITIES) * number, *clean.images.shape[1:])
     stacks = {}
     for name in names:
         path = folder / "c" / f"{name}.npy"
@@ -52,8 +60,6 @@ def open_corruptions(folder: Path, names: Iterable[str], clean: Clean) -> dict[s
                 f"{path} holds {stacks[name].dtype} {stacks[name].shape}; the clean images at five severities are "
                 f"uint8 {shape}"
             )
-    if stacks:
-        _compare_labels(folder / "c" / "labels.npy", np.tile(clean.labels, len(SEVERITIES)))
     return stacks
 
 

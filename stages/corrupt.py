@@ -108,8 +108,13 @@ def generate(data: Data, part: str, test: Split, out: Path) -> None:
     """
     log.info("generating %s/%s from the test images", data.name, part)
     if part == "c":
+        count = data.corrupted_images
         generate_corruptions(
-            test.images, test.labels, out, corruptions=data.corruption_names(), seed=data.seed
+            test.images[:count],
+            test.labels[:count],
+            out,
+            corruptions=data.corruption_names(),
+            seed=data.seed,
         )
     else:
         count = data.perturbed_images

@@ -40,9 +40,9 @@ def main(net: str, pipeline: Path) -> None:
             )
             rows += [(net, seed, *row) for row in measured]
     sets = [(name, severity) for name, severity, _ in measured]
-    save_logits(
-        pipeline / PREDICTIONS / data.name / "corruption" / f"{net}.npz", Logits(labels, sets, logits)
-    )
+    images = next(iter(logits.values())).shape[1]
+    answers = pipeline / PREDICTIONS / data.name / "corruption" / f"{net}.npz"
+    save_logits(answers, Logits(labels[:images], sets, logits))
     table = pd.DataFrame(rows, columns=["net", "seed", "corruption", "severity", "error"])
     write_csv(pipeline / "metrics" / data.name / "corruption" / f"{net}.csv", table)
 

@@ -56,7 +56,9 @@ def main() -> None:
             perturbation += [(f"{name} ({AUTHORS})", 0, *row) for row in changes]
             sets = [(condition, severity) for condition, severity, _ in errors]
             labels = load_split(data.name, "test").labels
-            save_logits(answers / "corruption" / f"{name}.npz", Logits(labels, sets, {0: logits}))
+            save_logits(
+                answers / "corruption" / f"{name}.npz", Logits(labels[: logits.shape[1]], sets, {0: logits})
+            )
             save_frames(answers / "perturbation" / f"{name}.npz", {0: frames})
     folder = Path("metrics") / data.name / "official"
     columns = ["net", "seed", "corruption", "severity", "error"]

@@ -223,7 +223,10 @@ def how_it_was_run(
     made = origin(data)
     if "generated" in made:
         made += f", seed {data.seed}"
-    sequences = count if data.perturbed_images is None else min(data.perturbed_images, count)
+    corrupted, sequences = (
+        count if first is None else min(first, count)
+        for first in (data.corrupted_images, data.perturbed_images)
+    )
     trained = {
         "Seeds": ", ".join(map(str, params.train.seeds)),
         "Error": "of the last epoch; “best epoch” is the smallest test error of a training, as the paper reports it",
@@ -233,7 +236,8 @@ def how_it_was_run(
         "Data": f"{full_name(data.name, count)}: {train_images:,} training and {count:,} test images, "
         f"{height} × {width} pixels, {channels} channels",
         "Corrupted and perturbed sets": made,
-        "Corruptions": f"{len(measured)} at 5 severities, {len(main)} of them of the benchmark's main set{added}",
+        "Corruptions": f"{len(measured)} at 5 severities, of {corrupted:,} images each; {len(main)} of them are of the "
+        f"benchmark's main set{added}",
         "Perturbations": f"{len(flipped)}, of {sequences:,} images each" if flipped else "none",
         **(trained if params.nets else authors),
         "mCE and rCE": normaliser,

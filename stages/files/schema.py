@@ -37,6 +37,7 @@ class Data(Section):
     corrupted: Literal["generate", "download"] = "generate"
     corruptions: Literal["all", "main"] | list[str] = "all"
     perturbations: Literal["all", "main"] | list[str] = "all"
+    corrupted_images: Positive | None = None
     perturbed_images: Positive | None = None
     seed: int = Field(0, ge=0)
 
@@ -62,6 +63,14 @@ class Data(Section):
         for name in () if isinstance(names, str) else names:
             check_name(name, (*PERTURBATIONS, *NOISE_VARIANTS), "perturbation")
         return names
+
+    @model_validator(mode="after")
+    def whole_if_published(self) -> "Data":
+        if self.corrupted == "download" and self.corrupted_images is not None:
+            raise ValueError(
+                "`corrupted_images` chooses among images to corrupt, but published sets are of all"
+            )
+        return self
 
     def corruption_names(self) -> tuple[str, ...]:
         """The chosen corruptions: the benchmark's in its order, then those added to them."""

@@ -29,11 +29,18 @@ def describe_run(params: Params, normaliser: str, baseline: Baseline | None, ima
     names, added = data.averaged_corruptions(), data.added_corruptions()
     main = sum(name in MAIN_CORRUPTIONS for name in names)
     flips = sum(name in PERTURBATIONS for name in data.perturbation_names())  # no variants of the noises
-    part = f" of the first {data.perturbed_images} images" if data.perturbed_images else ""
+    first = {
+        part: f" of the first {count} images" if count else ""
+        for part, count in (("c", data.corrupted_images), ("p", data.perturbed_images))
+    }
     sentences += [
-        f"Corrupted and perturbed sets: {origin(data)}; {len(names)} corruptions at 5 severities, "
+        f"Corrupted and perturbed sets: {origin(data)}; {len(names)} corruptions at 5 severities{first['c']}, "
         f"{main} of them of the benchmark's main set"
-        + (f"; mFP over {flips} {'perturbations' if flips > 1 else 'perturbation'}{part}." if flips else ".")
+        + (
+            f"; mFP over {flips} {'perturbations' if flips > 1 else 'perturbation'}{first['p']}."
+            if flips
+            else "."
+        )
     ]
     if added:
         sentences += [

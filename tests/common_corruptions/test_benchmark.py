@@ -84,6 +84,23 @@ def test_every_measurement_and_what_they_come_to(folder):
     assert summary["mFP"] == pytest.approx(100 * flips.mean())
 
 
+def test_sets_of_the_first_images(folder, tmp_path):
+    """Clean images count as far as corrupted ones do, and the part is said."""
+    first = COUNT - 4
+    for path in sorted((folder / "c").glob("*.npy")):
+        whole = np.load(path)
+        by_severity = whole.reshape(len(SEVERITIES), COUNT, *whole.shape[1:])
+        np.save(path, by_severity[:, :first].reshape(-1, *whole.shape[1:]))
+    warned, _ = said(folder, baseline=NOTHING)
+    assert f"the corrupted images are of the first {first} of the {COUNT} test images" in warned
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        table, _ = benchmark(small_net(), folder, baseline=NOTHING, progress=False)
+    inputs = torch.from_numpy(np.load(folder / "clean" / "test_images.npy")[:first])
+    wrong = small_net()(inputs.permute(0, 3, 1, 2).float() / 255).argmax(1).numpy() != LABELS[:first]
+    assert table.set_index("name").value["clean"] == pytest.approx(100 * wrong.mean())
+
+
 # Modes
 
 

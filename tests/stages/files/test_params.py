@@ -190,3 +190,11 @@ def test_seed_twice_and_unordered_milestones(tmp_path):
 def test_missing_file(tmp_path):
     with pytest.raises(click.ClickException, match="top of the repository"):
         load_params(tmp_path / "params.yaml")
+
+
+def test_published_sets_are_of_all_images(tmp_path):
+    def change(raw):
+        raw["data"] |= {"corrupted": "download", "corrupted_images": 100}
+
+    with pytest.raises(click.ClickException, match="`corrupted_images` chooses among images to corrupt"):
+        edited(tmp_path, change)

@@ -29,6 +29,12 @@ def test_over_what_mfp_is(load):
     assert "main set; mFP over 14 perturbations." in describe_run(every, "", None, None)
 
 
+def test_of_which_images_the_corrupted_sets_are(load):
+    text = describe_run(load(data={"corrupted_images": 2000}), "", None, 2000)
+    assert "2000 test images." in text
+    assert "19 corruptions at 5 severities of the first 2000 images, 15 of them" in text
+
+
 def test_epochs_and_seeds_of_every_net(load):
     nets = {"long": {"block": "conv", "arch": "resnet14", "train": {"epochs": 9, "seeds": [7]}}}
     text = describe_run(load(nets=nets), "", None, None)
