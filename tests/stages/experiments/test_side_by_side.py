@@ -53,7 +53,8 @@ def test_two_queued_experiments_on_two_workers(tmp_path, one_small_net):
     run(folder, "git", "commit", "-qm", "data")
     assert not (folder / "mlflow.db").exists()
     for alpha in ALPHAS:
-        run(folder, "dvc", "exp", "run", "--queue", "-n", f"alpha-{alpha}", "-S", f"pushpull.alpha={alpha}")
+        options = ["-n", f"alpha-{alpha}", "-S", f"pushpull.alpha={alpha}"]
+        run(folder, "dvc", "exp", "run", "--queue", *options, "aggregate")
     run(folder, "dvc", "queue", "start", "-j", "2")
     deadline = time.monotonic() + 600
     while (status := run(folder, "dvc", "queue", "status").stdout).count("Success") < len(ALPHAS):
