@@ -129,7 +129,9 @@ def generate(data: Data, part: str, test: Split, out: Path) -> None:
 
 def draw(folder: Path, corruptions: Iterable[str], images: np.ndarray, pictures: Path) -> None:
     """Show what the sets hold, on the first test image: all corruptions, and all perturbations still and moving."""
-    severities = {name: stack[:: len(images)] for name, stack in arrays(folder / "c", corruptions)}
+    severities = {
+        name: stack[:: len(stack) // len(SEVERITIES)] for name, stack in arrays(folder / "c", corruptions)
+    }
     sequences = {name: stack[0] for name, stack in arrays(folder / "p", FRAMES)}
     write_bytes(pictures / "corruptions.png", png(corruption_sheet(severities, images[0])))
     write_bytes(pictures / "perturbations.png", png(film_strip(sequences)))

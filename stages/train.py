@@ -52,9 +52,10 @@ def main(net: str, pipeline: Path) -> None:
         parallel.check_launch(device)
     except ValueError as error:
         raise click.ClickException(str(error)) from None
+    work = work_folder(params, net) if parallel.is_first() else None
     with contextlib.ExitStack() as held:
-        if parallel.is_first():  # before the others wait for it to join them
-            held.enter_context(taken(work_folder(params, net).name))
+        if work:  # before the others wait for it to join them
+            held.enter_context(taken(work.name))
         device = held.enter_context(parallel.joined(device))
         try:
             prepare(device, params.training(net).precision)
@@ -62,8 +63,8 @@ def main(net: str, pipeline: Path) -> None:
             raise click.ClickException(f"train.precision: {error}") from None
         trained = untrained(params, net, train, test)
         data = TrainingSet.place(train.images, train.labels, trained.mean, trained.std, device)
-        if parallel.rank() == 0:
-            train_and_write(params, net, trained, data, test, pipeline)
+        if work:
+            train_and_write(params, net, trained, data, test, work, pipeline)
         else:
             take_part(params, net, trained, data, test)
 
@@ -129,11 +130,13 @@ def take_part(params: Params, net: str, trained: Trained, data: TrainingSet, tes
 
 
 def train_and_write(
-    params: Params, net: str, trained: Trained, data: TrainingSet, test: Split, pipeline: Path
+    params: Params, net: str, trained: Trained, data: TrainingSet, test: Split, work: Path, pipeline: Path
 ) -> None:
-    """Train every seed of a net, add the weights to `trained`, and write the stage's outputs below `pipeline`."""
+    """Train every seed of a net, add the weights to `trained`, and write the stage's outputs below `pipeline`.
+
+    What is not finished is kept in the folder `work`.
+    """
     hardware = describe(data.device)
-    work = work_folder(params, net)
     work.mkdir(exist_ok=True)
     curves = []
     for seed in params.training(net).seeds:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from stages.files.params import PRESETS
 from stages.files.writing import show
 
 DVC = [sys.executable, "-X", "utf8", "-m", "dvc", "exp", "show", "--json"]
@@ -55,7 +56,7 @@ def entry(name: str | None, found: dict[str, Any], executor: dict | None, commit
     changed = [
         f"{key}={after.get(key, 'none')}"
         for key in {**before, **after}
-        if before.get(key) != after.get(key) and not key.startswith("paper.")
+        if before.get(key) != after.get(key) and not key.startswith(tuple(f"{name}." for name in PRESETS))
     ]
     unfinished = executor and executor["state"] != "success"
     rows = [] if unfinished else list(results(found["data"], commit["data"]))

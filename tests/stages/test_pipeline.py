@@ -64,6 +64,7 @@ def small(params: dict) -> None:
     params["data"] |= {
         "corruptions": ["gaussian_noise", "contrast", "saturate"],
         "perturbations": ["gaussian_noise", "translate"],
+        "corrupted_images": 100,
         "perturbed_images": 20,
     }
     params["train"] |= {"epochs": 2, "milestones": [1], "seeds": [0, 1]}

@@ -69,7 +69,7 @@ def test_a_stage_says_what_the_next_run_does():
 def test_every_long_stage_does(stage, monkeypatch, workspace):
     module = __import__(f"stages.{stage}", fromlist=["main"])
 
-    def press():
+    def press(**_):
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(module, "load_params", press)

@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from common_corruptions.sweeps import SWEEPS
 from nets.registry import create_net
 from pushpull import PushPull2d
-from stages import study, train
+from stages import train
 from stages.evaluate_noise import means
+from stages.experiments import study
 from stages.experiments.choose import main as choose_parameters
 from stages.files.params import load_params
 from stages.files.yaml_file import read_yaml
