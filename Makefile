@@ -7,7 +7,7 @@ export PATH := $(VENV)/bin:$(PATH)
 
 SETUP := $(VENV)/.installed mlflow.db .dvc/plots/page.html
 
-.PHONY: help setup repro test lint paper authors table4 table5 mnist ui exps register bench gpu-image clean lock
+.PHONY: help setup repro test lint paper jpeg authors table4 table5 mnist ui exps register bench gpu-image clean lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -44,6 +44,11 @@ PAPER := -S 'data=$${paper.data}' -S 'train=$${paper.train}' -S 'evaluate=$${pap
 paper: $(SETUP) ## Run the paper's study at full size (ARGS="-S paper.train.epochs=5", LAUNCHER=ray or ray://HOST:PORT)
 	$(if $(LAUNCHER),dvc exp run $(PAPER) $(ARGS) fetch && python -m stages.experiments.launch $(LAUNCHER))
 	dvc exp run $(PAPER) $(ARGS)
+
+JPEG := -S 'data=$${jpeg.data}' -S 'train=$${jpeg.train}' -S 'evaluate=$${jpeg.evaluate}' -S 'nets=$${jpeg.nets}'
+
+jpeg: $(SETUP) ## Train and measure on a lossy copy of CIFAR-10, a tenth of the paper's schedule (DATA=file, hours on a CPU)
+	dvc exp run $(JPEG) $(if $(DATA),-S 'jpeg.data.path=$(DATA)') $(ARGS)
 
 AUTHORS := -S 'data=$${authors.data}' -S 'official=$${authors.official}' -S 'nets=$${authors.nets}'
 

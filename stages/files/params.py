@@ -15,7 +15,7 @@ PARAMS = Path("params.yaml")
 TOP = Path()
 
 SECTIONS = {"data": Data, "train": Train, "evaluate": Evaluate, "official": Official, "nets": Net}
-PRESETS = ("paper", "authors")  # values that `make paper` and `make authors` copy over those above
+PRESETS = ("paper", "jpeg", "authors")  # values that `make paper` and the like copy over those above
 FIXED = (*SECTIONS, *PRESETS)
 BLOCKS = ("conv", "pushpull")
 LAYER_OPTIONS = ("alpha", "scale", "train_alpha")  # of a block, which nothing reads without the layer
