@@ -103,6 +103,11 @@ def _check(raw: dict[str, Any], prefix: str, named: set[str], file: Path = PARAM
     except ValidationError as error:
         raise click.ClickException(f"{file}: {_first(error, prefix)}") from None
     for name, net in params.nets.items():
+        if "." in name:
+            raise click.ClickException(
+                f"{file}: `{prefix}nets.{name}`: DVC, which reads a dot as the end of a key, would not find the net; "
+                f"call it {name.replace('.', '_')}"
+            )
         for part, model, merge in (("train", Train, params.training), ("options", Block, params.block)):
             try:
                 merge(name)

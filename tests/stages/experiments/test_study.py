@@ -208,10 +208,10 @@ def test_measurements_become_tables_and_runs(local, tmp_path, name):
     if name == "table4":
         alone = result[(result.scale == 1.5) & (result.alpha == 0.5) & (result.variance == 0.01)]
         assert alone.error.item() == pytest.approx(9.5 + 0.1)  # of the fifth net
-        child = children["resnet14-s1.5-a0.5", "1"]
+        child = children["resnet14-s1_5-a0_5", "1"]
         assert child.data.metrics["noise/gaussian_noise_0.01"] == pytest.approx(9 + 1 + 0.1)
         assert (child.data.params["alpha"], child.data.params["scale"]) == ("0.5", "1.5")
-        assert child.data.tags["mlflow.runName"] == "resnet14-s1.5-a0.5 (alpha=0.5, scale=1.5)"
+        assert child.data.tags["mlflow.runName"] == "resnet14-s1_5-a0_5 (alpha=0.5, scale=1.5)"
     elif name == "table5":
         errors = result.set_index(["net", "train_alpha", "quantity"]).error
         assert errors["resnet20-pp", True, "e_clean"] == pytest.approx(7.5)

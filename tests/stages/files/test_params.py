@@ -198,3 +198,13 @@ def test_published_sets_are_of_all_images(tmp_path):
 
     with pytest.raises(click.ClickException, match="`corrupted_images` chooses among images to corrupt"):
         edited(tmp_path, change)
+
+
+def test_a_dot_in_the_name_of_a_net_is_refused(tmp_path):
+    """DVC splits the names of parameters at their dots, and stops at the net's `params` in dvc.yaml."""
+
+    def change(raw):
+        raw["nets"]["resnet20-a0.5"] = raw["nets"]["resnet20-pp"]
+
+    with pytest.raises(click.ClickException, match=r"`nets\.resnet20-a0\.5`: DVC.*call it resnet20-a0_5"):
+        edited(tmp_path, change)
