@@ -57,8 +57,14 @@ def is_image(leaf: Any) -> bool:
 def _of_array(images: np.ndarray) -> Form:
     shape = images.shape
     if images.dtype != np.uint8:
-        hint = "; of floats from 0 to 1, np.round(255 * images).astype(np.uint8)" if images.dtype.kind == "f" else ""
-        raise TypeError(f"images must be uint8 with values 0 to 255, not {images.dtype}; convert them first{hint}")
+        hint = (
+            " by np.round(255 * images).astype(np.uint8), if they are 0 to 1"
+            if images.dtype.kind == "f"
+            else ""
+        )
+        raise TypeError(
+            f"images must be uint8 with values 0 to 255, not {images.dtype}; convert them first{hint}"
+        )
     if images.ndim == 2:
         return Form(images[None, ..., None], lambda made: made[0, ..., 0])
     if images.ndim == 3 and shape[2] in CHANNELS:
@@ -122,7 +128,7 @@ def _of_tensor(images: "torch.Tensor") -> Form:
             f"a tensor of images must have the shape (N, C, H, W) or (C, H, W) with C 1 or 3, or, grey, (H, W), not "
             f"{shape}{hint}"
         )
-    # The exact levels of half precision are told apart in single precision; division on the CPU rounds alike everywhere.
+    # Single precision tells the levels of half precision apart; a division on the CPU rounds alike everywhere.
     wide = torch.float64 if dtype == "float64" else torch.float32
     values = images.detach().as_subclass(torch.Tensor).cpu()
     if dtype != "uint8":

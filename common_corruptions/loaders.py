@@ -79,7 +79,7 @@ class Corrupt:
         images = [leaf for leaf in leaves if is_image(leaf)] or list(plain)[:1]
         if not images:
             kinds = ", ".join(dict.fromkeys(type(leaf).__name__ for leaf in leaves)) or "nothing"
-            raise TypeError(f"no image to corrupt: neither a PIL image nor a tensor nor an array among {kinds}")
+            raise TypeError(f"no image to corrupt: no PIL image, no tensor and no array among {kinds}")
         drawn = int(torch.randint(1 << 62, ())) if self.choice.random else None
         made = {}
         for image in images:
@@ -172,11 +172,11 @@ class CorruptedDataset(Dataset):
             form = read(item[0] if several else item)
             if len(form.array) != 1:
                 raise ValueError(f"there must be one image in it, not {len(form.array)}")
-            image = form.back(self._corrupt(form.array, position))
         except (TypeError, ValueError) as error:
             raise type(error)(
                 f"item {position} of the data set must be an image, or a tuple that begins with one: {error}"
             ) from None
+        image = form.back(self._corrupt(form.array, position))
         return _like(item, [image, *item[1:]]) if several else image
 
     def _corrupt(self, image: np.ndarray, index: int) -> np.ndarray:
@@ -190,7 +190,8 @@ class _Choice:
     names: tuple[str, ...]
     severities: tuple[int, ...]
     random: bool
-    functions: tuple[Callable[..., np.ndarray], ...]  # to unpickle them imports the modules that declare the names
+    # To unpickle them, in a worker, imports the modules that declare the names.
+    functions: tuple[Callable[..., np.ndarray], ...]
 
     def draw(self, seed: int, index: int) -> tuple[str, int]:
         """The name and the severity of an image."""
