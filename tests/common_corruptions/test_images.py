@@ -122,6 +122,7 @@ def test_floats_are_rounded_to_the_nearest_level():
 
 
 @pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
 def test_a_tensor_on_the_gpu_stays_there():
     found = corrupt(unit(RGB).cuda(), "fog")
     assert found.is_cuda and torch.equal(found.cpu(), unit(corrupt_array(RGB, "fog")))
