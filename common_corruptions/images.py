@@ -43,7 +43,10 @@ def corrupt(images: Images, name: str, severity: int = 3, seed: int = 0, *, star
             that returns anything but uint8 images of the same shape.
     """
     check_seed(seed, start)
-    return _make(images, lambda array, first: corrupt_array(array, name, severity, seed, start=first), start)
+    made: Images = _make(
+        images, lambda array, first: corrupt_array(array, name, severity, seed, start=first), start
+    )
+    return made
 
 
 def perturb(images: Any, name: str, seed: int = 0, *, start: int = 0) -> Any:

@@ -80,32 +80,37 @@ class Corrupt:
         if not images:
             kinds = ", ".join(dict.fromkeys(type(leaf).__name__ for leaf in leaves)) or "nothing"
             raise TypeError(f"no image to corrupt: no PIL image, no tensor and no array among {kinds}")
-        drawn = int(torch.randint(1 << 62, ())) if self.choice.random else None
-        made = {}
-        for image in images:
-            form = read(image)
-            made[id(image)] = form.back(self._corrupt(form.array, drawn))
-            if drawn is not None:
-                drawn += len(form.array)
-        return _replaced(sample, made)
+        forms = {id(image): read(image) for image in images}
+        make = self._make_drawn if self.choice.random else self._make_chosen
+        made = make([form.array for form in forms.values()])
+        return _replaced(
+            sample, {key: form.back(one) for (key, form), one in zip(forms.items(), made, strict=True)}
+        )
 
-    def _corrupt(self, images: np.ndarray, drawn: int | None) -> np.ndarray:
-        if drawn is not None:
-            return corrupt(images, *self.choice.draw(self.seed, drawn), self.seed, start=drawn)
+    def _make_drawn(self, batches: list[np.ndarray]) -> list[np.ndarray]:
+        index = int(torch.randint(1 << 62, (), device="cpu"))
+        name, severity = self.choice.draw(self.seed, index)
+        made = []
+        for images in batches:
+            made.append(corrupt(images, name, severity, self.seed, start=index))
+            index += len(images)
+        return made
+
+    def _make_chosen(self, batches: list[np.ndarray]) -> list[np.ndarray]:
         name, severity = self.choice.names[0], self.choice.severities[0]
-        out = np.empty(images.shape, np.uint8)
-        for position in range(len(images)):
-            image = images[position : position + 1]
-            digest = hashlib.blake2b(image.tobytes(), digest_size=8).digest()
-            index = int.from_bytes(digest, "little")
-            out[position] = corrupt(image, name, severity, self.seed, start=index)[0]
-        return out
+        made = [np.empty(images.shape, np.uint8) for images in batches]
+        for images, out in zip(batches, made, strict=True):
+            for position in range(len(images)):
+                image = images[position : position + 1]
+                index = int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "little")
+                out[position] = corrupt(image, name, severity, self.seed, start=index)[0]
+        return made
 
     def __repr__(self) -> str:
         return f"Corrupt({self.choice}, seed={self.seed})"
 
 
-class CorruptedDataset(Dataset):
+class CorruptedDataset(Dataset[Any]):
     """A map-style data set with the images of another one corrupted.
 
     >>> foggy = CorruptedDataset(CIFAR10("data", train=False), "fog", severity=3)
@@ -140,7 +145,9 @@ class CorruptedDataset(Dataset):
         self.dataset = dataset
         self.choice = _choice(name, severity, names, severities)
         self.seed = int(seed)
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # workers that persist see it change
+        self._epoch = torch.zeros(
+            (), dtype=torch.int64, device="cpu"
+        ).share_memory_()  # workers that persist see it change
 
     def set_epoch(self, epoch: int) -> None:
         """Have the items of this epoch, counted from 0, drawn. It changes nothing where nothing is drawn from `names`.
@@ -211,11 +218,11 @@ def _choice(
 ) -> _Choice:
     if (name is None) == (names is None):
         raise TypeError("give a name, or names=[...] to draw from, and not both")
-    if (severity if names is not None else severities) is not None:
+    if (severities if names is None else severity) is not None:
         raise TypeError("severity goes with a name, severities=[...] with names=[...]")
     if isinstance(names, str):
         raise TypeError(f"names must be a list of names, not {names!r}")
-    chosen = tuple(names) if names is not None else (name,)
+    chosen: tuple[Any, ...] = (name,) if names is None else tuple(names)
     if names is None:
         strengths: tuple[int, ...] = (3 if severity is None else severity,)
     else:
@@ -244,5 +251,5 @@ def _replaced(sample: Any, made: dict[int, Any]) -> Any:
     return made.get(id(sample), sample)
 
 
-def _like(sample: tuple | list, parts: list[Any]) -> Any:
+def _like(sample: tuple[Any, ...] | list[Any], parts: list[Any]) -> Any:
     return sample._make(parts) if hasattr(sample, "_make") else type(sample)(parts)

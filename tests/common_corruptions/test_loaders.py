@@ -205,6 +205,20 @@ def test_draws_are_spread_over_names_and_severities():
     assert len(Corrupt(names=["fog"]).choice.severities) == 5
 
 
+def test_the_images_of_a_sample_share_name_and_severity_and_not_the_noise():
+    grey = Image.new("L", (16, 16), 128)
+    transform = Corrupt(names=["gaussian_noise", "brightness"], severities=[1, 5])
+    noisy = 0
+    for _ in range(20):
+        left, right = arrays(transform(grey.copy(), grey.copy())).astype(int)
+        noisy += left.std() > 0
+        assert left.std() == pytest.approx(right.std(), rel=0.3) and left.mean() == pytest.approx(
+            right.mean(), abs=15
+        )
+        assert (left.std() == 0) == np.array_equal(left, right)
+    assert 2 < noisy < 18
+
+
 def test_a_sample_of_torchvision():
     transform = Corrupt("contrast", 5)
     boxes = tv_tensors.BoundingBoxes([[1, 1, 5, 5]], format="XYXY", canvas_size=(16, 12))
