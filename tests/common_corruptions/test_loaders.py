@@ -206,6 +206,7 @@ def test_draws_are_spread_over_names_and_severities():
 
 
 def test_the_images_of_a_sample_share_name_and_severity_and_not_the_noise():
+    torch.manual_seed(0)
     grey = Image.new("L", (16, 16), 128)
     transform = Corrupt(names=["gaussian_noise", "brightness"], severities=[1, 5])
     noisy = 0
