@@ -1,13 +1,14 @@
 """Common corruptions and perturbations of images, and what image classifiers make of them, on arrays.
 
 >>> from common_corruptions import CORRUPTIONS, PERTURBATIONS, corrupt, perturb, benchmark
->>> foggy = corrupt(images, "fog", severity=3, seed=0)  # uint8 (N, H, W, C) in, the same out
->>> sequences = perturb(images, "motion_blur", seed=0)  # uint8 (N, T, H, W, C)
+>>> foggy = corrupt(images, "fog", severity=3, seed=0)  # arrays, PIL images, tensors or a list in, the same out
+>>> sequences = perturb(images, "motion_blur", seed=0)  # of (N, H, W, C) it makes (N, T, H, W, C)
+>>> transform, data = Corrupt("fog", severity=3), CorruptedDataset(dataset, "fog", severity=3)
 >>> table, summary = benchmark(net, "datasets/cifar10")
 
 A function under `corruption` is one more corruption, by whose name all of this takes it.
 
-What a name needs is loaded when it is first used; only `benchmark` needs torch.
+What a name needs is loaded when it is first used; only `benchmark`, `Corrupt` and `CorruptedDataset` need torch.
 """
 
 import importlib
@@ -17,17 +18,28 @@ from common_corruptions.recipes.names import CORRUPTIONS, PERTURBATIONS
 
 if TYPE_CHECKING:
     from common_corruptions.benchmarking import benchmark
-    from common_corruptions.recipes.corruptions import corrupt
-    from common_corruptions.recipes.perturbations import perturb
+    from common_corruptions.images import corrupt, perturb
+    from common_corruptions.loaders import Corrupt, CorruptedDataset
     from common_corruptions.recipes.registry import corruption
 
-__all__ = ["CORRUPTIONS", "PERTURBATIONS", "benchmark", "corrupt", "corruption", "perturb"]
+__all__ = [
+    "CORRUPTIONS",
+    "PERTURBATIONS",
+    "Corrupt",
+    "CorruptedDataset",
+    "benchmark",
+    "corrupt",
+    "corruption",
+    "perturb",
+]
 
 _MODULES = {
+    "Corrupt": "loaders",
+    "CorruptedDataset": "loaders",
     "benchmark": "benchmarking",
-    "corrupt": "recipes.corruptions",
+    "corrupt": "images",
     "corruption": "recipes.registry",
-    "perturb": "recipes.perturbations",
+    "perturb": "images",
 }
 
 

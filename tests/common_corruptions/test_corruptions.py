@@ -226,9 +226,9 @@ def test_accepts_what_is_not_contiguous_or_is_on_disk(images, name, tmp_path):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"images": [[0]]}, TypeError, "NumPy array, not list"),
+        ({"images": [[0]]}, TypeError, r"images\[0\]: .* NumPy array, .* not list"),
         ({"images": np.zeros((1, 32, 32, 3), np.float32)}, TypeError, "uint8 .* not float32"),
-        ({"images": np.zeros((32, 32, 3), np.uint8)}, ValueError, r"shape \(N, H, W, C\)"),
+        ({"images": np.zeros((32, 32, 4), np.uint8)}, ValueError, r"shape \(N, H, W, C\)"),
         ({"images": np.zeros((1, 3, 32, 32), np.uint8)}, ValueError, "C 1 or 3"),
         ({"images": np.zeros((1, 7, 32, 3), np.uint8)}, ValueError, "8 to 256 pixels a side, not 7 x 32"),
         ({"images": np.zeros((1, 32, 257, 3), np.uint8)}, ValueError, "not 32 x 257"),

@@ -238,7 +238,7 @@ def test_memory_map_and_strided_images(tmp_path):
     [
         ((images().astype(np.float32), "rotate"), TypeError, "uint8"),
         ((images().tolist(), "rotate"), TypeError, "NumPy array"),
-        ((images()[0], "rotate"), ValueError, r"\(N, H, W, C\)"),
+        ((images()[0, 0, 0], "rotate"), ValueError, r"\(N, H, W, C\)"),
         ((images(channels=2), "rotate"), ValueError, "C 1 or 3"),
         ((images(height=7), "rotate"), ValueError, "8 to 256"),
         ((images(), "rotat"), ValueError, "did you mean 'rotate'"),

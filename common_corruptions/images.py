@@ -1,0 +1,91 @@
+"""`corrupt` and `perturb` for images in any of their usual forms: what comes in decides what comes out."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from common_corruptions.checks import check_seed
+from common_corruptions.forms import Form, read
+from common_corruptions.recipes.corruptions import corrupt as corrupt_array
+from common_corruptions.recipes.perturbations import perturb as perturb_array
+
+Images = TypeVar("Images")
+
+
+def corrupt(images: Images, name: str, severity: int = 3, seed: int = 0, *, start: int = 0) -> Images:
+    """Corrupt images as CIFAR-10-C was made (`common_corruptions.recipes.corruptions`).
+
+    Images, 8 to 256 pixels a side, RGB or grey, come as
+
+    - a NumPy array, uint8: (N, H, W, C) or one image (H, W, C), C 1 or 3; grey without a channel axis (N, H, W) or
+      (H, W). A last axis of 1 or 3 is the channels, since no image is so narrow; (3, H, W), which may be three grey
+      images or one with its channels first, is refused.
+    - a torch tensor on any device, uint8 or floating-point with values from 0 to 1: (N, C, H, W), (C, H, W), or grey
+      (H, W). Floats are first rounded to the nearest of 256 levels; no gradient passes. A tv_tensor stays one.
+    - a PIL image of the mode RGB or L,
+    - a list or tuple of these, of one size or several. Its images are counted through.
+
+    Args:
+        images: in one of these forms.
+        name: one of `common_corruptions.CORRUPTIONS`, or one declared with `common_corruptions.corruption`.
+        severity: 1 (weakest) to 5.
+        seed: any integer. The seed, the corruption, the severity and the image's index decide an image's noise.
+        start: index of the first image in its data set; a set corrupted in parts is the same as one done at once.
+
+    Returns:
+        New images in the form that came in: type, layout, dtype and device. Their 8-bit values are the same in each.
+
+    Raises:
+        TypeError: another type, dtype or mode; a seed or start that is not an integer.
+        ValueError: a shape that is another or that two layouts fit, or floats not from 0 to 1, with what to do; an
+            unknown name (the nearest is suggested), a size, severity or start out of range; a corruption of your own
+            that returns anything but uint8 images of the same shape.
+    """
+    check_seed(seed, start)
+    made: Images = _make(
+        images, lambda array, first: corrupt_array(array, name, severity, seed, start=first), start
+    )
+    return made
+
+
+def perturb(images: Any, name: str, seed: int = 0, *, start: int = 0) -> Any:
+    """Make one perturbation sequence from each image (`common_corruptions.recipes.perturbations`).
+
+    Args:
+        images: in any form that `corrupt` takes.
+        name: one of `common_corruptions.PERTURBATIONS`, or a noise variant such as "shot_noise_2".
+        seed: any integer. The seed, the perturbation and the image's index decide what is drawn for it.
+        start: index of the first image in its data set.
+
+    Returns:
+        Sequences in the form that came in, with an axis T before those of one image: (N, T, H, W, C) of (N, H, W, C),
+        (T, C, H, W) of (C, H, W). Of a PIL image a list of T. T is 31, but 21 for motion_blur and 16 for translate.
+
+    Raises:
+        TypeError, ValueError: as `corrupt`.
+    """
+    check_seed(seed, start)
+    return _make(images, lambda array, first: perturb_array(array, name, seed, start=first), start)
+
+
+def _make(images: Any, make: Callable[[np.ndarray, int], np.ndarray], start: int) -> Any:
+    if not isinstance(images, list | tuple):
+        form = read(images)
+        return form.back(make(form.array, start))
+    forms = [_element(images, position) for position in range(len(images))]
+    ends = np.cumsum([len(form.array) for form in forms]).tolist()
+    if len({form.array.shape[1:] for form in forms}) == 1:  # at once, which is faster
+        parts = np.split(make(np.concatenate([form.array for form in forms]), start), ends[:-1])
+    else:
+        firsts = [start, *(start + end for end in ends)]
+        parts = [make(form.array, first) for form, first in zip(forms, firsts, strict=False)]
+    made = [form.back(part) for form, part in zip(forms, parts, strict=True)]
+    return made if isinstance(images, list) else tuple(made)
+
+
+def _element(images: list[Any] | tuple[Any, ...], position: int) -> Form:
+    try:
+        return read(images[position])
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"images[{position}]: {error}") from None
