@@ -83,8 +83,8 @@ def open_sets(
     labels = _first_labels(c / "labels.npy") if c_names else np.empty(0, np.intp)
     stacks = {name: load_array(c / f"{name}.npy") for name in c_names}
     sequences = {name: load_array(p / f"{name}.npy") for name in p_names}
-    _compare(c, stacks, 4, len(labels) * len(SEVERITIES), f"{len(labels)} labels at five severities")
-    _compare(p, sequences, 5, None, "the other files")
+    _compare(c, stacks, 4, len(labels) * len(SEVERITIES))
+    _compare(p, sequences, 5)
     return Sets(None, labels, stacks, sequences, _others(folder) if flat else other_files(folder))
 
 
@@ -127,8 +127,8 @@ def _first_labels(path: Path) -> np.ndarray:
     return labels
 
 
-def _compare(folder: Path, arrays: dict[str, np.ndarray], axes: int, number: int | None, what: str) -> None:
-    """ValueError unless all are uint8 with so many axes, so many images, and images of one shape."""
+def _compare(folder: Path, arrays: dict[str, np.ndarray], axes: int, number: int | None = None) -> None:
+    """ValueError unless all are uint8 with so many axes and of as many images, of one shape."""
     expected = "(5 N, H, W, C)" if axes == 4 else "(N, T, H, W, C) of 2 frames or more"
     first = next(iter(arrays.values()), None)
     for name, array in arrays.items():
@@ -136,9 +136,13 @@ def _compare(folder: Path, arrays: dict[str, np.ndarray], axes: int, number: int
         short = axes == 5 and array.ndim == 5 and array.shape[1] < 2
         if array.dtype != np.uint8 or array.ndim != axes or 0 in array.shape or short:
             raise ValueError(f"{path} must hold uint8 {expected}, not {array.dtype} {array.shape}")
-        count = len(first) if number is None else number
-        if len(array) != count or array.shape[-3:] != first.shape[-3:]:
-            raise ValueError(f"{path} holds {array.shape}; {what} are {count} of images {first.shape[-3:]}")
+        if number is not None and len(array) != number:
+            raise ValueError(f"{path} holds {len(array)} images; labels.npy is of {number}")
+        if len(array) != len(first) or array.shape[-3:] != first.shape[-3:]:
+            raise ValueError(
+                f"{path} holds {len(array)} of images {array.shape[-3:]}, other files beside it {len(first)} of "
+                f"{first.shape[-3:]}"
+            )
 
 
 def _others(folder: Path) -> list[Path]:

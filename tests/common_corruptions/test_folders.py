@@ -140,9 +140,8 @@ def test_what_the_command_line_writes(tmp_path):
     both, _, _ = measured(tmp_path / "out", of)
     c, _, said = measured(tmp_path / "out" / "c", of)
     p, _, _ = measured(tmp_path / "out" / "p", of)
-    pd.testing.assert_frame_equal(
-        both.sort_index(axis=1), pd.concat([c, p], ignore_index=True).sort_index(axis=1)
-    )
+    alone = pd.concat([c, p], ignore_index=True)
+    pd.testing.assert_frame_equal(both, alone, check_dtype=False)
     assert not any("named like no" in line for line in said)
 
 
@@ -150,16 +149,20 @@ def test_what_the_command_line_writes(tmp_path):
     ("file", "change", "message"),
     [
         ("labels", lambda labels: labels[:COUNT], r"labels.npy does not hold the same labels five times"),
-        ("labels", lambda labels: np.roll(labels, 1), r"labels.npy does not hold the same labels five times"),
+        ("labels", np.sort, r"labels.npy does not hold the same labels five times"),
         ("labels", lambda labels: labels[:-1], r"labels.npy does not hold the same labels five times"),
         (
             "fog",
             lambda stack: stack[:-5],
-            r"fog.npy holds \(55, 8, 8, 3\); 12 labels at five .* are 60 of images",
+            r"fog.npy holds 55 images; labels.npy is of 60",
         ),
         ("fog", lambda stack: stack / 255, r"fog.npy must hold uint8 \(5 N, H, W, C\), not float64"),
         ("fog", lambda stack: stack[None], r"fog.npy must hold uint8 \(5 N, H, W, C\), not uint8 \(1, 60"),
-        ("gaussian_noise", lambda stack: stack[:, :4], r"gaussian_noise.npy holds \(60, 4, 8, 3\)"),
+        (
+            "fog",
+            lambda stack: stack[:, :4],
+            r"fog.npy holds 60 of images \(4, 8, 3\), other files .* \(8, 8, 3\)",
+        ),
     ],
 )
 def test_corrupted_files_that_do_not_fit(flat_c, file, change, message):
@@ -171,9 +174,7 @@ def test_corrupted_files_that_do_not_fit(flat_c, file, change, message):
 
 def test_sequences_that_do_not_fit(flat_p):
     np.save(flat_p / "tilt.npy", np.load(flat_p / "tilt.npy")[:-1])
-    with pytest.raises(
-        ValueError, match=r"tilt.npy holds \(11, 31, 8, 8, 3\); the other files are 12 of images"
-    ):
+    with pytest.raises(ValueError, match=r"tilt.npy holds 11 of images .*, other files beside it 12 of"):
         measured(flat_p, never)
     np.save(flat_p / "tilt.npy", pictures(COUNT, 1, 8, 8, 3))
     with pytest.raises(ValueError, match=r"tilt.npy must hold uint8 \(N, T, H, W, C\) of 2 frames or more"):
