@@ -113,6 +113,8 @@ def pick(answer: Any, output: str | int | None = None) -> Tensor | np.ndarray:
 
 def _entry(answer: Any, output: str | int) -> Any:
     entries = _entries(answer)
+    if isinstance(output, int) and isinstance(answer, tuple | list) and -len(answer) <= output < 0:
+        output += len(answer)
     if output in entries:
         return entries[output]
     return getattr(answer, output, None) if isinstance(output, str) and _array(answer) is None else None

@@ -1,6 +1,7 @@
 """A folder with C and P sets as people have it, opened: with its clean images, or flat as CIFAR-10-C was published."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,25 +57,15 @@ def open_sets(
         ValueError: an unknown name, a damaged file, or files that do not fit one another.
     """
     folder = Path(folder)
-    with_clean = (folder / "clean").is_dir()
-    flat = not any((folder / part).is_dir() for part in ("clean", "c", "p"))
-    c, p = (folder, folder) if flat else (folder / "c", folder / "p")
-    own = tuple(added())
-
-    def is_corruption(name: str) -> bool:
-        path = c / f"{name}.npy"
-        return path.exists() and not (flat and name in FRAMES and load_array(path).ndim == 5)
-
-    def is_perturbation(name: str) -> bool:
-        path = p / f"{name}.npy"
-        return path.exists() and not (flat and name in CORRUPTIONS and load_array(path).ndim != 5)
-
-    c_names = _asked("corruption", corruptions, (*CORRUPTIONS, *own), check_corruption, is_corruption, c)
+    flat, c, p = _layout(folder)
+    is_corruption, is_perturbation = partial(_is_corruption, folder), partial(_is_perturbation, folder)
+    every = (*CORRUPTIONS, *added())
+    c_names = _asked("corruption", corruptions, every, check_corruption, is_corruption, c)
     p_names = _asked("perturbation", perturbations, PERTURBATIONS, _check_perturbation, is_perturbation, p)
     if not c_names and not p_names:
         places = "<corruption>.npy" if flat else "c/<corruption>.npy and no p/<perturbation>.npy"
         raise FileNotFoundError(f"no {places} to measure in {folder}")
-    if with_clean:
+    if (folder / "clean").is_dir():
         clean = open_clean(folder)
         stacks = open_corruptions(folder, c_names, clean)
         sequences = open_perturbations(folder, p_names, clean=clean)
@@ -86,6 +77,45 @@ def open_sets(
     _compare(c, stacks, 4, len(labels) * len(SEVERITIES))
     _compare(p, sequences, 5)
     return Sets(None, labels, stacks, sequences, _others(folder) if flat else other_files(folder))
+
+
+def split_names(folder: str | Path, names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Of the names, those that a folder has as corruptions and those that it has as perturbations; some are both.
+
+    Raises:
+        FileNotFoundError: the folder has neither by one of the names.
+        ValueError: a name that is neither's.
+    """
+    folder, names = Path(folder), list(names)
+    corruptions = [name for name in names if _is_corruption(folder, name)]
+    perturbations = [name for name in names if name in FRAMES and _is_perturbation(folder, name)]
+    for name in names:
+        if name not in FRAMES:
+            check_corruption(name)
+        if name not in corruptions and name not in perturbations:
+            raise FileNotFoundError(f"{folder} holds no {name}.npy")
+    return [name for name in corruptions if name in {*CORRUPTIONS, *added()}], perturbations
+
+
+def _layout(folder: Path) -> tuple[bool, Path, Path]:
+    """Whether the folder is flat, and where its corruptions and its perturbations are."""
+    flat = not any((folder / part).is_dir() for part in ("clean", "c", "p"))
+    return (True, folder, folder) if flat else (False, folder / "c", folder / "p")
+
+
+# Some names are both a corruption's and a perturbation's; in a flat folder the number of axes tells them apart.
+
+
+def _is_corruption(folder: Path, name: str) -> bool:
+    flat, c, _ = _layout(folder)
+    path = c / f"{name}.npy"
+    return path.exists() and not (flat and name in FRAMES and load_array(path).ndim == 5)
+
+
+def _is_perturbation(folder: Path, name: str) -> bool:
+    flat, _, p = _layout(folder)
+    path = p / f"{name}.npy"
+    return path.exists() and not (flat and name in CORRUPTIONS and load_array(path).ndim != 5)
 
 
 def _asked(
