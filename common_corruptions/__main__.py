@@ -158,7 +158,7 @@ def run_benchmark(
                 folder,
                 corruptions=corruptions,
                 perturbations=perturbations,
-                output=key,
+                logits=key,
                 **options,
             )
         if output is not None:

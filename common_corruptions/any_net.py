@@ -12,14 +12,14 @@ from common_corruptions.evaluation import Net
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
 
-def adapt(net: Any, output: str | int | None = None) -> Net:
+def adapt(net: Any, logits: str | int | None = None) -> Net:
     """A net for `common_corruptions.evaluation.predict`.
 
     Args:
         net: a Module, an `onnxruntime.InferenceSession`, or any callable, that takes floats (n, C, H, W) and returns
             logits (n, K) as a tensor, a NumPy array, something that converts to one, a list of rows, or a tuple, list
             or dict that holds them.
-        output: key, attribute or place of the logits in what the net returns; needed where it returns more than one
+        logits: key, attribute or place of the logits in what the net returns; needed where it returns more than one
             thing of shape (n, K).
 
     Raises:
@@ -27,38 +27,38 @@ def adapt(net: Any, output: str | int | None = None) -> Net:
         ValueError: an ONNX model that has not one floating-point input, or, when called, does not take the images.
     """
     if isinstance(net, nn.Module):
-        return _Module(net, output)
+        return _Module(net, logits)
     if hasattr(net, "run") and hasattr(net, "get_inputs"):
-        return Session(net, output)
+        return Session(net, logits)
     if not callable(net):
         raise TypeError(
             f"a {type(net).__name__} is no net: give a Module, an ONNX session, or a function from floats "
             f"(n, C, H, W) to logits (n, K)"
         )
-    return lambda inputs: pick(net(inputs), output)
+    return lambda inputs: pick(net(inputs), logits)
 
 
 class _Module(nn.Module):
     """The logits of a Module, with its parameters and modes."""
 
-    def __init__(self, net: nn.Module, output: str | int | None) -> None:
+    def __init__(self, net: nn.Module, logits: str | int | None) -> None:
         super().__init__()
-        self.net, self.output = net, output
+        self.net, self.logits = net, logits
         self.training = getattr(net, "training", False)  # a frozen script has no mode, and none may be set
 
     def forward(self, inputs: Tensor) -> Tensor | np.ndarray:
-        return pick(self.net(inputs), self.output)
+        return pick(self.net(inputs), self.logits)
 
 
 class Session:
     """The logits of an ONNX session; a model for a fixed number of images gets its batches of that size."""
 
-    def __init__(self, session: Any, output: str | int | None) -> None:
+    def __init__(self, session: Any, logits: str | int | None) -> None:
         takes = session.get_inputs()
         if len(takes) != 1 or takes[0].type not in TYPES:
             described = ", ".join(f"{one.name} {one.type}" for one in takes)
             raise ValueError(f"the ONNX model takes {described}; expected images alone, of floating point")
-        self.session, self.output = session, output
+        self.session, self.logits = session, logits
         self.name, self.type = takes[0].name, TYPES[takes[0].type]
         self.outputs = [one.name for one in session.get_outputs()]
         size = takes[0].shape[0] if takes[0].shape else None
@@ -77,47 +77,48 @@ class Session:
         except Exception as error:  # onnxruntime has a type of its own for each of its codes
             reason = " ".join(str(error).split())
             raise ValueError(f"the ONNX model does not take images {filled.shape}: {reason[:300]}") from None
-        return pick(dict(zip(self.outputs, answers, strict=True)), self.output)[: len(part)]
+        return pick(dict(zip(self.outputs, answers, strict=True)), self.logits)[: len(part)]
 
 
-def pick(answer: Any, output: str | int | None = None) -> Tensor | np.ndarray:
+def pick(answer: Any, logits: str | int | None = None) -> Tensor | np.ndarray:
     """The logits in what a net returned.
 
     Args:
         answer: see `adapt`.
-        output: the key of a dict, the place in a tuple or list, or the name of an attribute.
+        logits: the key of a dict, the place in a tuple or list, or the name of an attribute.
 
     Raises:
         TypeError: nothing by that key; or, without one, not exactly one entry of shape (n, K).
     """
-    if output is not None:
-        found = _array(_entry(answer, output))
+    if logits is not None:
+        found = _array(_entry(answer, logits))
         if found is None:
             raise TypeError(
-                f"output={output!r} names no logits in what the net returned, {_described(answer)}"
+                f"logits={logits!r} names no logits in what the net returned, {_described(answer)}"
             )
         return found
     array = _array(answer)
     if array is not None:
         return array
     entries = _entries(answer)
-    candidates = [array for array in map(_array, entries.values()) if array is not None and array.ndim == 2]
+    arrays = {key: _array(value) for key, value in entries.items()}
+    candidates = {key: array for key, array in arrays.items() if array is not None and array.ndim == 2}
     if len(candidates) != 1:
-        example = next(iter(entries), "logits")
+        example = next(iter(candidates), "logits")
         raise TypeError(
             f"the net returned {_described(answer)}, and not logits (n, K) alone; name them, such as "
-            f"output={example!r}, or give a function that picks them"
+            f"logits={example!r}, or give a function that picks them"
         )
-    return candidates[0]
+    return next(iter(candidates.values()))
 
 
-def _entry(answer: Any, output: str | int) -> Any:
+def _entry(answer: Any, key: str | int) -> Any:
     entries = _entries(answer)
-    if isinstance(output, int) and isinstance(answer, tuple | list) and -len(answer) <= output < 0:
-        output += len(answer)
-    if output in entries:
-        return entries[output]
-    return getattr(answer, output, None) if isinstance(output, str) and _array(answer) is None else None
+    if isinstance(key, int) and isinstance(answer, tuple | list) and -len(answer) <= key < 0:
+        key += len(answer)
+    if key in entries:
+        return entries[key]
+    return getattr(answer, key, None) if isinstance(key, str) and _array(answer) is None else None
 
 
 def _entries(answer: Any) -> dict[str | int, Any]:

@@ -29,7 +29,7 @@ def benchmark(
     corruptions: Iterable[str] | None = None,
     perturbations: Iterable[str] | None = None,
     baseline: Baseline | Mapping[str, float] | str | Path | None = None,
-    output: str | int | None = None,
+    logits: str | int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     batch_size: int | None = None,
@@ -49,7 +49,7 @@ def benchmark(
         baseline: normalises mCE and rCE, which are not there without one: "alexnet-cifar10", the paper's, for
             CIFAR-10-C alone; or errors of your own in percent, a dict {corruption: error, ..., "clean": error} or a CSV
             file with the columns name and error, or with a table as it is returned here.
-        output: where the net returns a tuple, a dict or the like: place, key or attribute of the logits.
+        logits: where the net returns a tuple, a dict or the like: their place, key or attribute.
         mean, std, batch_size, device: as for `common_corruptions.evaluation.predict`.
         progress: show a bar.
 
@@ -74,7 +74,7 @@ def benchmark(
     """
     import pandas as pd  # here alone, so that the corruptions and metrics do without pandas
 
-    net, baseline = adapt(net, output), as_baseline(baseline)
+    net, baseline = adapt(net, logits), as_baseline(baseline)
     # Hours may pass before a file or a baseline is used, so both are tried now.
     sets = open_sets(folder, corruptions, perturbations)
     found = {

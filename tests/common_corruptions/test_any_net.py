@@ -20,8 +20,8 @@ def linear(classes=5):
     return nn.Sequential(nn.Flatten(), nn.Linear(48, classes))
 
 
-def of(net, output=None, **options):
-    return predict(adapt(net, output), IMAGES, batch_size=4, **options)
+def of(net, logits=None, **options):
+    return predict(adapt(net, logits), IMAGES, batch_size=4, **options)
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +82,14 @@ def test_logits_are_found_where_nothing_else_can_be_meant(make, expected):
         np.testing.assert_allclose(of(lambda x: net(x)), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize(("make", "output"), NAMED.values(), ids=NAMED)
-def test_logits_are_named_where_there_is_a_choice(make, output, expected):
-    np.testing.assert_allclose(of(Several(make), output), expected, atol=1e-6)
+@pytest.mark.parametrize(("make", "key"), NAMED.values(), ids=NAMED)
+def test_logits_are_named_where_there_is_a_choice(make, key, expected):
+    np.testing.assert_allclose(of(Several(make), key), expected, atol=1e-6)
     with pytest.raises(
-        TypeError, match=r"\(4, 7\).*, and not logits \(n, K\) alone; name them, such as output="
+        TypeError, match=r"\(4, 7\).*, and not logits \(n, K\) alone; name them, such as logits="
     ):
         of(Several(make))
-    with pytest.raises(TypeError, match=r"output='absent' names no logits in what the net returned"):
+    with pytest.raises(TypeError, match=r"logits='absent' names no logits in what the net returned"):
         of(Several(make), "absent")
 
 
@@ -110,7 +110,7 @@ def test_no_logits(net, message):
 
 def test_an_output_of_a_net_that_returns_logits_alone():
     with pytest.raises(
-        TypeError, match=r"output=0 names no logits in what the net returned, Tensor \(4, 5\)"
+        TypeError, match=r"logits=0 names no logits in what the net returned, Tensor \(4, 5\)"
     ):
         of(linear(), 0)
 

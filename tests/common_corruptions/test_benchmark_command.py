@@ -75,7 +75,7 @@ def figure(output, name):
 
 @pytest.fixture
 def expected(folder):
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="over [12] of the 19 corruptions"):
         return benchmark(linear(), folder, baseline="alexnet-cifar10", progress=False)
 
 
@@ -109,7 +109,7 @@ def test_names_alone_and_normalised_images(folder):
     assert done.exit_code == 0, done.output
     assert "gaussian_noise " not in done.stdout and figure(done.stdout, "corruptions") == 1
     options = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.2, 0.3], "corruptions": ["fog"], "progress": False}
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="over [12] of the 19 corruptions"):
         _, summary = benchmark(linear(), folder, **options)
     assert figure(done.stdout, "E_corr") == pytest.approx(summary["E_corr"], abs=0.006)
 
@@ -121,7 +121,7 @@ def test_a_table_of_ones_own_is_the_baseline(folder):
     )
     done = run(folder, "--net", "some_nets:linear", "--baseline", folder.parent / "errors.csv")
     assert done.exit_code == 0, done.output
-    with pytest.warns(UserWarning):
+    with pytest.warns(UserWarning, match="over [12] of the 19 corruptions"):
         table, _ = benchmark(linear(), folder, progress=False)
     errors = table.groupby("name").value.mean()
     expected = (100 * errors["fog"] / 50 + 100 * errors["gaussian_noise"] / 25) / 2
@@ -137,21 +137,16 @@ def test_an_onnx_file_and_a_named_output(folder, expected):
         assert figure(done.stdout, "E_corr") == pytest.approx(expected[1]["E_corr"], abs=0.006)
 
 
-def test_a_model_of_torchvision(folder, expected):
-    models = pytest.importorskip("torchvision.models")
+def test_a_model_of_torchvision(folder, expected, monkeypatch):
+    api = pytest.importorskip("torchvision.models._api")
     given = []
 
     def tiny_linear(*, weights=None):
         given.append(weights)
         return linear()
 
-    models.register_model()(tiny_linear)
-    try:
-        done = run(folder, "--net", "torchvision:tiny_linear")
-    finally:
-        from torchvision.models._api import BUILTIN_MODELS
-
-        del BUILTIN_MODELS["tiny_linear"]
+    monkeypatch.setitem(api.BUILTIN_MODELS, "tiny_linear", tiny_linear)
+    done = run(folder, "--net", "torchvision:tiny_linear")
     assert done.exit_code == 0, done.output
     assert given == ["DEFAULT"]
     assert figure(done.stdout, "E_corr") == pytest.approx(expected[1]["E_corr"], abs=0.006)
@@ -171,7 +166,7 @@ def test_a_model_of_torchvision(folder, expected):
             "some_nets:picture",
             "the net returned torch.float32 of shape (12, 3, 4, 4) for 12 images; expected logits",
         ),
-        ("some_nets:several", "name them, such as output='features'"),
+        ("some_nets:several", "name them, such as logits='features'"),
         ("absent.onnx", "there is no file absent.onnx"),
         ("wrong_syntax.onnx", "wrong_syntax.onnx is no model that ONNX Runtime reads"),
         ("torchvision:resnet51", "torchvision has no model 'resnet51'"),
@@ -194,10 +189,41 @@ def test_no_net(folder, net, message):
         (["--baseline", "alexnet"], "no baseline 'alexnet'; choose alexnet-cifar10"),
         (["--mean", "0.5,0.5,0.5"], "mean and std belong together"),
         (["--mean", "half", "--std", "1"], "'half' is not one number for each channel"),
-        (["--output", "nowhere/table.csv"], "nowhere"),
+        (["--output", "nowhere/table.csv"], "--output: there is no folder nowhere"),
     ],
 )
 def test_other_mistakes_are_a_line(folder, arguments, message):
     done = run(folder, "--net", "some_nets:linear", *arguments)
     assert done.exit_code in (1, 2) and isinstance(done.exception, SystemExit)
     assert message in done.stderr and not (folder.parent / "nowhere").exists()
+
+
+def test_the_recipe_of_the_documentation(folder, monkeypatch):
+    """Its lines of Python and of the shell, in a folder with sets by the names that they have."""
+    text = (
+        (ROOT / "docs" / "common_corruptions.md")
+        .read_text(encoding="utf-8")
+        .split("## A published folder")[1]
+    )
+    text = text.split("\n## ")[0]
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    (command,) = re.findall(r"^    python -m common_corruptions benchmark (.*)$", text, re.M)
+    folder.rename("CIFAR-10-C")
+    sequences = folder.parent / "CIFAR-10-P"
+    sequences.mkdir()
+    for name in ("tilt", "rotate", "scale"):
+        frames = np.random.default_rng(1).integers(256, size=(COUNT, 31, 4, 4, 3), dtype=np.uint8)
+        np.save(sequences / f"{name}.npy", frames)
+    names = {"net": linear(), "mean": [0.5] * 3, "std": [0.25] * 3}
+    with pytest.warns(UserWarning, match="there are no clean images, and so no E_clean and no rCE"):
+        exec(code, names)
+    assert {"E_corr", "E_corr_low", "E_corr_high", "ECE_corr", "mCE"} <= names["summary"].keys()
+    assert not {"E_clean", "rCE"} & names["summary"].keys()
+    assert set(names["flips"].name) == {"tilt", "rotate"} and 0 <= names["means"]["mFP"] <= 100
+    (folder.parent / "my_nets.py").write_text(NETS.replace("def linear", "def resnet20"), encoding="utf-8")
+    done = run(*command.split())
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(folder.parent / "table.csv")
+    assert list(table.name.unique()) == ["gaussian_noise", "fog"]
+    again = run(*command.replace("alexnet-cifar10", "table.csv").split())
+    assert again.exit_code == 1 and "table.csv lacks the error on clean images" in again.stderr
