@@ -148,6 +148,8 @@ def run_benchmark(
 
     key = int(logits) if logits is not None and logits.lstrip("-").isdecimal() else logits
     try:
+        if output is not None and not output.absolute().parent.is_dir():
+            raise FileNotFoundError(f"--output: there is no folder {output.parent}")
         corruptions, perturbations = (
             split_names(folder, _chosen(only, ())) if only is not None else (None, None)
         )

@@ -1,5 +1,6 @@
 """The baseline that normalises corruption errors: the published one by its name, or a table of one's own."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,14 +15,15 @@ def as_baseline(baseline: Baseline | Mapping[str, float] | str | Path | None) ->
     """A `Baseline` from what was given for one; None stays None.
 
     Args:
-        baseline: "alexnet-cifar10", the paper's; a table {corruption: error in percent, "clean": error}; or the path of
+        baseline: "alexnet-cifar10", the paper's; a table {corruption: error in percent, "clean": error}, where "clean" is for
+            rCE alone, and NaN in the answer if it is missing; or the path of
             a CSV file with such a table: columns `name` and `error`, or a table that `benchmark` gave, written with
             `to_csv`, whose severities are averaged.
 
     Raises:
         OSError: the file is not there, or cannot be read.
         TypeError: something else, or an error that is no number.
-        ValueError: no name and no file, a CSV without these columns, or a table without "clean".
+        ValueError: no name and no CSV file, one without these columns, or an error outside 0..100.
     """
     if baseline is None or isinstance(baseline, Baseline):
         return baseline
@@ -40,8 +42,6 @@ def as_baseline(baseline: Baseline | Mapping[str, float] | str | Path | None) ->
 
 
 def _from_table(table: Mapping[str, float], source: str) -> Baseline:
-    if "clean" not in table:
-        raise ValueError(f"{source} lacks the error on clean images, named clean")
     try:
         errors = {name: float(error) for name, error in table.items()}
     except (TypeError, ValueError):
@@ -49,7 +49,7 @@ def _from_table(table: Mapping[str, float], source: str) -> Baseline:
     unfit = [name for name, error in errors.items() if not 0 <= error <= 100]  # NaN, too
     if unfit:
         raise ValueError(f"{source} holds for {', '.join(unfit)} no error in percent, 0 to 100")
-    clean = errors.pop("clean")
+    clean = errors.pop("clean", math.nan)
     return Baseline(errors, clean, source)
 
 

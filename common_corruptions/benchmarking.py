@@ -1,5 +1,6 @@
 """The benchmark on a data set on disk, for any callable net: errors by corruption, flips by perturbation."""
 
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -81,7 +82,7 @@ def benchmark(
         "corruptions": sum(name in CORRUPTIONS for name in sets.corruptions),
         "perturbations": sum(name in PERTURBATIONS for name in sets.perturbations),
     }
-    summarise([(name, 0, 0.0) for name in ("clean", *sets.corruptions)], [], baseline)
+    _check_baseline(baseline, sets)
     for limit in _limits(Path(folder), sets, baseline):
         warnings.warn(f"{folder}: {limit}", stacklevel=2)
     options = {"mean": mean, "std": std, "batch_size": batch_size, "device": device}
@@ -98,6 +99,15 @@ def benchmark(
     rows += [("perturbation", name, None, protocol, metric, value) for name, protocol, metric, value in flips]
     table = pd.DataFrame(rows, columns=["kind", "name", "severity", "protocol", "metric", "value"])
     return table.astype({"severity": "Int64"}), found | summarise(errors, flips, baseline) | figures
+
+
+def _check_baseline(baseline: Baseline | None, sets: Sets) -> None:
+    """ValueError unless the baseline has what the means of these sets need."""
+    relative = sets.clean is not None and len(sets.corruptions) > 0
+    if baseline is not None and relative and math.isnan(baseline.clean):
+        raise ValueError(f"{baseline.source} lacks the error on clean images, named clean, which rCE needs")
+    names = [*(["clean"] if relative else []), *sets.corruptions]
+    summarise([(name, 0, 0.0) for name in names], [], baseline)
 
 
 def _fastest(net: Any, images: int, device: torch.device | str | None) -> Any:

@@ -253,12 +253,23 @@ def test_a_table_of_ones_own_measurement_is_a_baseline(flat_c, tmp_path):
     assert summary["E_clean"] == 0 and summary["mCE"] == summary["rCE"] == pytest.approx(100)
 
 
+def test_the_clean_error_of_a_baseline_is_for_rce_alone(flat_c, tmp_path):
+    errors = {"fog": 20.0, "gaussian_noise": 40.0}
+    _, summary, _ = measured(flat_c, baseline=errors)
+    assert summary["mCE"] == measured(flat_c, baseline=errors | {"clean": 5.0})[1]["mCE"]
+    (tmp_path / "clean").mkdir()
+    np.save(tmp_path / "clean" / "test_images.npy", pictures(COUNT, 8, 8, 3))
+    np.save(tmp_path / "clean" / "test_labels.npy", LABELS)
+    flat_c.rename(tmp_path / "c")
+    with pytest.raises(ValueError, match="the baseline given lacks the error on clean images, named clean"):
+        measured(tmp_path, never, baseline=errors)
+
+
 @pytest.mark.parametrize(
     ("baseline", "error", "message"),
     [
         ("alexnet", ValueError, "no baseline 'alexnet'; choose alexnet-cifar10, or give a .csv file"),
         ("nowhere.csv", FileNotFoundError, "nowhere.csv"),
-        ({"fog": 20, "gaussian_noise": 30}, ValueError, "lacks the error on clean images, named clean"),
         ({"fog": 20, "clean": 10}, ValueError, "no baseline error for gaussian_noise"),
         ({"fog": "much", "clean": 10}, TypeError, "an error that is no number"),
         ({"fog": 200, "clean": 10}, ValueError, "holds for fog no error in percent, 0 to 100"),
