@@ -15,10 +15,9 @@ def as_baseline(baseline: Baseline | Mapping[str, float] | str | Path | None) ->
     """A `Baseline` from what was given for one; None stays None.
 
     Args:
-        baseline: "alexnet-cifar10", the paper's; a table {corruption: error in percent, "clean": error}, where "clean" is for
-            rCE alone, and NaN in the answer if it is missing; or the path of
-            a CSV file with such a table: columns `name` and `error`, or a table that `benchmark` gave, written with
-            `to_csv`, whose severities are averaged.
+        baseline: "alexnet-cifar10", the paper's; a table {corruption: error in percent, "clean": error}, whose "clean"
+            is for rCE alone, and NaN in the answer where it is missing; or the path of a CSV file with such a table,
+            columns `name` and `error`, or with one that `benchmark` gave, whose severities are averaged.
 
     Raises:
         OSError: the file is not there, or cannot be read.

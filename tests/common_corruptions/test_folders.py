@@ -13,6 +13,7 @@ from torch import nn
 from common_corruptions import benchmark
 from common_corruptions.__main__ import main
 from common_corruptions.baseline import ALEXNET_ERRORS
+from common_corruptions.folders import split_names
 from common_corruptions.statistics import expected_calibration_error
 
 COUNT = 12
@@ -215,6 +216,20 @@ def test_names_asked_for_that_are_not_there(flat_c):
         measured(flat_c, never, corruptions="fog")
     with pytest.raises(FileNotFoundError, match="to measure in"):
         measured(flat_c, never, corruptions=[])
+
+
+def test_a_name_of_both_kinds_is_split_by_what_the_folder_has(flat_c, flat_p, tmp_path):
+    assert split_names(flat_c, ["gaussian_noise", "fog"]) == (["gaussian_noise", "fog"], [])
+    assert split_names(flat_p, ["gaussian_noise", "gaussian_noise_2"]) == (
+        [],
+        ["gaussian_noise", "gaussian_noise_2"],
+    )
+    flat_c.rename(tmp_path / "c")
+    flat_p.rename(tmp_path / "p")
+    assert split_names(tmp_path, ["tilt", "gaussian_noise"]) == (
+        ["gaussian_noise"],
+        ["tilt", "gaussian_noise"],
+    )
 
 
 # Baselines

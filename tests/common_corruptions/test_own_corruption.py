@@ -17,7 +17,8 @@ from common_corruptions.summary import PUBLISHED_ALEXNET
 from tests.conftest import ROOT
 
 BITS = (6, 5, 4, 3, 2)
-GUIDE = (ROOT / "docs" / "common_corruptions.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "common_corruptions.md").read_text(encoding="utf-8")
+GUIDE = PAGE.split("## A corruption of your own")[1].split("\n## ")[0]
 MODULE, USE = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)[:2]
 
 
