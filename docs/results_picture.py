@@ -21,9 +21,7 @@ def panel() -> list[Differences]:
     theirs = theirs[theirs.baseline.str.startswith("resnet-20 ")]
     return [
         series(trained, "trained here, 95 % over seeds and images", "difference", "low", "high"),
-        series(
-            theirs, "authors' nets on 509 images, 95 % over images", "measured", "low_images", "high_images"
-        ),
+        series(theirs, "authors' nets on 509 images, 95 % over images", "measured", "low_images", "high_images"),
         Differences("published", theirs.condition.tolist(), theirs.published.tolist()),
     ]
 
