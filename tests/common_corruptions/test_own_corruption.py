@@ -17,9 +17,9 @@ from common_corruptions.summary import PUBLISHED_ALEXNET
 from tests.conftest import ROOT
 
 BITS = (6, 5, 4, 3, 2)
-GUIDE = (ROOT / "docs" / "common_corruptions.md").read_text(encoding="utf-8")
-SECTION = GUIDE.split("\n## A corruption of your own\n")[1]
-MODULE, USE = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)[:2]
+PAGE = (ROOT / "docs" / "common_corruptions.md").read_text(encoding="utf-8")
+GUIDE = PAGE.split("## A corruption of your own")[1].split("\n## ")[0]
+MODULE, USE = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)[:2]
 
 
 @pytest.fixture(autouse=True)

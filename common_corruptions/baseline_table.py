@@ -1,0 +1,69 @@
+"""The baseline that normalises corruption errors: the published one by its name, or a table of one's own."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from common_corruptions.summary import PUBLISHED_ALEXNET, Baseline
+
+PUBLISHED = {"alexnet-cifar10": PUBLISHED_ALEXNET}
+
+
+def as_baseline(baseline: Baseline | Mapping[str, float] | str | Path | None) -> Baseline | None:
+    """A `Baseline` from what was given for one; None stays None.
+
+    Args:
+        baseline: "alexnet-cifar10", the paper's; a table {corruption: error in percent, "clean": error}, whose "clean"
+            is for rCE alone, and NaN in the answer where it is missing; or the path of a CSV file with such a table,
+            columns `name` and `error`, or with one that `benchmark` gave, whose severities are averaged.
+
+    Raises:
+        OSError: the file is not there, or cannot be read.
+        TypeError: something else, or an error that is no number.
+        ValueError: no name and no CSV file, one without these columns, or an error outside 0..100.
+    """
+    if baseline is None or isinstance(baseline, Baseline):
+        return baseline
+    if isinstance(baseline, Mapping):
+        return _from_table(baseline, "the baseline given")
+    if not isinstance(baseline, str | Path):
+        raise TypeError(f"a baseline is a name, a table or the path of a CSV file, not {baseline!r}")
+    if str(baseline) in PUBLISHED:
+        return PUBLISHED[str(baseline)]
+    path = Path(baseline)
+    if path.suffix.lower() != ".csv":
+        raise ValueError(
+            f"no baseline {str(baseline)!r}; choose {', '.join(PUBLISHED)}, or give a .csv file with name and error"
+        )
+    return _from_table(_read(path), str(path))
+
+
+def _from_table(table: Mapping[str, float], source: str) -> Baseline:
+    try:
+        errors = {name: float(error) for name, error in table.items()}
+    except (TypeError, ValueError):
+        raise TypeError(f"{source} holds an error that is no number") from None
+    unfit = [name for name, error in errors.items() if not 0 <= error <= 100]  # NaN, too
+    if unfit:
+        raise ValueError(f"{source} holds for {', '.join(unfit)} no error in percent, 0 to 100")
+    clean = errors.pop("clean", math.nan)
+    return Baseline(errors, clean, source)
+
+
+def _read(path: Path) -> dict[str, float]:
+    """Mean error of each name."""
+    import pandas as pd  # here alone, as in `benchmark`
+
+    try:
+        table = pd.read_csv(path)
+    except (ValueError, pd.errors.ParserError) as error:
+        raise ValueError(f"{path} is no CSV table: {error}") from None
+    if {"name", "metric", "value"} <= {*table}:
+        table = table[table["metric"] == "error"].rename(columns={"value": "error"})
+    if not {"name", "error"} <= {*table}:
+        raise ValueError(f"{path} has the columns {', '.join(map(str, table))}; expected name and error")
+    if not np.issubdtype(table["error"].dtype, np.number):
+        raise TypeError(f"{path} holds an error that is no number")
+    return table.groupby("name")["error"].mean().to_dict()

@@ -1,0 +1,52 @@
+"""What `benchmark` returns, for the terminal and as a CSV file."""
+
+import os
+from pathlib import Path
+
+import pandas as pd
+
+
+def as_text(table: pd.DataFrame, summary: dict[str, float]) -> str:
+    """Errors by corruption and severity, flips by perturbation and protocol, the summary; percent, one decimal or two.
+
+    Args:
+        table, summary: as `common_corruptions.benchmark` returns them.
+    """
+    parts = []
+    errors = table[(table["kind"] == "corruption") & (table["name"] != "clean")]
+    if len(errors):
+        by_severity = _pivot(errors, "severity")
+        by_severity["mean"] = by_severity.mean(axis=1)
+        parts.append(f"Error in percent, by severity\n{_aligned(by_severity)}")
+    flips = table[table["metric"] == "flip_probability"]
+    if len(flips):
+        parts.append(f"Flip probability in percent, by protocol\n{_aligned(100 * _pivot(flips, 'protocol'))}")
+    width = max(map(len, summary))
+    lines = (
+        f"{name:{width}}  {value:6}" if isinstance(value, int) else f"{name:{width}}  {value:6.2f}"
+        for name, value in summary.items()
+    )
+    return "\n\n".join([*parts, "\n".join(lines)])
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as CSV, whole or not at all.
+
+    Raises:
+        OSError: the folder is not there, or cannot be written to.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        table.to_csv(part, index=False)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _pivot(rows: pd.DataFrame, columns: str) -> pd.DataFrame:
+    """One row a name, in the order of the table."""
+    return rows.pivot(index="name", columns=columns, values="value").loc[rows["name"].unique()]
+
+
+def _aligned(numbers: pd.DataFrame) -> str:
+    return numbers.rename_axis(index=None, columns=None).to_string(float_format="{:.1f}".format)

@@ -1,0 +1,74 @@
+"""Nets by what a command line can say of them: a function in a module, an ONNX file, a name of torchvision."""
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+
+def load_net(name: str) -> Any:
+    """A net for `benchmark`.
+
+    Args:
+        name: `module:function`, called without arguments; `file.onnx`, for ONNX Runtime on the CPU; or
+            `torchvision:model`, with the default weights, which torchvision fetches.
+
+    Raises:
+        OSError: no such file.
+        ValueError: another form of name, a package that is not installed, or a net that cannot be imported or built.
+    """
+    if name.endswith(".onnx"):
+        return _from_onnx(Path(name))
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise ValueError(f"{name!r} names no net; give module:function, file.onnx or torchvision:model")
+    return _from_torchvision(attribute) if module == "torchvision" else _from_module(module, attribute)
+
+
+def _from_onnx(path: Path) -> Any:
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        import onnxruntime
+    except ImportError:
+        raise ValueError(f"{path} needs the package onnxruntime") from None
+    try:
+        return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a type of its own for each of its codes
+        raise ValueError(f"{path} is no model that ONNX Runtime reads: {_reason(error)}") from None
+
+
+def _from_torchvision(model: str) -> Any:
+    try:
+        from torchvision import models
+    except ImportError:
+        raise ValueError(f"torchvision:{model} needs the package torchvision") from None
+    if model not in models.list_models():
+        raise ValueError(f"torchvision has no model {model!r}; torchvision.models.list_models() names them")
+    try:
+        return models.get_model(model, weights="DEFAULT")
+    except Exception as error:  # the download, or the weights that it brought
+        raise ValueError(f"torchvision:{model} cannot be loaded: {_reason(error)}") from None
+
+
+def _from_module(module: str, attribute: str) -> Any:
+    try:
+        build = importlib.import_module(module)
+        for part in attribute.split("."):
+            build = getattr(build, part)
+    except Exception as error:  # a module is anyone's code
+        raise ValueError(f"{module}:{attribute} cannot be imported: {_reason(error)}") from None
+    if not callable(build):
+        raise ValueError(f"{module}:{attribute} is no function, but a {type(build).__name__}")
+    try:
+        net = build()
+    except Exception as error:
+        raise ValueError(
+            f"{module}:{attribute}, called without arguments to build the net, fails: {_reason(error)}"
+        ) from None
+    if not callable(net) and not hasattr(net, "get_inputs"):
+        raise ValueError(f"{module}:{attribute} returns a {type(net).__name__}, and not the net")
+    return net
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
