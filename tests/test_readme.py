@@ -2,6 +2,7 @@
 
 import re
 
+import pandas as pd
 import pytest
 
 from tests.conftest import ROOT
@@ -29,6 +30,28 @@ def test_results_are_those_of_the_pipeline():
         )
         for name, cell in zip(heading[1:], row[1:], strict=True):
             assert cell == full[columns.index(name)], (row[0], name)
+
+
+def test_differences_are_those_of_the_records():
+    files = {
+        "ResNet-20, the authors' weights": ("cifar10-authors", "resnet-20 (authors' weights)"),
+        "ResNet-44, the authors' weights": ("cifar10-authors", "resnet-44 (authors' weights)"),
+        "DenseNet-40-12, the authors' weights": ("cifar10-authors", "densenet-40-12 (authors' weights)"),
+        "ResNet-20, three seeds each, 20 epochs": ("cifar10-jpeg", "resnet20"),
+    }
+    _, *shown = rows(README.split("<!-- records -->")[1].split("<!-- /records -->")[0])
+    assert [row[0] for row in shown] == list(files)
+    for net, _, difference, interval in shown:
+        data, baseline = files[net]
+        table = pd.read_csv(ROOT / "metrics" / data / "tables" / "difference.csv")
+        (row,) = table[
+            (table.measure == "error") & (table.condition == "mean") & (table.baseline == baseline)
+        ].itertuples()
+        bounds = (row.low, row.high) if "seeds" in interval else (row.low_images, row.high_images)
+        assert difference == f"{row.difference:+.2f}"
+        assert interval.startswith(f"{bounds[0]:+.2f} to {bounds[1]:+.2f}, over ")
+        figures = [f"{abs(value):.2f}" for value in (row.difference, *bounds)]
+        assert all(figure in README.split("![Push-pull minus baseline")[0] for figure in figures)
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(((?!https?:)[^)#]+)\)", README))))
