@@ -35,14 +35,15 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
 
 def run_tests(options: Sequence[str], reports: Path) -> Iterator[dict[str, Any]]:
     """What the tests have found so far, whenever one has ended; at last with the exit status of pytest."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "benchmarks.gpu.reports"]
-    command += [
-        "-p",
+    plugins = (
+        "benchmarks.gpu.reports",
         "no:cacheprovider",
-        "-p",
         "no:hypothesispytest",
-    ]  # the second imports hypothesis to end with
-    environment = {**os.environ, "OMP_NUM_THREADS": "2", FILE: str(reports)}
+    )  # which imports hypothesis to end with
+    command = [sys.executable, "-m", "pytest", "-q", *(part for name in plugins for part in ("-p", name))]
+    # Where these are started by a test, they are not the tests of that run.
+    outer = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = {**outer, "OMP_NUM_THREADS": "2", FILE: str(reports)}
     reports.write_bytes(b"")
     with subprocess.Popen([*command, *options], cwd=ROOT, env=environment) as tests:
         seen = 0
