@@ -59,7 +59,8 @@ def test_tests_are_reported_as_they_end(tmp_path, options):
         "def test_a():\n    assert 0, 'told'\n"
         "def test_b():\n    pass\n"
         f"def test_c():\n    end = time.monotonic() + 100\n"
-        f"    while not pathlib.Path({str(done)!r}).exists():\n        assert time.monotonic() < end\n",
+        f"    while not pathlib.Path({str(done)!r}).exists():\n"
+        "        assert time.monotonic() < end\n        time.sleep(0.1)\n",
         encoding="utf-8",
     )
     options += [f"--rootdir={tmp_path}", str(tmp_path / "test_waiting.py")]
