@@ -25,6 +25,7 @@ from benchmarks.gpu.answers import spread_answers
 from benchmarks.gpu.recipe import ALEXNET_LR, NORMALISER
 from benchmarks.gpu.setting import BATCH_SIZE, DATA_FILE, DATA_NAME, PUSHPULL, RECIPE
 from common_corruptions.generate import generate_corruptions, generate_perturbations
+from common_corruptions.recipes.names import CORRUPTIONS
 from nets.families import families
 from stages import aggregate, corrupt, report
 from stages.files import workspace
@@ -159,7 +160,7 @@ def draw_pictures(place: Path) -> None:
     sets = place / "first"
     generate_corruptions(image, label, sets / "c", workers=1, progress=False)
     generate_perturbations(image, label, sets / "p", workers=1, progress=False)
-    corrupt.draw(sets, image, Path("metrics") / DATA_NAME)
+    corrupt.draw(sets, CORRUPTIONS, image, Path("metrics") / DATA_NAME)
 
 
 def record(params: Params, folder: Path, results: dict[str, Any], device: str) -> None:

@@ -52,7 +52,11 @@ def test_a_subset_of_cifar10_placed_by_hand(shared, tmp_path):
     start = table[(table.corruption == "clean") & (table.net == "lenet")].error.item()
     assert start < 85  # learnt something in 80 steps: 90 by chance
     text = (folder / "metrics/cifar10/tables.md").read_text(encoding="utf-8")
-    assert "cifar10" in text and "generated" in text and "the paper's AlexNet" in text
+    assert (
+        "CIFAR-10, the first 509 test images" in text
+        and "generated" in text
+        and "the paper's AlexNet" in text
+    )
 
 
 def test_the_authors_nets_alone(shared, tmp_path):
@@ -66,7 +70,15 @@ def test_the_authors_nets_alone(shared, tmp_path):
         shutil.copytree(shared / "reference/official" / net, checkpoints / net)
     (tmp_path / "repository").mkdir()
     folder = clone(tmp_path / "repository", lambda params: params["authors"]["data"].update(CHOICE))
-    made = run(folder, "make", "-n", "authors", f"CHECKPOINTS={checkpoints}", f"DATA={images}").stdout
+    made = run(
+        folder,
+        "make",
+        "--no-print-directory",
+        "-n",
+        "authors",
+        f"CHECKPOINTS={checkpoints}",
+        f"DATA={images}",
+    ).stdout
     command = made[made.index("dvc exp run") :].replace("\\\n", " ")
     ran = run(folder, "bash", "-c", command).stdout
     assert "Running stage 'official'" in ran and "Running stage 'train" not in ran
@@ -80,7 +92,7 @@ def test_the_authors_nets_alone(shared, tmp_path):
         assert "CIFAR-10, the first 40 test images" in (metrics / name).read_text(encoding="utf-8")
     assert (metrics / "figures/differences.png").stat().st_size > 10_000
     assert "up to date" in run(folder, "dvc", "repro").stdout
-    none = run(folder, "make", "-n", "authors", f"CHECKPOINTS={images}").stdout
+    none = run(folder, *show, f"CHECKPOINTS={images}").stdout
     done = run(folder, "bash", "-c", none[none.index("dvc exp run") :].replace("\\\n", " "), check=False)
     assert done.returncode and f"no <net>/checkpoint.pth.tar below {images}" in done.stdout + done.stderr
 

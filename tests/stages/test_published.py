@@ -357,19 +357,21 @@ def test_a_full_disk_while_a_set_of_ones_own_is_taken(repository, small_disk, tm
         np.save(own / f"{split}_labels.npy", np.arange(count) % 10)
     Published().write(repository)
     small_disk(repository / "datasets")
-    set_data(repository, path=str(own))
+    set_data(repository, name="own", path=str(own))
     status, output = stage(fetch.main)
-    assert status == 1 and "No space left on device" in output and "datasets/cifar10/clean" in output
+    assert status == 1 and "No space left on device" in output and "datasets/own/clean" in output
     assert list((repository / "datasets").rglob("*.npy")) == []
 
 
-def test_published_corruptions_of_other_test_images_are_refused(repository, tmp_path):
+def test_published_corruptions_of_other_test_images_are_refused(repository, tmp_path, monkeypatch):
     """A subset through data.path, or another set under the name: its C and P cannot be the published ones."""
     sets, subset = Published(), Published(1)
     batches = tmp_path / "batches"
     with tarfile.open(fileobj=io.BytesIO(subset.files["clean"].content)) as tar:
         tar.extractall(batches, filter="data")
     set_data(repository, path=str(batches))
+    first = np.ascontiguousarray(subset.arrays["clean"]["test_images"][:10])
+    monkeypatch.setattr(fetch, "CIFAR10_FIRST_TEN", hashlib.md5(first).hexdigest())
     with serving(**sets.files) as server:
         sets.write(repository, server)
         stages(fetch.main)

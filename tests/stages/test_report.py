@@ -153,7 +153,7 @@ def test_how_it_was_run(page, project):
     text = text_of(page)
     assert "12 training and 12 test images, 32 × 32 pixels" in text
     assert "3 of them are of the benchmark's main set" not in text  # all four are of the main set
-    assert "4 at 5 severities, 4 of them" in text
+    assert "4 at 5 severities, of 12 images each; 4 of them are" in text
     assert "normalised by the mean of our own alexnet" in text.replace("&#39;", "'")
     assert "/home/someone" not in page
 
