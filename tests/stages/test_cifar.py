@@ -70,15 +70,8 @@ def test_the_authors_nets_alone(shared, tmp_path):
         shutil.copytree(shared / "reference/official" / net, checkpoints / net)
     (tmp_path / "repository").mkdir()
     folder = clone(tmp_path / "repository", lambda params: params["authors"]["data"].update(CHOICE))
-    made = run(
-        folder,
-        "make",
-        "--no-print-directory",
-        "-n",
-        "authors",
-        f"CHECKPOINTS={checkpoints}",
-        f"DATA={images}",
-    ).stdout
+    show = ["make", "--no-print-directory", "-n", "authors"]
+    made = run(folder, *show, f"CHECKPOINTS={checkpoints}", f"DATA={images}").stdout
     command = made[made.index("dvc exp run") :].replace("\\\n", " ")
     ran = run(folder, "bash", "-c", command).stdout
     assert "Running stage 'official'" in ran and "Running stage 'train" not in ran
