@@ -28,18 +28,6 @@ from common_corruptions.sets import open_clean, open_corruptions, open_perturbat
 T = TypeVar("T")
 
 
-def measure_corruptions(
-    net: Net, folder: Path, corruptions: Iterable[str], **options: Any
-) -> Iterator[tuple[str, int, float]]:
-    """(corruption, severity, error in percent) of `net`, ("clean", 0, error) first.
-
-    Args and errors as for `predict_corruptions`.
-    """
-    labels = open_clean(folder).labels
-    for name, severity, logits in predict_corruptions(net, folder, corruptions, **options):
-        yield name, severity, classification_error(logits, labels[: len(logits)])
-
-
 def predict_corruptions(
     net: Net, folder: Path, corruptions: Iterable[str], **options: Any
 ) -> Iterator[tuple[str, int, np.ndarray]]:
@@ -60,22 +48,25 @@ def predict_corruptions(
     number = len(next(iter(stacks.values()))) // len(SEVERITIES) if stacks else len(clean.images)
     images = number + sum(map(len, stacks.values()))
     net = for_many(net, images, options.get("device"))
-    yield "clean", 0, predict(net, clean.images[:number], **options)
+    yield from predict_sets(net, clean.images[:number], stacks, **options)
+
+
+def predict_sets(
+    net: Net, clean: np.ndarray | None, stacks: Mapping[str, np.ndarray], **options: Any
+) -> Iterator[tuple[str, int, np.ndarray]]:
+    """As `predict_corruptions`, of opened arrays.
+
+    Args:
+        net, options: as for `common_corruptions.evaluation.predict`.
+        clean: uint8 (N, H, W, C), or None to leave them out.
+        stacks: of each corruption uint8 (5 N, H, W, C), the severities one after the other.
+    """
+    if clean is not None:
+        yield "clean", 0, predict(net, clean, **options)
     for name, stacked in stacks.items():
         logits = predict(net, stacked, sets=len(SEVERITIES), **options)
         for severity, part in zip(SEVERITIES, np.split(logits, len(SEVERITIES)), strict=True):
             yield name, severity, part
-
-
-def measure_perturbations(
-    net: Net, folder: Path, perturbations: Iterable[str], count: int | None = None, **options: Any
-) -> Iterator[list[tuple[str, str, str, float]]]:
-    """For each perturbation its (perturbation, protocol, metric, value): three metrics in both protocols.
-
-    Args and errors as for `rank_perturbations`.
-    """
-    for name, ranks in rank_perturbations(net, folder, perturbations, count, **options):
-        yield perturbation_metrics(name, ranks)
 
 
 def rank_perturbations(
@@ -97,13 +88,18 @@ def rank_perturbations(
     opened = open_perturbations(folder, perturbations, count)
     frames = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
     net = for_many(net, frames, options.get("device"))
+    yield from rank_sets(net, opened, **options)
+
+
+def rank_sets(net: Net, opened: Mapping[str, np.ndarray], **options: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """As `rank_perturbations`, of opened arrays: of each perturbation uint8 (N, T, H, W, C)."""
 
     def ranked(name: str) -> tuple[str, np.ndarray]:
         sequences = opened[name]
         ranks = predict_ranks(net, sequences.reshape(-1, *sequences.shape[2:]), **options)
         return name, ranks.reshape(*sequences.shape[:2], -1)
 
-    yield from _ahead(ranked, perturbations) if _on_gpu(net, options) else map(ranked, perturbations)
+    yield from _ahead(ranked, opened) if _on_gpu(net, options) else map(ranked, opened)
 
 
 def _ahead(call: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:

@@ -17,6 +17,7 @@ from common_corruptions.sets import (
     open_corruptions,
     open_perturbations,
     other_files,
+    unnamed_files,
 )
 
 
@@ -76,7 +77,8 @@ def open_sets(
     sequences = {name: load_array(p / f"{name}.npy") for name in p_names}
     _compare(c, stacks, 4, len(labels) * len(SEVERITIES))
     _compare(p, sequences, 5)
-    return Sets(None, labels, stacks, sequences, _others(folder) if flat else other_files(folder))
+    others = unnamed_files(folder, {*every, *FRAMES}) if flat else other_files(folder)
+    return Sets(None, labels, stacks, sequences, others)
 
 
 def split_names(folder: str | Path, names: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -173,8 +175,3 @@ def _compare(folder: Path, arrays: dict[str, np.ndarray], axes: int, number: int
                 f"{path} holds {len(array)} of images {array.shape[-3:]}, other files beside it {len(first)} of "
                 f"{first.shape[-3:]}"
             )
-
-
-def _others(folder: Path) -> list[Path]:
-    known = {*CORRUPTIONS, *added(), *FRAMES, "labels"}
-    return [path for path in sorted(folder.glob("*.npy")) if path.stem not in known]

@@ -1,16 +1,15 @@
 """What a net makes of opened sets: errors, their interval over images, calibration, and flips."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from common_corruptions.answers import _ahead, _on_gpu, perturbation_metrics
-from common_corruptions.evaluation import Net, predict, predict_ranks
+from common_corruptions.answers import perturbation_metrics, predict_sets, rank_sets
+from common_corruptions.evaluation import Net
 from common_corruptions.folders import Sets
 from common_corruptions.metrics import classification_error
-from common_corruptions.recipes.names import CORRUPTIONS, SEVERITIES
+from common_corruptions.recipes.names import CORRUPTIONS
 from common_corruptions.statistics import expected_calibration_error, paired_bootstrap
 
 Error = tuple[str, int, float]
@@ -41,7 +40,8 @@ def measure_errors(
     wrong: dict[str, list[np.ndarray]] = {}
     calibration: dict[str, list[float]] = {}
     reason = ""
-    for name, severity, logits in _answers(net, sets, options):
+    clean = None if sets.clean is None else sets.clean.images[: len(sets.labels)]
+    for name, severity, logits in predict_sets(net, clean, sets.corruptions, **options):
         rows.append((name, severity, classification_error(logits, sets.labels)))
         bar.update(name != "clean")
         if name not in ("clean", *CORRUPTIONS):
@@ -63,28 +63,11 @@ def measure_flips(net: Net, sets: Sets, bar: tqdm, **options: Any) -> list[Flip]
 
     Args and errors as for `measure_errors`.
     """
-
-    def ranked(name: str) -> tuple[str, np.ndarray]:
-        sequences = sets.perturbations[name]
-        ranks = predict_ranks(net, sequences.reshape(-1, *sequences.shape[2:]), **options)
-        return name, ranks.reshape(*sequences.shape[:2], -1)
-
-    names = sets.perturbations
     rows = []
-    # On a GPU the next perturbation is on its way while the ranks of this one are counted.
-    for name, ranks in _ahead(ranked, names) if _on_gpu(net, options) else map(ranked, names):
+    for name, ranks in rank_sets(net, sets.perturbations, **options):
         rows += perturbation_metrics(name, ranks)
         bar.update()
     return rows
-
-
-def _answers(net: Net, sets: Sets, options: dict[str, Any]) -> Iterator[tuple[str, int, np.ndarray]]:
-    if sets.clean is not None:
-        yield "clean", 0, predict(net, sets.clean.images[: len(sets.labels)], **options)
-    for name, stacked in sets.corruptions.items():
-        logits = predict(net, stacked, sets=len(SEVERITIES), **options)
-        for severity, part in zip(SEVERITIES, np.split(logits, len(SEVERITIES)), strict=True):
-            yield name, severity, part
 
 
 def _intervals(wrong: dict[str, list[np.ndarray]]) -> dict[str, float]:

@@ -1,6 +1,6 @@
 """A data set on disk in the form of CIFAR-10-C: its arrays, opened and compared with one another before any is used."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,9 +116,12 @@ def open_perturbations(
 
 def other_files(folder: Path) -> list[Path]:
     """The `.npy` files in `c/` and `p/` that have no corruption's or perturbation's name."""
-    known = {"c": {*CORRUPTIONS, *added(), "labels"}, "p": {*FRAMES, "labels"}}
-    files = (path for part in known for path in sorted((folder / part).glob("*.npy")))
-    return [path for path in files if path.stem not in known[path.parent.name]]
+    return [*unnamed_files(folder / "c", {*CORRUPTIONS, *added()}), *unnamed_files(folder / "p", FRAMES)]
+
+
+def unnamed_files(place: Path, names: Container[str]) -> list[Path]:
+    """The `.npy` files there that have none of the names, but for the labels."""
+    return [path for path in sorted(place.glob("*.npy")) if path.stem != "labels" and path.stem not in names]
 
 
 def _compare_labels(path: Path, expected: np.ndarray) -> None:

@@ -70,14 +70,7 @@ def main() -> None:
     tables = [table for table in tables if table is not None]
     run = describe_run(params, normaliser, baseline, answers.images)
     for table in tables:
-        write_table(
-            folder / "tables",
-            table.name,
-            table.display,
-            tidy=table.tidy,
-            title=table.title,
-            note=f"{table.note} {run}",
-        )
+        write_table(folder / "tables", **table._replace(note=f"{table.note} {run}")._asdict())
     for net in params.nets:
         if net in answers.confusion:
             write_csv(folder / "tables" / "confusion" / f"{net}.csv", answers.confusion[net])

@@ -21,10 +21,7 @@ def read_differences(path: Path) -> pd.DataFrame:
     columns = [
         "pushpull", "baseline", "condition", "difference", "low", "high", "low_images", "high_images"
     ]  # fmt: skip
-    if not path.exists():
-        return pd.DataFrame(columns=columns)
-    table = read_table(path, ["measure", *columns])
-    return table[table.measure == "error"][columns].dropna(subset="low_images")
+    return _errors(path, columns).dropna(subset="low_images")
 
 
 def read_agreement(path: Path) -> pd.DataFrame:
@@ -32,10 +29,15 @@ def read_agreement(path: Path) -> pd.DataFrame:
     columns = [
         "pushpull", "baseline", "condition", "measured", "published", "low_images", "high_images", "images"
     ]  # fmt: skip
+    return _errors(path, columns).dropna(subset="pushpull")
+
+
+def _errors(path: Path, columns: list[str]) -> pd.DataFrame:
+    """The rows of a table that are of errors; none where the table was not made."""
     if not path.exists():
         return pd.DataFrame(columns=columns)
     table = read_table(path, ["measure", *columns])
-    return table[table.measure == "error"][columns].dropna(subset="pushpull")
+    return table[table.measure == "error"][columns]
 
 
 def panels(

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from common_corruptions import benchmark
-from common_corruptions.answers import measure_perturbations
+from common_corruptions.answers import rank_perturbations
 from common_corruptions.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, MAIN_CORRUPTIONS, PERTURBATIONS, SEVERITIES
 from common_corruptions.summary import PUBLISHED_ALEXNET, Baseline, summarise
@@ -194,13 +194,13 @@ def test_all_sequences_of_fewer_images_are_refused_unless_their_labels_say_which
 
 def test_no_fewer_sequences_than_are_asked_for_or_than_there_are_labels(folder):
     with pytest.raises(ValueError, match="p holds 12 sequences a file, not the 13 asked for"):
-        next(measure_perturbations(never, folder, ["tilt"], 13))
+        next(rank_perturbations(never, folder, ["tilt"], 13))
     save(folder / "p" / "labels.npy", LABELS)  # of a test set that has no more images than these
-    assert len(list(measure_perturbations(small_net(), folder, ["tilt"], 13))) == 1
+    assert len(list(rank_perturbations(small_net(), folder, ["tilt"], 13))) == 1
     save(folder / "p" / "tilt.npy", np.load(folder / "p" / "tilt.npy")[:5])
     for count in (3, None):
         with pytest.raises(ValueError, match=r"tilt\.npy holds sequences of 5 images"):
-            next(measure_perturbations(never, folder, ["tilt"], count))
+            next(rank_perturbations(never, folder, ["tilt"], count))
 
 
 @pytest.mark.parametrize("file", ["clean/test_images", "clean/test_labels", "c/fog", "c/labels", "p/tilt"])

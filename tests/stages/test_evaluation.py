@@ -6,7 +6,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from common_corruptions.answers import measure_corruptions, measure_perturbations
+from common_corruptions.answers import perturbation_metrics, predict_corruptions, rank_perturbations
+from common_corruptions.metrics import classification_error
 from nets.registry import create_net
 from stages import evaluate_corruption, evaluate_perturbation
 from stages.files import models
@@ -63,12 +64,13 @@ def test_errors_and_the_logits_behind_them(workspace):
     assert list(logits.by_seed) == list(table.seed.unique()) == [3, 5]
     for seed, answers in logits.by_seed.items():
         assert answers.dtype == np.float32 and answers.shape == (11, 12, 6)
-        expected = list(
-            measure_corruptions(
+        expected = [
+            (name, severity, classification_error(predicted, logits.labels))
+            for name, severity, predicted in predict_corruptions(
                 trained.net(seed), workspace / "datasets" / "tiny", ["fog", "contrast"],
                 mean=trained.mean, std=trained.std, batch_size=7,
             )
-        )  # fmt: skip
+        ]  # fmt: skip
         own = table[table.seed == seed]
         found = list(own[["corruption", "severity"]].itertuples(index=False, name=None))
         assert found == [(name, severity) for name, severity, _ in expected]
@@ -88,11 +90,11 @@ def test_flips_and_the_predictions_behind_them(workspace):
     assert frames[3]["translate"].shape == (4, 16) and frames[3]["translate"].dtype == np.uint8
     values = table.set_index(["seed", "perturbation", "protocol", "metric"]).value
     for seed in (3, 5):
-        rows = measure_perturbations(
+        ranked = rank_perturbations(
             trained.net(seed), workspace / "datasets" / "tiny", names, 4,
             mean=trained.mean, std=trained.std, batch_size=7,
         )  # fmt: skip
-        for name, protocol, metric, value in (row for one in rows for row in one):
+        for name, protocol, metric, value in (row for one in ranked for row in perturbation_metrics(*one)):
             assert values[seed, name, protocol, metric] == pytest.approx(value, rel=1e-6)
         noise = frames[seed]["shot_noise"]
         assert values[seed, "shot_noise", "hendrycks", "flip_probability"] == pytest.approx(
