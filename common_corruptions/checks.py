@@ -8,7 +8,7 @@ import numpy as np
 
 from common_corruptions.recipes.names import SEVERITIES
 
-SMALLEST, LARGEST = 8, 256
+SMALLEST, LARGEST = 8, 1024
 
 
 def check_name(name: str, names: Iterable[str], kind: str) -> None:

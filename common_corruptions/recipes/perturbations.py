@@ -25,7 +25,7 @@ from common_corruptions.recipes.filters import (
 )
 from common_corruptions.recipes.names import FRAMES
 from common_corruptions.recipes.noise import add_noise, gaussian_table, shot_table, speckle_table
-from common_corruptions.recipes.precipitation import lay_snow, snow_layer, spatter_water, whiten
+from common_corruptions.recipes.precipitation import lay_snow, lay_water, snow_layer, water_mask, whiten
 from common_corruptions.recipes.random import Draws
 from common_corruptions.recipes.warps import geometric_frames
 
@@ -121,7 +121,7 @@ def running_spatter(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
     fall = 0.8 * scale
     whole, part = int(fall), fall % 1
     for frame in range(out.shape[1]):
-        out[:, frame] = spatter_water(images, layer, 0.6, reach=20 * scale)
+        out[:, frame] = lay_water(images, *water_mask(layer, 0.6, reach=20 * scale))
         layer = (1 - part) * _moved_down(layer, whole) + part * _moved_down(layer, whole + 1)
 
 

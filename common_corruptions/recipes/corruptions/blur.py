@@ -1,4 +1,8 @@
-"""The five blurs. Radii, sigmas and distances are pixels of a 32 x 32 image and grow with the shorter side."""
+"""The five blurs. Radii, sigmas and distances are in pixels.
+
+Those of CIFAR-10-C grow with the image so that it is blurred in proportion: what a pixel is blurred by, on the grid,
+has the same standard deviation (in motion the same mean) in shares of the shorter side.
+"""
 
 import functools
 
@@ -8,10 +12,11 @@ import scipy.sparse
 from common_corruptions.recipes.elementary import exp
 from common_corruptions.recipes.filters import (
     gaussian_filter,
-    length_scale,
     motion_blur,
+    solve,
     to_uint8,
-    whole_length,
+    wider_motion,
+    wider_sigma,
     zoom_places,
 )
 from common_corruptions.recipes.random import Draws
@@ -19,19 +24,50 @@ from common_corruptions.recipes.registry import corruption
 from common_corruptions.recipes.resampling import by_image, by_pixel, whole_operator
 
 
-@corruption("gaussian_blur", group="blur", constants=((0.4,), (0.6,), (0.7,), (0.8,), (1,)))
+@corruption(
+    "gaussian_blur",
+    group="blur",
+    constants=((0.4,), (0.6,), (0.7,), (0.8,), (1,)),
+    imagenet=((1,), (2,), (3,), (4,), (6,)),
+    resized=lambda factor, sigma: (wider_sigma(sigma, factor),),
+)
 def gaussian_blur(images: np.ndarray, draws: Draws, sigma: float) -> np.ndarray:
     """A Gaussian of `sigma` pixels, the edge repeated outside the image."""
-    return to_uint8(gaussian_filter(images / 255.0, sigma * length_scale(images)))
+    return to_uint8(gaussian_filter(images / 255.0, sigma))
+
+
+@functools.cache
+def wider_disk(factor: float, radius: float, smoothing: float) -> tuple[float, float]:
+    """Radius and smoothing of a disk `factor` times as wide, by the standard deviation of the kernel on the grid.
+
+    It is the largest disk that is not too wide; what is lacking then, less than the smoothing can add, is added by it.
+    """
+
+    def variance(radius: float, smoothing: float) -> float:
+        kernel = disk_kernel(radius, smoothing)
+        return float((kernel.sum(axis=0) * (np.arange(len(kernel)) - len(kernel) // 2) ** 2).sum())
+
+    wanted, sharp = factor**2 * variance(radius, smoothing), 0.01
+    squares = sorted({float(x * x + y * y) for x in range(64) for y in range(x + 1)})
+    low, high = 0, len(squares) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = variance(squares[middle] ** 0.5, sharp) <= wanted
+        low, high = (middle, high) if fits else (low, middle - 1)
+    largest = squares[low] ** 0.5
+    return largest, solve(lambda width: variance(largest, width), wanted)
 
 
 @corruption(
-    "defocus_blur", group="blur", constants=((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))
+    "defocus_blur",
+    group="blur",
+    constants=((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
+    imagenet=((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
+    resized=wider_disk,
 )
 def defocus_blur(images: np.ndarray, draws: Draws, radius: float, smoothing: float) -> np.ndarray:
-    """A disk of `radius` pixels whose rim is softened by a 3 x 3 Gaussian of sigma `smoothing`; reflect-101 borders."""
-    scale = length_scale(images)
-    kernel = disk_kernel(radius * scale, smoothing * scale)
+    """A disk of `radius` pixels whose rim is softened by a Gaussian of sigma `smoothing`; reflect-101 borders."""
+    kernel = disk_kernel(radius, smoothing)
     reach = len(kernel) // 2
     height, width = images.shape[1:3]
     framed = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
@@ -47,39 +83,58 @@ def defocus_blur(images: np.ndarray, draws: Draws, radius: float, smoothing: flo
 
 @functools.cache
 def disk_kernel(radius: float, smoothing: float) -> np.ndarray:
-    """A disk of unit sum on the pixel grid, smoothed by a 3 x 3 Gaussian; float64, square, of odd side."""
-    reach = int(radius) + 1  # one more than the disk, for the smoothing
+    """A disk of unit sum on the pixel grid, smoothed by a 3 x 3 Gaussian; float64, square, of odd side.
+
+    As published the grid ends 8 pixels from the middle, with which a disk of radius 8 touches its edge, where the
+    Gaussian finds the mirror image; beyond, it ends with the disk, and the Gaussian has 5 x 5 pixels.
+    """
+    reach = max(8, int(radius))
     grid = np.arange(-reach, reach + 1)
     disk = (grid**2 + grid[:, None] ** 2 <= radius**2).astype(np.float32)
     disk /= disk.sum()
-    side = exp(np.array([-0.5 / smoothing**2]))[0]
-    outer, middle = np.float32(side / (1 + 2 * side)), np.float32(1 / (1 + 2 * side))
+    taps = exp(-0.5 * np.arange(2.0 if radius <= 8 else 3.0) ** 2 / smoothing**2)
+    taps = (taps / (2 * taps.sum() - 1)).astype(np.float32)
+    border, side = len(taps) - 1, len(disk)
     for _ in range(2):
-        framed = np.pad(disk, ((0, 0), (1, 1)))
-        disk = (framed[:, 1:-1] * middle + (framed[:, :-2] + framed[:, 2:]) * outer).T
-    return disk.astype(np.float64)
+        framed = np.pad(disk, ((0, 0), (border, border)), mode="reflect")
+        disk = disk * taps[0]
+        for shift in range(1, len(taps)):
+            before, after = (framed[:, border + place : border + place + side] for place in (-shift, shift))
+            disk += (before + after) * taps[shift]
+        disk = disk.T
+    kept = disk.any(axis=0).nonzero()[0]
+    return disk[kept[0] : kept[-1] + 1, kept[0] : kept[-1] + 1].astype(np.float64)
 
 
-@corruption("motion_blur", group="blur", constants=((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)))
+@corruption(
+    "motion_blur",
+    group="blur",
+    constants=((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
+    imagenet=((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
+    resized=lambda factor, radius, sigma: wider_motion(radius, sigma, factor),
+)
 def motion_blur_at_random(images: np.ndarray, draws: Draws, radius: int, sigma: float) -> np.ndarray:
     """Motion blur along an angle drawn from -45 to 45 degrees."""
-    scale = length_scale(images)
-    angles = draws.uniform("angle", low=-45.0, high=45.0)
-    return motion_blur(images, whole_length(radius, scale), sigma * scale, angles)
+    return motion_blur(images, radius, sigma, draws.uniform("angle", low=-45.0, high=45.0))
 
 
-@corruption("zoom_blur", group="blur", constants=((1.06,), (1.11,), (1.16,), (1.21,), (1.26,)))
-def zoom_blur(images: np.ndarray, draws: Draws, largest: float) -> np.ndarray:
-    """The mean of the image and of its enlargements by 1, 1.01, ... below `largest`."""
-    operator = zoom_operator(*images.shape[1:3], largest)
+@corruption(
+    "zoom_blur",
+    group="blur",
+    constants=((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01)),
+    imagenet=((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
+)
+def zoom_blur(images: np.ndarray, draws: Draws, largest: float, step: float) -> np.ndarray:
+    """The mean of the image and of its enlargements by 1, 1 + step, ... below `largest`."""
+    operator = zoom_operator(*images.shape[1:3], largest, step)
     blurred = (operator @ by_pixel(images)).astype(np.uint8)
     return np.ascontiguousarray(by_image(blurred, images.shape))
 
 
 @functools.lru_cache(maxsize=10)
-def zoom_operator(height: int, width: int, largest: float) -> scipy.sparse.csr_array:
+def zoom_operator(height: int, width: int, largest: float, step: float) -> scipy.sparse.csr_array:
     """Zoom blur as one sparse matrix on the pixels of an image, float64 (H W, H W): about ten weights a pixel."""
-    factors = [1.0, *np.arange(1.0, largest, 0.01).tolist()]
+    factors = [1.0, *np.arange(1.0, largest, step).tolist()]
     total = sum(
         scipy.sparse.kron(_zoom_of_axis(height, factor), _zoom_of_axis(width, factor), format="csr")
         for factor in factors
@@ -93,8 +148,18 @@ def _zoom_of_axis(size: int, factor: float) -> scipy.sparse.csr_array:
     return scipy.sparse.csr_array((np.concatenate([1 - share, share]), places), shape=(size, size))
 
 
+def wider_glass(factor: float, sigma: float, distance: int, passes: int) -> tuple[float, int, int]:
+    """A neighbour is drawn `factor` times as far, by the root of the mean square of its (2 distance^2 + 1) / 6."""
+    farther = max(0.5 * (factor**2 * (2 * distance**2 + 1) - 1), 1.0) ** 0.5
+    return wider_sigma(sigma, factor), round(farther), passes
+
+
 @corruption(
-    "glass_blur", group="blur", constants=((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))
+    "glass_blur",
+    group="blur",
+    constants=((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
+    imagenet=((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
+    resized=wider_glass,
 )
 def glass_blur(images: np.ndarray, draws: Draws, sigma: float, distance: int, passes: int) -> np.ndarray:
     """Gaussian blur, then every pixel takes the value of one at most `distance` away, `passes` times; blur again.
@@ -102,16 +167,14 @@ def glass_blur(images: np.ndarray, draws: Draws, sigma: float, distance: int, pa
     The recipe means to exchange the two pixels, but as published both end up with the value of the second; that is
     kept. Pixels are visited from the last to the first, so a value can be handed on within a pass.
     """
-    scale = length_scale(images)
-    distance = whole_length(distance, scale)
     height, width = images.shape[1:3]
-    shuffled = to_uint8(gaussian_filter(images / 255.0, sigma * scale))
+    shuffled = to_uint8(gaussian_filter(images / 255.0, sigma))
     first_pixels = height * width * np.arange(len(images))[:, None]
     for i in range(passes):
         sources = pick_neighbours(draws, f"neighbours {i}", height, width, distance)
         pixels = shuffled.reshape(-1, images.shape[-1])
         shuffled = pixels.take(first_pixels + sources, axis=0).reshape(images.shape)
-    return to_uint8(gaussian_filter(shuffled / 255.0, sigma * scale))
+    return to_uint8(gaussian_filter(shuffled / 255.0, sigma))
 
 
 def pick_neighbours(draws: Draws, label: str, height: int, width: int, distance: int) -> np.ndarray:
