@@ -11,10 +11,12 @@ import functools
 import math
 from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 from common_corruptions.recipes.elementary import cos_sin, exp
 
+NARROW = 4  # taps on a side of a Gaussian, up to which it is taken step by step
 CACHED = 3 << 13  # values worked on at once where many steps follow each other: they stay in the cache
 
 
@@ -62,7 +64,9 @@ def wider_sigma(sigma: float, factor: float) -> float:
     What is alike is the standard deviation of the taps. Below one pixel it is less than sigma, so that sigma itself
     times `factor` would blur a larger picture more.
     """
-    return solve(lambda width: _variance(gaussian_kernel(width)), factor**2 * _variance(gaussian_kernel(sigma)))
+    return solve(
+        lambda width: _variance(gaussian_kernel(width)), factor**2 * _variance(gaussian_kernel(sigma))
+    )
 
 
 @functools.cache
@@ -134,6 +138,25 @@ def _correlate_symmetric(
         np.add(before, after, out=pair)
         pair *= kernel[radius + reach]
         out += pair
+
+
+def gaussian_blurred(images: np.ndarray, sigma: float) -> np.ndarray:
+    """uint8 images (N, H, W, C) smoothed with a Gaussian of `sigma` pixels, the edge repeated outside; uint8, truncated.
+
+    A wide Gaussian has weights on a grid of 2^-22, so that OpenCV's sums are exact.
+    """
+    kernel = gaussian_kernel(sigma)
+    middle = len(kernel) // 2
+    if middle <= NARROW:
+        return to_uint8(gaussian_filter(images / 255.0, sigma))
+    whole = np.rint(kernel * 2.0**22)
+    whole[middle] += 2.0**22 - whole.sum()
+    whole *= 2.0**-22
+    out = np.empty_like(images)
+    for source, target in zip(images, out, strict=True):
+        blurred = cv2.sepFilter2D(source, cv2.CV_64F, whole, whole, borderType=cv2.BORDER_REPLICATE)
+        target[...] = blurred.reshape(target.shape)
+    return out
 
 
 @functools.cache

@@ -39,9 +39,7 @@ def lay_snow(whitened: np.ndarray, layer: np.ndarray) -> np.ndarray:
     return from_planes(to_uint8(unit))
 
 
-def water_mask(
-    layer: np.ndarray, strength: float, *, reach: float = 20.0
-) -> tuple[np.ndarray, np.ndarray]:
+def water_mask(layer: np.ndarray, strength: float, *, reach: float = 20.0) -> tuple[np.ndarray, np.ndarray]:
     """How much drops of water cover of each pixel.
 
     As published, an amount of water above 1 counts from 0 again.

@@ -147,6 +147,7 @@ def mirrored(size: int, reach: int) -> np.ndarray:
     group="digital",
     constants=((0.95,), (0.9,), (0.85,), (0.75,), (0.65,)),
     imagenet=((0.6,), (0.5,), (0.4,), (0.3,), (0.25,)),
+    resized=lambda factor, share: (share / max(factor, 1.0),),
 )
 def pixelate(images: np.ndarray, draws: Draws, share: float) -> np.ndarray:
     """Shrunk to a `share` of each side and enlarged again, as by Pillow's box filter: along the rows, then the columns."""
@@ -177,13 +178,21 @@ def box_ends(size: int, share: float) -> tuple[np.ndarray, np.ndarray]:
 
 def _pixelate_one_by_one(images: np.ndarray, share: float) -> np.ndarray:
     height, width = images.shape[1:3]
+    tall, wide = int(height * share), int(width * share)
+    rows, columns = repeated(tall, height), repeated(wide, width)
     out = np.empty_like(images)
     for source, target in zip(images, out, strict=True):
         fine = Image.fromarray(source if source.shape[-1] == 3 else source[..., 0])
-        coarse = fine.resize((int(width * share), int(height * share)), Image.Resampling.BOX)
-        enlarged = coarse.resize((width, height), Image.Resampling.BOX)
-        target[...] = np.asarray(enlarged).reshape(target.shape)
+        coarse = np.asarray(fine.resize((wide, tall), Image.Resampling.BOX))
+        target[...] = coarse.take(columns, axis=1).take(rows, axis=0).reshape(target.shape)
     return out
+
+
+@functools.cache
+def repeated(coarse: int, size: int) -> np.ndarray:
+    """For each pixel of an axis the coarse one that it repeats, as Pillow's box filter enlarges; (size,)."""
+    ramp = Image.fromarray(np.arange(coarse, dtype=np.float32)[None])
+    return np.asarray(ramp.resize((size, 1), Image.Resampling.BOX))[0].astype(np.intp)
 
 
 def round_mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
