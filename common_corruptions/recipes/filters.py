@@ -71,7 +71,7 @@ def wider_sigma(sigma: float, factor: float) -> float:
 
 @functools.cache
 def wider_motion(radius: int, sigma: float, factor: float) -> tuple[int, float]:
-    """Radius and sigma of a motion blur that moves pixels `factor` times as small as far as this one does, on average."""
+    """Radius and sigma of a motion blur that moves pixels `factor` times as small as far, on average."""
 
     def mean(radius: int, sigma: float) -> float:
         taps = np.arange(2 * radius + 1.0)
@@ -141,7 +141,7 @@ def _correlate_symmetric(
 
 
 def gaussian_blurred(images: np.ndarray, sigma: float) -> np.ndarray:
-    """uint8 images (N, H, W, C) smoothed with a Gaussian of `sigma` pixels, the edge repeated outside; uint8, truncated.
+    """Smooth uint8 images (N, H, W, C) with a Gaussian of `sigma` pixels, the edge repeated outside; uint8, truncated.
 
     A wide Gaussian has weights on a grid of 2^-22, so that OpenCV's sums are exact.
     """

@@ -32,7 +32,7 @@ def whiten(images: np.ndarray, keep: float) -> np.ndarray:
 
 
 def lay_snow(whitened: np.ndarray, layer: np.ndarray) -> np.ndarray:
-    """Add the blurred `layer` (N, H, W), 0 to 255, and its 180-degree rotation to the planes of `whiten`; uint8 images."""
+    """Add the blurred `layer` (N, H, W), 0 to 255, and its 180-degree rotation to the planes of `whiten`; uint8."""
     flakes = layer / 255.0
     unit = whitened + flakes
     unit += flakes[:, ::-1, ::-1]

@@ -16,6 +16,7 @@ from common_corruptions.recipes.registry import recipe
 from common_corruptions.recipes.scales import scale_of
 
 BLOCK_VALUES = 1 << 16  # values worked on at a time: as float64 they fit the cache
+AT_LEAST = {"zoom_blur": 8}  # images at a time, where something larger than they are is read for all of them
 
 
 def corrupt(
@@ -42,8 +43,8 @@ def corrupt(
 
     Raises:
         TypeError: images that are not a uint8 array; a seed or start that is not an integer.
-        ValueError: an unknown name (the nearest is suggested) or scale, a shape, severity or start out of range; a corruption of
-            your own that returns anything but uint8 images of the same shape.
+        ValueError: an unknown name (the nearest is suggested) or scale, a shape, severity or start out of range; a
+            corruption of your own that returns anything but uint8 images of the same shape.
     """
     check_images(images)
     made_by = recipe(name)
@@ -51,7 +52,7 @@ def corrupt(
     check_seed(seed, start)
     constants = made_by.at(scale_of(scale, *images.shape[1:3]), severity, *images.shape[1:3])
     out = np.empty(images.shape, dtype=np.uint8)
-    step = max(1, BLOCK_VALUES // max(1, images[:1].size))
+    step = max(AT_LEAST.get(name, 1), BLOCK_VALUES // max(1, images[:1].size))
     for first in range(0, len(images), step):
         block = np.ascontiguousarray(images[first : first + step]).view()
         block.flags.writeable = False  # it may be the caller's own array

@@ -40,7 +40,7 @@ def _in_pixels(side: int, *shares: tuple[float, float, float]) -> tuple[tuple[fl
 
 
 def farther_waves(factor: float, amplitude: float, sigma: float, jitter: float) -> tuple[float, float, float]:
-    """Waves `factor` times as long and high. The noise of which they are made is smoothed more, and has to be stronger."""
+    """Waves `factor` times as long and high. Their noise is smoothed more, and has to be stronger for that."""
     gain = 1.0 if amplitude == 0 else noise_gain(sigma, factor, truncate=3.0)
     return factor * amplitude * gain, factor * sigma, factor * jitter
 
@@ -150,7 +150,7 @@ def mirrored(size: int, reach: int) -> np.ndarray:
     resized=lambda factor, share: (share / max(factor, 1.0),),
 )
 def pixelate(images: np.ndarray, draws: Draws, share: float) -> np.ndarray:
-    """Shrunk to a `share` of each side and enlarged again, as by Pillow's box filter: along the rows, then the columns."""
+    """Shrunk to a `share` of each side and enlarged again, as by Pillow's box filter."""
     count, height, width, channels = images.shape
     if share <= 0.5 or min(height, width) > FEW:
         return _pixelate_one_by_one(images, share)
