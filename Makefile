@@ -19,6 +19,8 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@# The wheel holds pushpull and common_corruptions; this has nets, training and the rest found from any folder too.
+	echo '$(CURDIR)' > "$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pushpull-robustness-checkout.pth"
 	touch $@
 
 mlflow.db: | $(VENV)/.installed

@@ -140,11 +140,15 @@ def run_benchmark(
     \b
     python -m common_corruptions benchmark CIFAR-10-C --net my_nets:resnet20 --baseline alexnet-cifar10
     """
-    # Here alone, so that the other commands do without torch.
-    from common_corruptions.benchmark_text import as_text, write_table
-    from common_corruptions.benchmarking import benchmark
-    from common_corruptions.folders import split_names
-    from common_corruptions.named_nets import load_net
+    try:  # here alone, so that the other commands do without torch
+        from common_corruptions.benchmark_text import as_text, write_table
+        from common_corruptions.benchmarking import benchmark
+        from common_corruptions.folders import split_names
+        from common_corruptions.named_nets import load_net
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"benchmark needs {error.name}, which is not installed: pip install 'pushpull-robustness[benchmark]'"
+        ) from None
 
     key = int(logits) if logits is not None and logits.lstrip("-").isdecimal() else logits
     try:
