@@ -35,7 +35,7 @@ repro: $(SETUP) ## Run the whole pipeline on the data set of params.yaml
 test: $(SETUP) ## Run the tests
 	OMP_NUM_THREADS=1 PYTHONWARNDEFAULTENCODING=1 python -m pytest -n 2 --dist loadgroup
 
-lint: $(SETUP) ## Check the code's form, the types of pushpull, and that imports go one way
+lint: $(SETUP) ## Check the code's form, the types of what the wheel holds, and that imports go one way
 	ruff check .
 	ruff format --check .
 	mypy

@@ -31,7 +31,7 @@ RECIPES_VERSION = 3
 def generate_corruptions(
     images: np.ndarray,
     labels: np.ndarray | None,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     *,
     corruptions: Iterable[str] = CORRUPTIONS,
     seed: int = 0,
@@ -71,7 +71,7 @@ def generate_corruptions(
 def generate_perturbations(
     images: np.ndarray,
     labels: np.ndarray | None,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     *,
     perturbations: Iterable[str] = PERTURBATIONS,
     seed: int = 0,
@@ -94,7 +94,7 @@ def _generate(
     names: list[str],
     images: np.ndarray,
     labels: np.ndarray | None,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     seed: int,
     workers: int | None,
     progress: bool,
