@@ -5,6 +5,7 @@ import importlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -49,7 +50,7 @@ def main(module: str | None) -> None:
             raise click.ClickException(f"--import {module}: {error}") from None
 
 
-def _writing_options(command: Callable) -> Callable:
+def _writing_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one per core]"),
         click.option("--labels", type=EXISTING_FILE, help="Integers (N,), to be written beside the images."),
@@ -64,7 +65,7 @@ def _writing_options(command: Callable) -> Callable:
 
 @main.command()
 @_writing_options
-def corrupt(images: Path, folder: Path, only: str | None, **options) -> None:
+def corrupt(images: Path, folder: Path, only: str | None, **options: Any) -> None:
     """Write each corruption at severities 1 to 5 to OUT_DIR.
 
     OUT_DIR/<corruption>.npy is uint8 (5 N, H, W, C), the severities one after the other, and labels.npy the
@@ -79,7 +80,7 @@ def corrupt(images: Path, folder: Path, only: str | None, **options) -> None:
 
 @main.command()
 @_writing_options
-def perturb(images: Path, folder: Path, only: str | None, **options) -> None:
+def perturb(images: Path, folder: Path, only: str | None, **options: Any) -> None:
     """Write a sequence of frames for each image and perturbation to OUT_DIR.
 
     OUT_DIR/<perturbation>.npy is uint8 (N, T, H, W, C); T is 31, but 21 for motion_blur and 16 for translate.
@@ -124,7 +125,7 @@ class _Numbers(click.ParamType):
     "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the table there, as CSV."
 )
 def run_benchmark(
-    folder: Path, name: str, only: str | None, logits: str | None, output: Path | None, **options
+    folder: Path, name: str, only: str | None, logits: str | None, output: Path | None, **options: Any
 ) -> None:
     """Measure a net on the sets in FOLDER: errors by corruption, flips by perturbation, and their means.
 
@@ -140,11 +141,15 @@ def run_benchmark(
     \b
     python -m common_corruptions benchmark CIFAR-10-C --net my_nets:resnet20 --baseline alexnet-cifar10
     """
-    # Here alone, so that the other commands do without torch.
-    from common_corruptions.benchmark_text import as_text, write_table
-    from common_corruptions.benchmarking import benchmark
-    from common_corruptions.folders import split_names
-    from common_corruptions.named_nets import load_net
+    try:  # here alone, so that the other commands do without torch
+        from common_corruptions.benchmark_text import as_text, write_table
+        from common_corruptions.benchmarking import benchmark
+        from common_corruptions.folders import split_names
+        from common_corruptions.named_nets import load_net
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"benchmark needs {error.name}, which is not installed: pip install 'pushpull-robustness[benchmark]'"
+        ) from None
 
     key = int(logits) if logits is not None and logits.lstrip("-").isdecimal() else logits
     try:
@@ -197,7 +202,12 @@ def _chosen(only: str | None, default: tuple[str, ...]) -> list[str]:
 
 
 def _write(
-    generate: Callable[..., list[str]], images: Path, folder: Path, count: int, labels: Path | None, **options
+    generate: Callable[..., list[str]],
+    images: Path,
+    folder: Path,
+    count: int,
+    labels: Path | None,
+    **options: Any,
 ) -> None:
     try:
         written = generate(

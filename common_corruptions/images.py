@@ -1,19 +1,40 @@
 """`corrupt` and `perturb` for images in any of their usual forms: what comes in decides what comes out."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from common_corruptions.checks import check_seed
 from common_corruptions.forms import Form, read
 from common_corruptions.recipes.corruptions import corrupt as corrupt_array
 from common_corruptions.recipes.perturbations import perturb as perturb_array
 
-Images = TypeVar("Images")
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = NDArray[np.uint8]
+Picture = TypeVar("Picture", bound=Image.Image)
+Images = TypeVar("Images", bound="Array | Tensor | list[Any] | tuple[Any, ...]")
 
 
-def corrupt(images: Images, name: str, severity: int = 3, seed: int = 0, *, start: int = 0) -> Images:
+@overload  # for type checkers: of a file that Pillow opened, a plain image is made
+def corrupt(
+    images: Image.Image, name: str, severity: int = 3, seed: int = 0, *, start: int = 0
+) -> Image.Image: ...
+@overload
+def corrupt(
+    images: list[Picture], name: str, severity: int = 3, seed: int = 0, *, start: int = 0
+) -> list[Image.Image]: ...
+@overload
+def corrupt(
+    images: tuple[Picture, ...], name: str, severity: int = 3, seed: int = 0, *, start: int = 0
+) -> tuple[Image.Image, ...]: ...
+@overload
+def corrupt(images: Images, name: str, severity: int = 3, seed: int = 0, *, start: int = 0) -> Images: ...
+def corrupt(images: Any, name: str, severity: int = 3, seed: int = 0, *, start: int = 0) -> Any:
     """Corrupt images as CIFAR-10-C was made (`common_corruptions.recipes.corruptions`).
 
     Images, 8 to 256 pixels a side, RGB or grey, come as
@@ -43,12 +64,21 @@ def corrupt(images: Images, name: str, severity: int = 3, seed: int = 0, *, star
             that returns anything but uint8 images of the same shape.
     """
     check_seed(seed, start)
-    made: Images = _make(
-        images, lambda array, first: corrupt_array(array, name, severity, seed, start=first), start
-    )
-    return made
+    return _make(images, lambda array, first: corrupt_array(array, name, severity, seed, start=first), start)
 
 
+@overload
+def perturb(images: Image.Image, name: str, seed: int = 0, *, start: int = 0) -> list[Image.Image]: ...
+@overload
+def perturb(
+    images: list[Picture], name: str, seed: int = 0, *, start: int = 0
+) -> list[list[Image.Image]]: ...
+@overload
+def perturb(
+    images: tuple[Picture, ...], name: str, seed: int = 0, *, start: int = 0
+) -> tuple[list[Image.Image], ...]: ...
+@overload
+def perturb(images: Images, name: str, seed: int = 0, *, start: int = 0) -> Images: ...
 def perturb(images: Any, name: str, seed: int = 0, *, start: int = 0) -> Any:
     """Make one perturbation sequence from each image (`common_corruptions.recipes.perturbations`).
 

@@ -129,7 +129,7 @@ def poisson_table(contrast: float) -> np.ndarray:
 
 
 def _add(
-    images: np.ndarray, table: np.ndarray, purpose: tuple[str, float], seed: int, start: int
+    images: np.ndarray, table: np.ndarray, purpose: tuple[str | float, ...], seed: int, start: int
 ) -> np.ndarray:
     check_images(images)
     check_seed(seed, start)
