@@ -20,6 +20,7 @@ from common_corruptions.recipes.names import (
     PERTURBATIONS,
 )
 from common_corruptions.recipes.registry import added, grouped
+from common_corruptions.recipes.scales import SCALES
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -32,10 +33,10 @@ EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Import it first: a module that declares corruptions of your own.",
 )
 def main(module: str | None) -> None:
-    """Make the corrupted (-C) or perturbed (-P) version of any images, as CIFAR-10-C and -P were made; measure nets.
+    """Make the corrupted (-C) or perturbed (-P) version of any images, as they were published; measure nets.
 
-    IN.npy holds uint8 images of shape (N, H, W, C): 8 to 256 pixels a side, C 3 (RGB) or 1. A run that was
-    stopped goes on where it was when it is started again.
+    IN.npy holds uint8 images of shape (N, H, W, C): 16 to 1024 pixels a side (256 for perturb), C 3 (RGB) or 1. A run
+    that was stopped goes on where it was when it is started again.
 
     \b
     python -m common_corruptions corrupt test_images.npy out/c --labels test_labels.npy
@@ -65,6 +66,11 @@ def _writing_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @main.command()
 @_writing_options
+@click.option(
+    "--scale",
+    type=click.Choice(SCALES),
+    help="Constants of CIFAR-10-C or of ImageNet-C.  [default: cifar up to 64 pixels a side, else imagenet]",
+)
 def corrupt(images: Path, folder: Path, only: str | None, **options: Any) -> None:
     """Write each corruption at severities 1 to 5 to OUT_DIR.
 

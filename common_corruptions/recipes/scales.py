@@ -10,8 +10,11 @@ def scale_of(scale: str | None, height: int, width: int) -> str:
     Raises:
         ValueError: another name.
     """
-    if scale is None:
-        return "cifar" if max(height, width) <= CIFAR_LARGEST else "imagenet"
-    if scale not in SCALES:
+    check_scale(scale)
+    return scale or ("cifar" if max(height, width) <= CIFAR_LARGEST else "imagenet")
+
+
+def check_scale(scale: str | None) -> None:
+    """Raise ValueError unless `scale` is None or one of the two."""
+    if scale is not None and scale not in SCALES:
         raise ValueError(f'scale must be "cifar" or "imagenet", not {scale!r}')
-    return scale

@@ -31,7 +31,7 @@ def corrupt(
     """Corrupt images as CIFAR-10-C or ImageNet-C was made.
 
     Args:
-        images: uint8 (N, H, W, C), sides of 8 to 1024 pixels, C 1 or 3 (RGB).
+        images: uint8 (N, H, W, C), sides of 16 to 1024 pixels, C 1 or 3 (RGB).
         name: one of `common_corruptions.CORRUPTIONS`, or one declared with `common_corruptions.corruption`.
         severity: 1 (weakest) to 5.
         seed: any integer. The seed, the corruption, the severity and the image's index decide an image's noise.
