@@ -48,21 +48,7 @@ def predict_corruptions(
     number = len(next(iter(stacks.values()))) // len(SEVERITIES) if stacks else len(clean.images)
     images = number + sum(map(len, stacks.values()))
     net = for_many(net, images, options.get("device"))
-    yield from predict_sets(net, clean.images[:number], stacks, **options)
-
-
-def predict_sets(
-    net: Net, clean: np.ndarray | None, stacks: Mapping[str, np.ndarray], **options: Any
-) -> Iterator[tuple[str, int, np.ndarray]]:
-    """As `predict_corruptions`, of opened arrays.
-
-    Args:
-        net, options: as for `common_corruptions.evaluation.predict`.
-        clean: uint8 (N, H, W, C), or None to leave them out.
-        stacks: of each corruption uint8 (5 N, H, W, C), the severities one after the other.
-    """
-    if clean is not None:
-        yield "clean", 0, predict(net, clean, **options)
+    yield "clean", 0, predict(net, clean.images[:number], **options)
     for name, stacked in stacks.items():
         logits = predict(net, stacked, sets=len(SEVERITIES), **options)
         for severity, part in zip(SEVERITIES, np.split(logits, len(SEVERITIES)), strict=True):
@@ -88,11 +74,6 @@ def rank_perturbations(
     opened = open_perturbations(folder, perturbations, count)
     frames = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
     net = for_many(net, frames, options.get("device"))
-    yield from rank_sets(net, opened, **options)
-
-
-def rank_sets(net: Net, opened: Mapping[str, np.ndarray], **options: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """As `rank_perturbations`, of opened arrays: of each perturbation uint8 (N, T, H, W, C)."""
 
     def ranked(name: str) -> tuple[str, np.ndarray]:
         sequences = opened[name]

@@ -121,7 +121,8 @@ def _generate(
     files = [_set_file(kind, name, images.shape, int(seed)) for name in names]
     fingerprint = _fingerprint(images)
     origins: dict[str, Origin] = {
-        file.name: {"images": fingerprint, "recipes": _version(file), "seed": int(seed)} for file in files
+        file.name: {"images": fingerprint, "recipes": recipe_version(file), "seed": int(seed)}
+        for file in files
     }
 
     folder = Path(folder).absolute()  # workers may have another current folder
@@ -156,7 +157,7 @@ def _set_file(kind: str, name: str, shape: tuple[int, ...], seed: int) -> SetFil
     return SetFile(kind, name, shape, seed, module)
 
 
-def _version(file: SetFile) -> int | str:
+def recipe_version(file: SetFile) -> int | str:
     """Of the recipe: the number of the published ones, or a digest of one's own, of its constants and source."""
     if file.kind == "perturbation" or file.name in CORRUPTIONS:
         return RECIPES_VERSION
