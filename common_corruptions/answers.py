@@ -106,6 +106,20 @@ def _on_gpu(net: Net, options: Mapping[str, Any]) -> bool:
     return device is not None and torch.device(device).type == "cuda"
 
 
+def count_images(
+    folder: Path, corruptions: Iterable[str], perturbations: Iterable[str], count: int | None = None
+) -> int:
+    """How many images a net has to answer in a folder, clean and corrupted ones and frames.
+
+    Args and errors as for `predict_corruptions` and `rank_perturbations`.
+    """
+    clean = open_clean(folder)
+    stacks = open_corruptions(folder, corruptions, clean)
+    opened = open_perturbations(folder, perturbations, count)
+    frames = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
+    return len(clean.images) + sum(map(len, stacks.values())) + frames
+
+
 def perturbation_metrics(name: str, ranks: np.ndarray) -> list[tuple[str, str, str, float]]:
     """(perturbation, protocol, metric, value) in both protocols; no top-5 distance below five classes.
 
@@ -127,7 +141,7 @@ def perturbation_metrics(name: str, ranks: np.ndarray) -> list[tuple[str, str, s
 
 
 def answer_corruptions(
-    net: nn.Module, folder: Path, names: Iterable[str], bar: tqdm, **options: Any
+    net: Net, folder: Path, names: Iterable[str], bar: tqdm, **options: Any
 ) -> tuple[list[tuple[str, int, float]], np.ndarray]:
     """(corruption, severity, error in percent) of each of M sets, and the logits (M, N, K) behind them.
 
@@ -143,7 +157,7 @@ def answer_corruptions(
 
 
 def answer_perturbations(
-    net: nn.Module, folder: Path, names: Iterable[str], count: int | None, bar: tqdm, **options: Any
+    net: Net, folder: Path, names: Iterable[str], count: int | None, bar: tqdm, **options: Any
 ) -> tuple[list[tuple[str, str, str, float]], dict[str, np.ndarray]]:
     """(perturbation, protocol, metric, value), and by perturbation the predicted classes (N, T) behind them.
 

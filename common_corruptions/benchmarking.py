@@ -123,7 +123,9 @@ def benchmark(
         keeping = keep(Path(answers), net, adapted, name, sets, logits, **options)
         reusable = _reusable(keeping, sets, label)
     # For all at once, so that it is exported once.
-    fastest: Net = for_many(adapted, sets.images, device) if callable(net) else adapted  # an ONNX session is not
+    fastest: Net = (
+        for_many(adapted, sets.images, device) if callable(net) else adapted
+    )  # an ONNX session is not
     with tqdm(
         total=sets.images, unit=" images", unit_scale=True, desc=Path(label).name, disable=not progress
     ) as bar:

@@ -5,10 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from common_corruptions.folders import holds_arrays, open_arrays
+from common_corruptions.folders import split_names as split_arrays
 from common_corruptions.image_files import ImageFiles, image_names, list_images
 from common_corruptions.imagenet_folders import corruption_folders, open_imagenet_c
 from common_corruptions.made_sets import array_of, make_sets
 from common_corruptions.opened import Sets
+from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, PERTURBATIONS
+from common_corruptions.recipes.registry import added, check_corruption
 
 
 def open_data(
@@ -55,6 +58,33 @@ def open_data(
     if perturbations:
         raise FileNotFoundError(f"{folder} holds folders of images by corruption, and no perturbations")
     return open_imagenet_c(folder, corruptions, severities)
+
+
+def split_names(
+    folder: Path, names: list[str] | None, perturb: bool
+) -> tuple[list[str] | None, list[str] | None]:
+    """The corruptions and the perturbations among names, some of which are both; None for what is there by default.
+
+    Of clean images a name that is both means the corruption, and with `perturb` both; without names it is all of both.
+
+    Raises:
+        FileNotFoundError, ValueError: as `kind_of`; a name that is neither's, or not there; `perturb` of a folder
+            whose sets are made already.
+    """
+    kind = kind_of(folder)
+    if perturb and kind != "images":
+        raise ValueError(f"{folder} holds sets that are made already; perturbations are made of clean images")
+    if names is None:
+        return None, list(PERTURBATIONS) if perturb else None
+    if kind == "arrays":
+        return split_arrays(folder, names)
+    if kind == "corruptions":
+        return names, []
+    for name in names:
+        if name not in FRAMES:
+            check_corruption(name)
+    corruptions = [name for name in names if name in {*CORRUPTIONS, *added()}]
+    return corruptions, [name for name in names if name in FRAMES and (perturb or name not in corruptions)]
 
 
 def kind_of(folder: Path) -> str:

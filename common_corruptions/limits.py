@@ -33,7 +33,8 @@ def limits(sets: Sets, baseline: Baseline | None) -> Iterator[str]:
     yield from _baseline_limits(sets, baseline, corruptions)
     yield from _perturbation_limits(sets)
     if sets.tested > len(sets.labels) > 0 and corruptions:
-        yield f"the corrupted images are of the first {len(sets.labels)} of the {sets.tested} test images"
+        which = "the first " if sets.classes is None else ""  # in folders they are found by their names
+        yield f"the corrupted images are of {which}{len(sets.labels)} of the {sets.tested} test images"
 
 
 def severities_of(sets: Sets) -> tuple[int, ...]:

@@ -120,8 +120,8 @@ class Exported:
             differing = logits.shape == expected.shape and np.abs(logits - expected).max()
             far = f"up to {differing:.2g} away, the largest being {np.abs(expected).max():.2g}"
             raise DifferentLogits(
-                f"ONNX Runtime gives other logits than torch, {far if differing else shapes}; give the net as a "
-                f"function, lambda x: net(x), and torch evaluates it"
+                f"ONNX Runtime gives other logits than torch, {far if differing else shapes}; torch "
+                f"evaluates a net that is given as a function, lambda x: net(x), or where onnxscript is not installed"
             )
 
 
