@@ -115,8 +115,10 @@ def _generate(
     files = [_set_file(kind, name, images.shape, int(seed), scale) for name in names]
     fingerprint = _fingerprint(images)
     # What decides the bytes of each file.
-    common: Entry = {"images": fingerprint, "seed": int(seed)} | ({"scale": scale} if scale else {})
-    origins: dict[str, Entry] = {file.name: common | {"recipes": _version(file)} for file in files}
+    common: Entry = {"images": fingerprint, "seed": int(seed)}
+    if scale:
+        common["scale"] = scale
+    origins: dict[str, Entry] = {file.name: common | {"recipes": recipe_version(file)} for file in files}
 
     folder = Path(folder).absolute()  # workers may have another current folder
     with working_folder(folder) as partial:
@@ -160,7 +162,7 @@ def _set_file(kind: str, name: str, shape: tuple[int, ...], seed: int, scale: st
     return SetFile(kind, name, shape, seed, scale, module)
 
 
-def _version(file: SetFile) -> int | str:
+def recipe_version(file: SetFile) -> int | str:
     """Of the recipe: the number of the published ones, or a digest of one's own, of its constants and source."""
     if file.kind == "perturbation" or file.name in CORRUPTIONS:
         return RECIPES_VERSION

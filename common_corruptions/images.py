@@ -23,19 +23,41 @@ Images = TypeVar("Images", bound="Array | Tensor | list[Any] | tuple[Any, ...]")
 
 @overload  # for type checkers: of a file that Pillow opened, a plain image is made
 def corrupt(
-    images: Image.Image, name: str, severity: int = 3, seed: int = 0, *, start: int = 0, scale: str | None = None
+    images: Image.Image,
+    name: str,
+    severity: int = 3,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    scale: str | None = None,
 ) -> Image.Image: ...
 @overload
 def corrupt(
-    images: list[Picture], name: str, severity: int = 3, seed: int = 0, *, start: int = 0, scale: str | None = None
+    images: list[Picture],
+    name: str,
+    severity: int = 3,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    scale: str | None = None,
 ) -> list[Image.Image]: ...
 @overload
 def corrupt(
-    images: tuple[Picture, ...], name: str, severity: int = 3, seed: int = 0, *, start: int = 0, scale: str | None = None
+    images: tuple[Picture, ...],
+    name: str,
+    severity: int = 3,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    scale: str | None = None,
 ) -> tuple[Image.Image, ...]: ...
 @overload
-def corrupt(images: Images, name: str, severity: int = 3, seed: int = 0, *, start: int = 0, scale: str | None = None) -> Images: ...
-def corrupt(images: Any, name: str, severity: int = 3, seed: int = 0, *, start: int = 0, scale: str | None = None) -> Any:
+def corrupt(
+    images: Images, name: str, severity: int = 3, seed: int = 0, *, start: int = 0, scale: str | None = None
+) -> Images: ...
+def corrupt(
+    images: Any, name: str, severity: int = 3, seed: int = 0, *, start: int = 0, scale: str | None = None
+) -> Any:
     """Corrupt images as CIFAR-10-C or ImageNet-C was made (`common_corruptions.recipes.corruptions`).
 
     Images, 16 to 1024 pixels a side, RGB or grey, come as

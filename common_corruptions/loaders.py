@@ -195,7 +195,8 @@ class CorruptedDataset(Dataset[Any]):
     def _corrupt(self, image: np.ndarray, index: int) -> np.ndarray:
         if self.choice.random:
             index += EPOCH * int(self._epoch)
-        return corrupt(image, *self.choice.draw(self.seed, index), self.seed, start=index)
+        name, severity = self.choice.draw(self.seed, index)
+        return corrupt(image, name, severity, self.seed, start=index, scale=self.choice.scale)
 
 
 @dataclass(frozen=True)
