@@ -1,8 +1,8 @@
 """The 19 corruptions in the textbook way: one image at a time, with NumPy, SciPy, Pillow and OpenCV.
 
-Each function reads like its recipe and takes one image of 32 x 32 x 3 (uint8) and a `numpy.random.Generator`; it shares
-nothing with `common_corruptions` but the constants and the frost photographs. It is what speed is compared with, and
-what tests compare results with.
+Each function reads like its recipe and takes one image (H, W, 3), uint8, and a `numpy.random.Generator`; it shares
+nothing with `common_corruptions` but the constants, in pixels, and the frost photographs. It is what speed is compared
+with, and what tests compare results with.
 """
 
 import io
@@ -17,14 +17,14 @@ from scipy import ndimage
 from common_corruptions.recipes.corruptions.weather import FROST, FROST_PHOTOS
 from common_corruptions.recipes.registry import recipe
 
-SIZE = 32
 Random = np.random.Generator
 
 
-def corrupt_one(image: np.ndarray, name: str, severity: int, random: Random) -> np.ndarray:
-    """One image (32, 32, 3), uint8, corrupted; uint8."""
-    constants = recipe(name).constants[severity - 1]
-    return globals()[name](image, random, *constants)
+def corrupt_one(
+    image: np.ndarray, name: str, severity: int, random: Random, scale: str = "cifar"
+) -> np.ndarray:
+    """One image (H, W, 3), uint8, corrupted; uint8. At the scale "cifar" it must have 32 x 32 pixels."""
+    return globals()[name](image, random, *recipe(name).at(scale, severity, *image.shape[:2]))
 
 
 def finish(x: np.ndarray) -> np.ndarray:
@@ -41,12 +41,13 @@ def smooth(x: np.ndarray, sigma: float, **options) -> np.ndarray:
 
 
 def zoom_centre(x: np.ndarray, factor: float) -> np.ndarray:
-    crop = math.ceil(SIZE / factor)
-    top = (SIZE - crop) // 2
+    height, width = x.shape[:2]
+    tall, wide = math.ceil(height / factor), math.ceil(width / factor)
+    top, left = (height - tall) // 2, (width - wide) // 2
     factors = (factor, factor, 1)[: x.ndim]
-    zoomed = ndimage.zoom(x[top : top + crop, top : top + crop], factors, order=1)
-    trim = (zoomed.shape[0] - SIZE) // 2
-    return zoomed[trim : trim + SIZE, trim : trim + SIZE]
+    zoomed = ndimage.zoom(x[top : top + tall, left : left + wide], factors, order=1)
+    above, before = (zoomed.shape[0] - height) // 2, (zoomed.shape[1] - width) // 2
+    return zoomed[above : above + height, before : before + width]
 
 
 def blur_along(image: np.ndarray, radius: int, sigma: float, angle: float) -> np.ndarray:
@@ -60,7 +61,7 @@ def blur_along(image: np.ndarray, radius: int, sigma: float, angle: float) -> np
     for i, weight in enumerate(weights):
         row = width + math.ceil(i * down / math.hypot(down, across) - 0.5)
         column = width + math.ceil(i * across / math.hypot(down, across) - 0.5)
-        blurred += weight * padded[row : row + SIZE, column : column + SIZE]
+        blurred += weight * padded[row : row + image.shape[0], column : column + image.shape[1]]
     return (np.rint(257 * blurred) / 257).astype(np.uint8)  # ImageMagick has 16 bits
 
 
@@ -90,18 +91,20 @@ def gaussian_blur(image, random, sigma):
     return finish(smooth(image / 255, sigma))
 
 
-def defocus_blur(image, random, radius, smoothing):
-    grid_x, grid_y = np.meshgrid(np.arange(-8, 9), np.arange(-8, 9))
+def defocus_blur(image, random, radius, smoothing, margin):
+    grid = np.arange(-8, 9) if radius <= 8 else np.arange(-radius, radius + 1)
+    grid_x, grid_y = np.meshgrid(grid, grid)
     disk = (grid_x**2 + grid_y**2 <= radius**2).astype(np.float32)
-    kernel = cv2.GaussianBlur(disk / disk.sum(), ksize=(3, 3), sigmaX=smoothing)
+    side = 3 if radius <= 8 else 5
+    kernel = cv2.GaussianBlur(disk / disk.sum(), ksize=(side, side), sigmaX=smoothing)
     return finish(np.stack([cv2.filter2D(image[..., i] / 255, -1, kernel) for i in range(3)], axis=-1))
 
 
 def glass_blur(image, random, sigma, distance, passes):
     x = finish(smooth(image / 255, sigma))
     for _ in range(passes):
-        for row in range(SIZE - distance, distance, -1):
-            for column in range(SIZE - distance, distance, -1):
+        for row in range(x.shape[0] - distance, distance, -1):
+            for column in range(x.shape[1] - distance, distance, -1):
                 dx, dy = random.integers(-distance, distance, size=2)
                 x[row, column] = x[row + dy, column + dx]
     return finish(smooth(x / 255, sigma))
@@ -111,50 +114,54 @@ def motion_blur(image, random, radius, sigma):
     return blur_along(image, radius, sigma, random.uniform(-45, 45))
 
 
-def zoom_blur(image, random, largest):
+def zoom_blur(image, random, largest, step):
     x = image / 255
-    factors = np.arange(1, largest, 0.01)
+    factors = np.arange(1, largest, step)
     return finish((x + sum(zoom_centre(x, factor) for factor in factors)) / (len(factors) + 1))
 
 
 def fog(image, random, amount, decay):
     x = image / 255
     brightest = x.max()
-    x = x + amount * plasma(random, decay)[..., None]
+    height, width = image.shape[:2]
+    clouds = plasma(random, decay, 2 ** math.ceil(math.log2(max(height, width))))
+    x = x + amount * clouds[:height, :width, None]
     return finish(x * brightest / (brightest + amount))
 
 
-def plasma(random: Random, decay: float) -> np.ndarray:
-    cells = np.zeros((SIZE, SIZE))
-    step, wobble = SIZE, 100.0
+def plasma(random: Random, decay: float, size: int) -> np.ndarray:
+    cells = np.zeros((size, size))
+    step, wobble = size, 100.0
 
     def fill(row, column, corners):
-        mean = sum(cells[(row + dy) % SIZE, (column + dx) % SIZE] for dy, dx in corners) / 4
+        mean = sum(cells[(row + dy) % size, (column + dx) % size] for dy, dx in corners) / 4
         cells[row, column] = mean + wobble * random.uniform(-wobble, wobble)
 
     while step >= 2:
         half = step // 2
-        for row in range(half, SIZE, step):
-            for column in range(half, SIZE, step):
+        for row in range(half, size, step):
+            for column in range(half, size, step):
                 fill(row, column, [(-half, -half), (-half, half), (half, -half), (half, half)])
-        for row in range(0, SIZE, half):
-            for column in range(half if row % step == 0 else 0, SIZE, step):
+        for row in range(0, size, half):
+            for column in range(half if row % step == 0 else 0, size, step):
                 fill(row, column, [(-half, 0), (half, 0), (0, -half), (0, half)])
         step, wobble = half, wobble / decay
     cells -= cells.min()
     return cells / cells.max()
 
 
-def frost(image, random, image_share, frost_share):
-    photo = cv2.imread(str(FROST / FROST_PHOTOS[random.integers(5)]))[..., ::-1]
-    top, left = random.integers(photo.shape[0] - SIZE), random.integers(photo.shape[1] - SIZE)
-    crop = photo[top : top + SIZE, left : left + SIZE]
+def frost(image, random, image_share, frost_share, factor):
+    photo = cv2.imread(str(FROST / FROST_PHOTOS[random.integers(5)]))
+    photo = cv2.resize(photo, (0, 0), fx=factor, fy=factor)[..., ::-1]
+    height, width = image.shape[:2]
+    top, left = random.integers(photo.shape[0] - height), random.integers(photo.shape[1] - width)
+    crop = photo[top : top + height, left : left + width]
     return np.clip(image_share * image + frost_share * crop, 0, 255).astype(np.uint8)
 
 
-def snow(image, random, mean, std, zoom, threshold, radius, sigma, keep):
+def snow(image, random, mean, std, zoom, threshold, radius, sigma, keep, unit):
     x = image / 255
-    layer = zoom_centre(random.normal(mean, std, (SIZE, SIZE)), zoom)
+    layer = zoom_centre(random.normal(mean, std, image.shape[:2]), zoom)
     layer[layer < threshold] = 0
     layer = blur_along(finish(layer), radius, sigma, random.uniform(-135, -45))[..., None] / 255
     grey = cv2.cvtColor(x.astype(np.float32), cv2.COLOR_RGB2GRAY)[..., None]
@@ -162,9 +169,9 @@ def snow(image, random, mean, std, zoom, threshold, radius, sigma, keep):
     return finish(x + layer + np.rot90(layer, 2))
 
 
-def spatter(image, random, mean, std, sigma, threshold, strength, mud):
+def spatter(image, random, mean, std, sigma, threshold, strength, mud, unit):
     x = image / 255
-    layer = smooth(random.normal(mean, std, (SIZE, SIZE)), sigma)
+    layer = smooth(random.normal(mean, std, image.shape[:2]), sigma)
     if mud:
         mask = smooth((layer > threshold).astype(float), strength)
         mask[mask < 0.8] = 0
@@ -207,29 +214,25 @@ def jpeg_compression(image, random, quality):
 
 
 def pixelate(image, random, share):
-    small = int(SIZE * share)
-    coarse = Image.fromarray(image).resize((small, small), Image.Resampling.BOX)
-    return np.asarray(coarse.resize((SIZE, SIZE), Image.Resampling.BOX))
+    height, width = image.shape[:2]
+    coarse = Image.fromarray(image).resize((int(width * share), int(height * share)), Image.Resampling.BOX)
+    return np.asarray(coarse.resize((width, height), Image.Resampling.BOX))
 
 
 def elastic_transform(image, random, amplitude, sigma, jitter):
     x = (image / 255).astype(np.float32)
-    centre, reach = SIZE // 2, SIZE // 3
-    points = np.array(
-        [[centre + reach, centre + reach], [centre + reach, centre - reach], [centre - reach, centre - reach]]
-    )
-    moved = points + random.uniform(-jitter * SIZE, jitter * SIZE, points.shape)
+    height, width = image.shape[:2]
+    centre, reach = np.array([width // 2, height // 2]), min(height, width) // 3
+    points = centre + np.array([[reach, reach], [reach, -reach], [-reach, -reach]])
+    moved = points + random.uniform(-jitter, jitter, points.shape)
     affine = cv2.getAffineTransform(points.astype(np.float32), moved.astype(np.float32))
-    x = cv2.warpAffine(x, affine, (SIZE, SIZE), borderMode=cv2.BORDER_REFLECT_101)
+    x = cv2.warpAffine(x, affine, (width, height), borderMode=cv2.BORDER_REFLECT_101)
     dx, dy = (
         amplitude
-        * SIZE
-        * ndimage.gaussian_filter(
-            random.uniform(-1, 1, (SIZE, SIZE)), sigma * SIZE, mode="reflect", truncate=3
-        )
+        * ndimage.gaussian_filter(random.uniform(-1, 1, (height, width)), sigma, mode="reflect", truncate=3)
         for _ in range(2)
     )
-    rows, columns = np.meshgrid(np.arange(SIZE), np.arange(SIZE), indexing="ij")
+    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
     places = [rows + dy, columns + dx]
     channels = [ndimage.map_coordinates(x[..., i], places, order=1, mode="reflect") for i in range(3)]
     return finish(np.stack(channels, axis=-1))
