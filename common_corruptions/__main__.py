@@ -2,13 +2,13 @@
 
 import functools
 import importlib
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from common_corruptions.benchmark_command import chosen, run_benchmark
 from common_corruptions.generate import generate_corruptions, generate_perturbations
 from common_corruptions.npy import load_array
 from common_corruptions.recipes.names import (
@@ -20,6 +20,7 @@ from common_corruptions.recipes.names import (
     PERTURBATIONS,
 )
 from common_corruptions.recipes.registry import added, grouped
+from common_corruptions.recipes.scales import SCALES
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -32,10 +33,10 @@ EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Import it first: a module that declares corruptions of your own.",
 )
 def main(module: str | None) -> None:
-    """Make the corrupted (-C) or perturbed (-P) version of any images, as CIFAR-10-C and -P were made; measure nets.
+    """Make the corrupted (-C) or perturbed (-P) version of any images, as they were published; measure nets.
 
-    IN.npy holds uint8 images of shape (N, H, W, C): 8 to 256 pixels a side, C 3 (RGB) or 1. A run that was
-    stopped goes on where it was when it is started again.
+    IN.npy holds uint8 images of shape (N, H, W, C): 16 to 1024 pixels a side (256 for perturb), C 3 (RGB) or 1. A run
+    that was stopped goes on where it was when it is started again.
 
     \b
     python -m common_corruptions corrupt test_images.npy out/c --labels test_labels.npy
@@ -65,6 +66,11 @@ def _writing_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @main.command()
 @_writing_options
+@click.option(
+    "--scale",
+    type=click.Choice(SCALES),
+    help="Constants of CIFAR-10-C or of ImageNet-C.  [default: cifar up to 64 pixels a side, else imagenet]",
+)
 def corrupt(images: Path, folder: Path, only: str | None, **options: Any) -> None:
     """Write each corruption at severities 1 to 5 to OUT_DIR.
 
@@ -74,7 +80,7 @@ def corrupt(images: Path, folder: Path, only: str | None, **options: Any) -> Non
     \b
     python -m common_corruptions corrupt test_images.npy out/c --labels test_labels.npy
     """
-    names = _chosen(only, CORRUPTIONS)
+    names = list(CORRUPTIONS) if only is None else chosen(only)
     _write(functools.partial(generate_corruptions, corruptions=names), images, folder, len(names), **options)
 
 
@@ -89,7 +95,7 @@ def perturb(images: Path, folder: Path, only: str | None, **options: Any) -> Non
     \b
     python -m common_corruptions perturb test_images.npy out/p --only gaussian_noise,rotate --seed 1
     """
-    names = _chosen(only, PERTURBATIONS)
+    names = list(PERTURBATIONS) if only is None else chosen(only)
     _write(
         functools.partial(generate_perturbations, perturbations=names),
         images,
@@ -99,80 +105,7 @@ def perturb(images: Path, folder: Path, only: str | None, **options: Any) -> Non
     )
 
 
-class _Numbers(click.ParamType):
-    name = "numbers"
-
-    def convert(self, value, param, ctx):
-        try:
-            return value if isinstance(value, list) else [float(number) for number in value.split(",")]
-        except ValueError:
-            self.fail(f"{value!r} is not one number for each channel, with commas between them", param, ctx)
-
-
-@main.command("benchmark")
-@click.argument("folder", metavar="FOLDER", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--net", "name", required=True, metavar="NET", help="See above.")
-@click.option("--only", metavar="NAME,NAME", help="Measure these alone; `list` shows the names.")
-@click.option(
-    "--baseline", metavar="NAME|FILE.csv", help="alexnet-cifar10, or a table: name, error (percent)."
-)
-@click.option("--logits", metavar="KEY", help="Which is the logits, where the net returns several things.")
-@click.option("--mean", type=_Numbers(), metavar="R,G,B", help="Of values 0..1, with --std.  [default: none]")
-@click.option("--std", type=_Numbers(), metavar="R,G,B")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images at a time.  [default: 64, GPU 1000]")
-@click.option("--device", metavar="DEVICE", help="cpu, cuda, ...  [default: where the net is]")
-@click.option(
-    "--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the table there, as CSV."
-)
-def run_benchmark(
-    folder: Path, name: str, only: str | None, logits: str | None, output: Path | None, **options: Any
-) -> None:
-    """Measure a net on the sets in FOLDER: errors by corruption, flips by perturbation, and their means.
-
-    FOLDER is CIFAR-10-C or CIFAR-10-P as published, or what `corrupt` and `perturb` wrote: one of their folders, or the
-    one with c/ and p/, and clean/ with test_images.npy and test_labels.npy if there are clean images.
-
-    \b
-    NET is module:function, which is called without arguments and returns the net,
-           file.onnx, or
-           torchvision:model, with its default weights.
-    It takes floats 0..1, normalised by --mean and --std, (N, C, H, W), and returns logits.
-
-    \b
-    python -m common_corruptions benchmark CIFAR-10-C --net my_nets:resnet20 --baseline alexnet-cifar10
-    """
-    try:  # here alone, so that the other commands do without torch
-        from common_corruptions.benchmark_text import as_text, write_table
-        from common_corruptions.benchmarking import benchmark
-        from common_corruptions.folders import split_names
-        from common_corruptions.named_nets import load_net
-    except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"benchmark needs {error.name}, which is not installed: pip install 'pushpull-robustness[benchmark]'"
-        ) from None
-
-    key = int(logits) if logits is not None and logits.lstrip("-").isdecimal() else logits
-    try:
-        if output is not None and not output.absolute().parent.is_dir():
-            raise FileNotFoundError(f"--output: there is no folder {output.parent}")
-        corruptions, perturbations = (
-            split_names(folder, _chosen(only, ())) if only is not None else (None, None)
-        )
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: click.echo(f"warning: {message}", err=True)
-            table, summary = benchmark(
-                load_net(name),
-                folder,
-                corruptions=corruptions,
-                perturbations=perturbations,
-                logits=key,
-                **options,
-            )
-        if output is not None:
-            write_table(table, output)
-    except (TypeError, ValueError, OSError, RuntimeError) as error:
-        raise click.ClickException(str(error)) from None
-    click.echo(as_text(table, summary))
+main.add_command(run_benchmark)
 
 
 @main.command("list")
@@ -190,15 +123,6 @@ def list_names() -> None:
     click.echo(f"  {'main':8} {' '.join(MAIN_PERTURBATIONS)}")
     click.echo(f"  {'extra':8} {' '.join(EXTRA_PERTURBATIONS)}")
     click.echo(f"  {'variants':8} {' '.join(NOISE_VARIANTS)}")
-
-
-def _chosen(only: str | None, default: tuple[str, ...]) -> list[str]:
-    if only is None:
-        return list(default)
-    names = [name.strip() for name in only.split(",")]
-    if not all(names):
-        raise click.UsageError("--only takes names with commas between them, such as fog,snow")
-    return list(dict.fromkeys(names))
 
 
 def _write(

@@ -48,21 +48,7 @@ def predict_corruptions(
     number = len(next(iter(stacks.values()))) // len(SEVERITIES) if stacks else len(clean.images)
     images = number + sum(map(len, stacks.values()))
     net = for_many(net, images, options.get("device"))
-    yield from predict_sets(net, clean.images[:number], stacks, **options)
-
-
-def predict_sets(
-    net: Net, clean: np.ndarray | None, stacks: Mapping[str, np.ndarray], **options: Any
-) -> Iterator[tuple[str, int, np.ndarray]]:
-    """As `predict_corruptions`, of opened arrays.
-
-    Args:
-        net, options: as for `common_corruptions.evaluation.predict`.
-        clean: uint8 (N, H, W, C), or None to leave them out.
-        stacks: of each corruption uint8 (5 N, H, W, C), the severities one after the other.
-    """
-    if clean is not None:
-        yield "clean", 0, predict(net, clean, **options)
+    yield "clean", 0, predict(net, clean.images[:number], **options)
     for name, stacked in stacks.items():
         logits = predict(net, stacked, sets=len(SEVERITIES), **options)
         for severity, part in zip(SEVERITIES, np.split(logits, len(SEVERITIES)), strict=True):
@@ -88,11 +74,6 @@ def rank_perturbations(
     opened = open_perturbations(folder, perturbations, count)
     frames = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
     net = for_many(net, frames, options.get("device"))
-    yield from rank_sets(net, opened, **options)
-
-
-def rank_sets(net: Net, opened: Mapping[str, np.ndarray], **options: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """As `rank_perturbations`, of opened arrays: of each perturbation uint8 (N, T, H, W, C)."""
 
     def ranked(name: str) -> tuple[str, np.ndarray]:
         sequences = opened[name]
@@ -125,6 +106,20 @@ def _on_gpu(net: Net, options: Mapping[str, Any]) -> bool:
     return device is not None and torch.device(device).type == "cuda"
 
 
+def count_images(
+    folder: Path, corruptions: Iterable[str], perturbations: Iterable[str], count: int | None = None
+) -> int:
+    """How many images a net has to answer in a folder, clean and corrupted ones and frames.
+
+    Args and errors as for `predict_corruptions` and `rank_perturbations`.
+    """
+    clean = open_clean(folder)
+    stacks = open_corruptions(folder, corruptions, clean)
+    opened = open_perturbations(folder, perturbations, count)
+    frames = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
+    return len(clean.images) + sum(map(len, stacks.values())) + frames
+
+
 def perturbation_metrics(name: str, ranks: np.ndarray) -> list[tuple[str, str, str, float]]:
     """(perturbation, protocol, metric, value) in both protocols; no top-5 distance below five classes.
 
@@ -146,7 +141,7 @@ def perturbation_metrics(name: str, ranks: np.ndarray) -> list[tuple[str, str, s
 
 
 def answer_corruptions(
-    net: nn.Module, folder: Path, names: Iterable[str], bar: tqdm, **options: Any
+    net: Net, folder: Path, names: Iterable[str], bar: tqdm, **options: Any
 ) -> tuple[list[tuple[str, int, float]], np.ndarray]:
     """(corruption, severity, error in percent) of each of M sets, and the logits (M, N, K) behind them.
 
@@ -162,7 +157,7 @@ def answer_corruptions(
 
 
 def answer_perturbations(
-    net: nn.Module, folder: Path, names: Iterable[str], count: int | None, bar: tqdm, **options: Any
+    net: Net, folder: Path, names: Iterable[str], count: int | None, bar: tqdm, **options: Any
 ) -> tuple[list[tuple[str, str, str, float]], dict[str, np.ndarray]]:
     """(perturbation, protocol, metric, value), and by perturbation the predicted classes (N, T) behind them.
 

@@ -6,18 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from common_corruptions.summary import PUBLISHED_ALEXNET, Baseline
+from common_corruptions.summary import IMAGENET_ALEXNET, PUBLISHED_ALEXNET, Baseline
 
-PUBLISHED = {"alexnet-cifar10": PUBLISHED_ALEXNET}
+PUBLISHED = {"alexnet-cifar10": PUBLISHED_ALEXNET, "alexnet-imagenet": IMAGENET_ALEXNET}
 
 
 def as_baseline(baseline: Baseline | Mapping[str, float] | str | Path | None) -> Baseline | None:
     """A `Baseline` from what was given for one; None stays None.
 
     Args:
-        baseline: "alexnet-cifar10", the paper's; a table {corruption: error in percent, "clean": error}, whose "clean"
-            is for rCE alone, and NaN in the answer where it is missing; or the path of a CSV file with such a table,
-            columns `name` and `error`, or with one that `benchmark` gave, whose severities are averaged.
+        baseline: "alexnet-cifar10", the paper's, or "alexnet-imagenet", over the main 15 of ImageNet-C; a table
+            {corruption: error in percent, "clean": error}, whose "clean" is for rCE alone, and NaN in the answer where
+            it is missing; or the path of a CSV file with such a table, columns `name` and `error`, or with one that
+            `benchmark` gave, whose severities are averaged.
 
     Raises:
         OSError: the file is not there, or cannot be read.

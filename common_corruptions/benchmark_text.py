@@ -7,12 +7,12 @@ import pandas as pd
 
 
 def as_text(table: pd.DataFrame, summary: dict[str, float]) -> str:
-    """Errors by corruption and severity, flips by perturbation and protocol, the summary; percent, one decimal or two.
+    """What was measured, errors by corruption and severity, flips by perturbation, the summary; percent.
 
     Args:
         table, summary: as `common_corruptions.benchmark` returns them.
     """
-    parts = []
+    parts = [f"Measured on {table.attrs['data']}"] if "data" in table.attrs else []
     errors = table[(table["kind"] == "corruption") & (table["name"] != "clean")]
     if len(errors):
         by_severity = _pivot(errors, "severity")

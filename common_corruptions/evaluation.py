@@ -10,12 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common_corruptions.staging import slices, staged
+from common_corruptions.staging import Images, slices, staged
 
 BATCH_SIZE = {"cpu": 64}  # activations that stay in the caches are worth more than large batches
 LARGE_BATCH = 1000  # elsewhere: few launches, each with much to do
 
 Net = Callable[[Tensor], Tensor | np.ndarray]
+
+
+def default_batch_size(device: torch.device | str) -> int:
+    """Images at a time where nobody says how many."""
+    return BATCH_SIZE.get(torch.device(device).type, LARGE_BATCH)
 
 
 def affine(
@@ -99,7 +104,7 @@ def evaluating(net: Net) -> Iterator[None]:
 
 def predict(
     net: Net,
-    images: np.ndarray | Tensor,
+    images: Images | Tensor,
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -114,7 +119,8 @@ def predict(
     Args:
         net: takes (n, C, H, W) in the type of its parameters, else float32, and returns logits (n, K), K >= 2, as a
             tensor or an array. All of a Module is in eval mode meanwhile; in any other callable call `eval()` yourself.
-        images: (N, H, W, C) uint8, an array or a tensor on the device; a memory map is read batch by batch.
+        images: (N, H, W, C) uint8, an array or a tensor on the device; a memory map is read batch by batch, and so is
+            what reads or makes a slice when it is asked for (`common_corruptions.staging.Images`).
         mean, std: normalisation per channel of values 0..1, both or neither; without them the net gets values 0..1.
         batch_size: images at a time; by default 64 on the CPU and 1000 elsewhere.
         device: where to compute; by default where the parameters of `net` are, or the CPU.
@@ -136,7 +142,7 @@ def predict(
 
 
 @torch.inference_mode()
-def predict_ranks(net: Net, images: np.ndarray, **options: Any) -> np.ndarray:
+def predict_ranks(net: Net, images: Images | Tensor, **options: Any) -> np.ndarray:
     """Ordinal ranks of the classes for every image: `metrics.ordinal_ranks` of the logits of `predict`.
 
     They are found on the device, so that a byte comes back from there for each class, and not four.
@@ -172,7 +178,7 @@ def _ordinal_ranks(logits: Tensor) -> Tensor:
 
 def outputs(
     net: Net,
-    images: np.ndarray | Tensor,
+    images: Images | Tensor,
     *,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
@@ -189,9 +195,9 @@ def outputs(
     Raises:
         TypeError, ValueError: as `predict`.
     """
-    if not isinstance(images, np.ndarray | Tensor):
+    if not isinstance(images, Images):
         raise TypeError(f"images must be an array or a tensor, not {type(images).__name__}")
-    if images.dtype not in (np.uint8, torch.uint8) or images.ndim != 4 or 0 in images.shape:
+    if images.dtype not in (np.uint8, torch.uint8) or len(images.shape) != 4 or 0 in images.shape:
         raise ValueError(
             f"images must be uint8 of shape (N, H, W, C), none of them 0, got {images.dtype} {tuple(images.shape)}"
         )
@@ -199,8 +205,7 @@ def outputs(
     dtype = next((one.dtype for one in parameters if one.is_floating_point()), torch.float32)
     if device is None:
         device = parameters[0].device if parameters else "cpu"
-    if batch_size is None:
-        batch_size = BATCH_SIZE.get(torch.device(device).type, LARGE_BATCH)
+    batch_size = default_batch_size(device) if batch_size is None else batch_size
     if operator.index(batch_size) < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     scale, shift = affine(mean, std, images.shape[3], device)
@@ -209,7 +214,7 @@ def outputs(
     parts = (
         slice(k * size + p.start, k * size + p.stop) for k in range(sets) for p in slices(size, batch_size)
     )
-    batches = staged(images, parts, device) if isinstance(images, np.ndarray) else (images[p] for p in parts)
+    batches = (images[p] for p in parts) if isinstance(images, Tensor) else staged(images, parts, device)
     for batch in batches:
         with torch.inference_mode(), float32_as("ieee"):
             inputs = normalise(batch, scale, shift).to(dtype).contiguous(memory_format=layout)

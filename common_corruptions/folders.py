@@ -1,49 +1,33 @@
 """A folder with C and P sets as people have it, opened: with its clean images, or flat as CIFAR-10-C was published."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from common_corruptions.checks import check_name
 from common_corruptions.npy import load_array, load_labels
+from common_corruptions.opened import Sets, asked, asked_severities
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, PERTURBATIONS, SEVERITIES
 from common_corruptions.recipes.registry import added, check_corruption
 from common_corruptions.sets import (
-    Clean,
     open_clean,
     open_corruptions,
     open_perturbations,
+    open_sequences,
     other_files,
     unnamed_files,
 )
+from common_corruptions.staging import Images
 
 
-class Sets(NamedTuple):
-    """What a folder holds; images are uint8 and memory-mapped.
-
-    clean: all test images and their labels, where the folder has them.
-    labels: (N,) of the N images that the corrupted sets are of, or of the clean ones; empty where there are neither.
-    corruptions: of each corruption (5 N, H, W, C), the severities one after the other.
-    perturbations: of each perturbation (N, T, H, W, C).
-    others: the files whose names are no corruption's or perturbation's.
-    """
-
-    clean: Clean | None
-    labels: np.ndarray
-    corruptions: dict[str, np.ndarray]
-    perturbations: dict[str, np.ndarray]
-    others: list[Path]
-
-
-def open_sets(
-    folder: str | Path,
+def open_arrays(
+    folder: Path,
     corruptions: Iterable[str] | None = None,
     perturbations: Iterable[str] | None = None,
+    severities: Iterable[int] | None = None,
 ) -> Sets:
-    """The sets in a folder, compared with one another.
+    """The sets in the `.npy` files of a folder, compared with one another.
 
     Args:
         folder: `clean/test_{images,labels}.npy`, `c/<corruption>.npy`, `p/<perturbation>.npy`, of which `c` or `p` may
@@ -51,18 +35,23 @@ def open_sets(
             are looked for in `folder` itself, as CIFAR-10-C and CIFAR-10-P were published: `<corruption>.npy` and
             `labels.npy`, or `<perturbation>.npy`.
         corruptions, perturbations: which to open; by default all of the benchmark's, and corruptions of your own.
+        severities: of the corruptions, by default all five.
 
     Raises:
         FileNotFoundError: nothing to open, a set asked for that is not there, or corruptions without labels.
         TypeError: a string in place of several names.
         ValueError: an unknown name, a damaged file, or files that do not fit one another.
     """
-    folder = Path(folder)
     flat, c, p = _layout(folder)
-    is_corruption, is_perturbation = partial(_is_corruption, folder), partial(_is_perturbation, folder)
+    levels = asked_severities(severities)
     every = (*CORRUPTIONS, *added())
-    c_names = _asked("corruption", corruptions, every, check_corruption, is_corruption, c)
-    p_names = _asked("perturbation", perturbations, PERTURBATIONS, _check_perturbation, is_perturbation, p)
+    c_names, p_names = (
+        asked(kind, names, all_names, partial(is_there, folder), partial(_missing, place, kind))
+        for kind, names, all_names, is_there, place in (
+            ("corruption", corruptions, every, _is_corruption, c),
+            ("perturbation", perturbations, PERTURBATIONS, _is_perturbation, p),
+        )
+    )
     if not c_names and not p_names:
         places = "<corruption>.npy" if flat else "c/<corruption>.npy and no p/<perturbation>.npy"
         raise FileNotFoundError(f"no {places} to measure in {folder}")
@@ -71,14 +60,29 @@ def open_sets(
         stacks = open_corruptions(folder, c_names, clean)
         sequences = open_perturbations(folder, p_names, clean=clean)
         number = len(next(iter(stacks.values()))) // len(SEVERITIES) if stacks else len(clean.images)
-        return Sets(clean, clean.labels[:number], stacks, sequences, other_files(folder))
-    labels = _first_labels(c / "labels.npy") if c_names else np.empty(0, np.intp)
-    stacks = {name: load_array(c / f"{name}.npy") for name in c_names}
-    sequences = {name: load_array(p / f"{name}.npy") for name in p_names}
-    _compare(c, stacks, 4, len(labels) * len(SEVERITIES))
-    _compare(p, sequences, 5)
+        images, labels, tested = clean.images[:number], clean.labels[:number], len(clean.images)
+    else:
+        images, labels, tested = None, np.empty(0, np.intp), 0
+        if c_names:
+            labels = _first_labels(c / "labels.npy")
+        stacks = _open_stacks(c, c_names, len(SEVERITIES) * len(labels))
+        # The labels of a flat folder are those of its corruptions.
+        sequences = open_sequences(p, p_names) if flat else open_perturbations(folder, p_names)
+    number = len(labels)
+    by_severity: dict[str, dict[int, Images]] = {
+        name: {level: stack[(level - 1) * number : level * number] for level in levels}
+        for name, stack in stacks.items()
+    }
     others = unnamed_files(folder, {*every, *FRAMES}) if flat else other_files(folder)
-    return Sets(None, labels, stacks, sequences, others)
+    told = [str(path.relative_to(folder)) for path in others]
+    source = f"{folder}: the .npy files in it"
+    return Sets(source, images, labels, by_severity, dict(sequences), told, tested)
+
+
+def holds_arrays(folder: Path) -> bool:
+    """Whether an `.npy` file of a corruption or perturbation is where one may be."""
+    names = {*CORRUPTIONS, *added(), *FRAMES}
+    return any(path.stem in names for place in ("", "c", "p") for path in (folder / place).glob("*.npy"))
 
 
 def split_names(folder: str | Path, names: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -120,29 +124,8 @@ def _is_perturbation(folder: Path, name: str) -> bool:
     return path.exists() and not (flat and name in CORRUPTIONS and load_array(path).ndim != 5)
 
 
-def _asked(
-    kind: str,
-    asked: Iterable[str] | None,
-    all_names: Iterable[str],
-    check: Callable[[str], None],
-    is_there: Callable[[str], bool],
-    place: Path,
-) -> list[str]:
-    """The names asked for, each checked, or else all that are there."""
-    if asked is None:
-        return [name for name in all_names if is_there(name)]
-    if isinstance(asked, str):
-        raise TypeError(f"give several {kind}s, such as [{asked!r}], not one string")
-    names = list(dict.fromkeys(asked))
-    for name in names:
-        check(name)
-        if not is_there(name):
-            raise FileNotFoundError(f"{place} holds no {name}.npy of the {kind}")
-    return names
-
-
-def _check_perturbation(name: str) -> None:
-    check_name(name, FRAMES, "perturbation")
+def _missing(place: Path, kind: str, name: str) -> str:
+    return f"{place} holds no {name}.npy of the {kind}"
 
 
 def _first_labels(path: Path) -> np.ndarray:
@@ -159,19 +142,21 @@ def _first_labels(path: Path) -> np.ndarray:
     return labels
 
 
-def _compare(folder: Path, arrays: dict[str, np.ndarray], axes: int, number: int | None = None) -> None:
-    """ValueError unless all are uint8 with so many axes and of as many images, of one shape."""
-    expected = "(5 N, H, W, C)" if axes == 4 else "(N, T, H, W, C) of 2 frames or more"
-    first = next(iter(arrays.values()), None)
-    for name, array in arrays.items():
+def _open_stacks(folder: Path, names: list[str], number: int) -> dict[str, np.ndarray]:
+    """Corruptions, each uint8 (number, H, W, C) of one shape.
+
+    Raises:
+        ValueError: a file that is not so.
+    """
+    stacks: dict[str, np.ndarray] = {}
+    for name in names:
         path = folder / f"{name}.npy"
-        short = axes == 5 and array.ndim == 5 and array.shape[1] < 2
-        if array.dtype != np.uint8 or array.ndim != axes or 0 in array.shape or short:
-            raise ValueError(f"{path} must hold uint8 {expected}, not {array.dtype} {array.shape}")
-        if number is not None and len(array) != number:
+        array = stacks[name] = load_array(path)
+        shape = next(iter(stacks.values())).shape[1:]
+        if array.dtype != np.uint8 or array.ndim != 4 or 0 in array.shape:
+            raise ValueError(f"{path} must hold uint8 (5 N, H, W, C), not {array.dtype} {array.shape}")
+        if len(array) != number:
             raise ValueError(f"{path} holds {len(array)} images; labels.npy is of {number}")
-        if len(array) != len(first) or array.shape[-3:] != first.shape[-3:]:
-            raise ValueError(
-                f"{path} holds {len(array)} of images {array.shape[-3:]}, other files beside it {len(first)} of "
-                f"{first.shape[-3:]}"
-            )
+        if array.shape[1:] != shape:
+            raise ValueError(f"{path} holds images of {array.shape[1:]}, other files beside it of {shape}")
+    return stacks

@@ -20,11 +20,13 @@ from common_corruptions.checks import check_images, check_name, check_seed
 from common_corruptions.npy import load_array
 from common_corruptions.partial import working_folder
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, PERTURBATIONS, SEVERITIES
+from common_corruptions.recipes.perturbations import LARGEST as PERTURBED_LARGEST
 from common_corruptions.recipes.registry import check_corruption, recipe
+from common_corruptions.recipes.scales import scale_of
 from common_corruptions.record import RECORD, Entry, Record, check_digest, digest, read_record, write_record
 from common_corruptions.writing import SetFile, available_cores, write_files
 
-RECIPES_VERSION = 3
+RECIPES_VERSION = 4
 """Goes up when the output of a published recipe changes, so that files made by the old one are made again."""
 
 
@@ -35,6 +37,7 @@ def generate_corruptions(
     *,
     corruptions: Iterable[str] = CORRUPTIONS,
     seed: int = 0,
+    scale: str | None = None,
     workers: int | None = None,
     progress: bool = True,
 ) -> list[str]:
@@ -50,6 +53,7 @@ def generate_corruptions(
         folder: where to write; made if it is not there.
         corruptions: which, and in which order: by default the benchmark's; also those declared with `corruption`.
         seed: any integer.
+        scale: whose constants, "cifar" or "imagenet"; by default the images' size decides, as in `corrupt`.
         workers: processes; by default one for each available core. With more than 1, a script that calls this
             needs `if __name__ == "__main__":`, as always with `multiprocessing`.
         progress: show a bar with the time left, on stderr.
@@ -65,7 +69,9 @@ def generate_corruptions(
     names = _distinct(corruptions, "corruption")
     for name in names:
         check_corruption(name)
-    return _generate("corruption", names, images, labels, folder, seed, workers, progress)
+    check_images(images)
+    scale = scale_of(scale, *images.shape[1:3])
+    return _generate("corruption", names, images, labels, folder, seed, scale, workers, progress)
 
 
 def generate_perturbations(
@@ -86,7 +92,8 @@ def generate_perturbations(
     names = _distinct(perturbations, "perturbation")
     for name in names:
         check_name(name, FRAMES, "perturbation")
-    return _generate("perturbation", names, images, labels, folder, seed, workers, progress)
+    check_images(images, largest=PERTURBED_LARGEST)
+    return _generate("perturbation", names, images, labels, folder, seed, "", workers, progress)
 
 
 def _generate(
@@ -96,21 +103,22 @@ def _generate(
     labels: np.ndarray | None,
     folder: str | os.PathLike[str],
     seed: int,
+    scale: str,
     workers: int | None,
     progress: bool,
 ) -> list[str]:
-    check_images(images)
     check_seed(seed, 0)
     if len(images) == 0:
         raise ValueError("there are no images to work on")
     workers = _checked_workers(workers)
     labels = None if labels is None else _checked_labels(labels, images)
-    files = [_set_file(kind, name, images.shape, int(seed)) for name in names]
+    files = [_set_file(kind, name, images.shape, int(seed), scale) for name in names]
     fingerprint = _fingerprint(images)
     # What decides the bytes of each file.
-    origins: dict[str, Entry] = {
-        file.name: {"images": fingerprint, "recipes": _version(file), "seed": int(seed)} for file in files
-    }
+    common: Entry = {"images": fingerprint, "seed": int(seed)}
+    if scale:
+        common["scale"] = scale
+    origins: dict[str, Entry] = {file.name: common | {"recipes": recipe_version(file)} for file in files}
 
     folder = Path(folder).absolute()  # workers may have another current folder
     with working_folder(folder) as partial:
@@ -148,13 +156,13 @@ def _distinct(names: Iterable[str], kind: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _set_file(kind: str, name: str, shape: tuple[int, ...], seed: int) -> SetFile:
+def _set_file(kind: str, name: str, shape: tuple[int, ...], seed: int, scale: str) -> SetFile:
     """A file to be made; of a corruption, with the module that declares it, for the worker processes to import."""
     module = recipe(name).function.__module__ if kind == "corruption" else ""
-    return SetFile(kind, name, shape, seed, module)
+    return SetFile(kind, name, shape, seed, scale, module)
 
 
-def _version(file: SetFile) -> int | str:
+def recipe_version(file: SetFile) -> int | str:
     """Of the recipe: the number of the published ones, or a digest of one's own, of its constants and source."""
     if file.kind == "perturbation" or file.name in CORRUPTIONS:
         return RECIPES_VERSION
@@ -163,7 +171,7 @@ def _version(file: SetFile) -> int | str:
         source = inspect.getsource(own.function)
     except OSError:  # of a session without a file
         source = ""
-    return hashlib.sha256(f"{own.constants} {source}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{own.constants} {own.imagenet} {source}".encode()).hexdigest()[:16]
 
 
 def _checked_workers(workers: int | None) -> int:

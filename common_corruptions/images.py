@@ -11,6 +11,7 @@ from common_corruptions.checks import check_seed
 from common_corruptions.forms import Form, read
 from common_corruptions.recipes.corruptions import corrupt as corrupt_array
 from common_corruptions.recipes.perturbations import perturb as perturb_array
+from common_corruptions.recipes.scales import scale_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,22 +23,44 @@ Images = TypeVar("Images", bound="Array | Tensor | list[Any] | tuple[Any, ...]")
 
 @overload  # for type checkers: of a file that Pillow opened, a plain image is made
 def corrupt(
-    images: Image.Image, name: str, severity: int = 3, seed: int = 0, *, start: int = 0
+    images: Image.Image,
+    name: str,
+    severity: int = 3,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    scale: str | None = None,
 ) -> Image.Image: ...
 @overload
 def corrupt(
-    images: list[Picture], name: str, severity: int = 3, seed: int = 0, *, start: int = 0
+    images: list[Picture],
+    name: str,
+    severity: int = 3,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    scale: str | None = None,
 ) -> list[Image.Image]: ...
 @overload
 def corrupt(
-    images: tuple[Picture, ...], name: str, severity: int = 3, seed: int = 0, *, start: int = 0
+    images: tuple[Picture, ...],
+    name: str,
+    severity: int = 3,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    scale: str | None = None,
 ) -> tuple[Image.Image, ...]: ...
 @overload
-def corrupt(images: Images, name: str, severity: int = 3, seed: int = 0, *, start: int = 0) -> Images: ...
-def corrupt(images: Any, name: str, severity: int = 3, seed: int = 0, *, start: int = 0) -> Any:
-    """Corrupt images as CIFAR-10-C was made (`common_corruptions.recipes.corruptions`).
+def corrupt(
+    images: Images, name: str, severity: int = 3, seed: int = 0, *, start: int = 0, scale: str | None = None
+) -> Images: ...
+def corrupt(
+    images: Any, name: str, severity: int = 3, seed: int = 0, *, start: int = 0, scale: str | None = None
+) -> Any:
+    """Corrupt images as CIFAR-10-C or ImageNet-C was made (`common_corruptions.recipes.corruptions`).
 
-    Images, 8 to 256 pixels a side, RGB or grey, come as
+    Images, 16 to 1024 pixels a side, RGB or grey, come as
 
     - a NumPy array, uint8: (N, H, W, C) or one image (H, W, C), C 1 or 3; grey without a channel axis (N, H, W) or
       (H, W). A last axis of 1 or 3 is the channels, since no image is so narrow; (3, H, W), which may be three grey
@@ -53,6 +76,8 @@ def corrupt(images: Any, name: str, severity: int = 3, seed: int = 0, *, start: 
         severity: 1 (weakest) to 5.
         seed: any integer. The seed, the corruption, the severity and the image's index decide an image's noise.
         start: index of the first image in its data set; a set corrupted in parts is the same as one done at once.
+        scale: whose constants, "cifar" or "imagenet". By default CIFAR-10-C's up to 64 pixels a side and ImageNet-C's
+            above; images of a list must then be of one kind.
 
     Returns:
         New images in the form that came in: type, layout, dtype and device. Their 8-bit values are the same in each.
@@ -60,11 +85,17 @@ def corrupt(images: Any, name: str, severity: int = 3, seed: int = 0, *, start: 
     Raises:
         TypeError: another type, dtype or mode; a seed or start that is not an integer.
         ValueError: a shape that is another or that two layouts fit, or floats not from 0 to 1, with what to do; an
-            unknown name (the nearest is suggested), a size, severity or start out of range; a corruption of your own
-            that returns anything but uint8 images of the same shape.
+            unknown name (the nearest is suggested) or scale, a size, severity or start out of range; a corruption of
+            your own that returns anything but uint8 images of the same shape.
     """
     check_seed(seed, start)
-    return _make(images, lambda array, first: corrupt_array(array, name, severity, seed, start=first), start)
+    if scale is None and isinstance(images, list | tuple):
+        scale = _common_scale(images)
+    return _make(
+        images,
+        lambda array, first: corrupt_array(array, name, severity, seed, start=first, scale=scale),
+        start,
+    )
 
 
 @overload
@@ -82,8 +113,10 @@ def perturb(images: Images, name: str, seed: int = 0, *, start: int = 0) -> Imag
 def perturb(images: Any, name: str, seed: int = 0, *, start: int = 0) -> Any:
     """Make one perturbation sequence from each image (`common_corruptions.recipes.perturbations`).
 
+    ImageNet-P is not made: its recipes are not those of CIFAR-10-P at another size.
+
     Args:
-        images: in any form that `corrupt` takes.
+        images: in any form that `corrupt` takes, 16 to 256 pixels a side.
         name: one of `common_corruptions.PERTURBATIONS`, or a noise variant such as "shot_noise_2".
         seed: any integer. The seed, the perturbation and the image's index decide what is drawn for it.
         start: index of the first image in its data set.
@@ -112,6 +145,17 @@ def _make(images: Any, make: Callable[[np.ndarray, int], np.ndarray], start: int
         parts = [make(form.array, first) for form, first in zip(forms, firsts, strict=False)]
     made = [form.back(part) for form, part in zip(forms, parts, strict=True)]
     return made if isinstance(images, list) else tuple(made)
+
+
+def _common_scale(images: list[Any] | tuple[Any, ...]) -> str | None:
+    """The scale of images in a list by their size, which must be one: a set has constants of one publication."""
+    sizes = (_element(images, position).array.shape[1:3] for position in range(len(images)))
+    scales = {scale_of(None, *size) for size in sizes}
+    if len(scales) > 1:
+        raise ValueError(
+            'some images are larger than 64 pixels a side and some are not; say scale="cifar" or "imagenet" for all'
+        )
+    return scales.pop() if scales else None
 
 
 def _element(images: list[Any] | tuple[Any, ...], position: int) -> Form:

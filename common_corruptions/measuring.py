@@ -5,26 +5,28 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from common_corruptions.answers import perturbation_metrics, predict_sets, rank_sets
 from common_corruptions.evaluation import Net
-from common_corruptions.folders import Sets
-from common_corruptions.metrics import classification_error
+from common_corruptions.kept import Arrays, Keeping, places
+from common_corruptions.opened import Sets
+from common_corruptions.per_image import Flip, answer_images, answer_sequences
 from common_corruptions.recipes.names import CORRUPTIONS
-from common_corruptions.statistics import expected_calibration_error, paired_bootstrap
+from common_corruptions.staging import Images
+from common_corruptions.statistics import calibration_error, paired_bootstrap
 
 Error = tuple[str, int, float]
-Flip = tuple[str, str, str, float]
 
 
 def measure_errors(
-    net: Net, sets: Sets, bar: tqdm, **options: Any
+    net: Net, sets: Sets, bar: tqdm, keeping: Keeping | None, reusable: set[str], **options: Any
 ) -> tuple[list[Error], dict[str, float], str]:
     """Errors by corruption and severity, and what is known of their means.
 
     Args:
         net, options: as for `common_corruptions.evaluation.predict`.
-        sets: as `common_corruptions.folders.open_sets` gives them.
-        bar: moves by one for each corrupted set.
+        sets: as `common_corruptions.data.open_data` gives them.
+        bar: moves by one for each image.
+        keeping: where the answers to single images are kept, if they are.
+        reusable: the places of those that need not be found again.
 
     Returns:
         (rows, figures, reason): rows (corruption, severity, error in percent), ("clean", 0, error) first where there
@@ -34,23 +36,31 @@ def measure_errors(
         reason why there is no ECE, or "".
 
     Raises:
-        TypeError, ValueError: as `predict` and `classification_error`.
+        TypeError, ValueError: as `common_corruptions.per_image.answer_images`.
     """
     rows: list[Error] = []
     wrong: dict[str, list[np.ndarray]] = {}
     calibration: dict[str, list[float]] = {}
     reason = ""
-    clean = None if sets.clean is None else sets.clean.images[: len(sets.labels)]
-    for name, severity, logits in predict_sets(net, clean, sets.corruptions, **options):
-        rows.append((name, severity, classification_error(logits, sets.labels)))
-        bar.update(name != "clean")
+    for place, images in places(sets):
+        if place.startswith("p/"):
+            continue
+        name, _, severity = place.removeprefix("c/").partition("-")
+        if place in reusable and keeping is not None:
+            found = keeping.load(place)
+            bar.update(len(images))
+        else:
+            found = _answers(net, images, sets, bar, **options)
+            if keeping is not None:
+                keeping.save(place, images, sets.labels, found)
+        rows.append((name, int(severity or 0), 100.0 * float(np.mean(~found["correct"]))))
         if name not in ("clean", *CORRUPTIONS):
             continue
         kind = "clean" if name == "clean" else "corr"
-        wrong.setdefault(kind, []).append(logits.argmax(1) != sets.labels)
-        reason = reason or _no_calibration(logits)
+        wrong.setdefault(kind, []).append(~found["correct"])
+        reason = reason or str(found["no_confidence"])
         if not reason:
-            error = float(expected_calibration_error(logits, sets.labels))
+            error = calibration_error(found["confidence"], found["correct"])
             calibration.setdefault(kind, []).append(error)
     figures = _intervals(wrong)
     if not reason:
@@ -58,15 +68,41 @@ def measure_errors(
     return rows, figures, reason
 
 
-def measure_flips(net: Net, sets: Sets, bar: tqdm, **options: Any) -> list[Flip]:
-    """(perturbation, protocol, metric, value): three metrics in both protocols; the bar moves by one for each.
+def _answers(net: Net, images: Images, sets: Sets, bar: tqdm, **options: Any) -> Arrays:
+    answers = answer_images(net, images, sets.labels, sets.classes, bar.update, **options)
+    return {
+        "predicted": answers.predicted,
+        "confidence": answers.confidence,
+        "correct": answers.predicted == sets.labels,
+        "labels": sets.labels,
+        "no_confidence": np.array(answers.no_confidence),
+    }
+
+
+def measure_flips(
+    net: Net, sets: Sets, bar: tqdm, keeping: Keeping | None, reusable: set[str], **options: Any
+) -> list[Flip]:
+    """(perturbation, protocol, metric, value): three metrics in both protocols; the bar moves by one for each frame.
 
     Args and errors as for `measure_errors`.
     """
-    rows = []
-    for name, ranks in rank_sets(net, sets.perturbations, **options):
-        rows += perturbation_metrics(name, ranks)
-        bar.update()
+    rows: list[Flip] = []
+    for name, sequences in sets.perturbations.items():
+        place = f"p/{name}"
+        if place in reusable and keeping is not None:
+            found = keeping.load(place)
+            kept = zip(
+                found["protocol"].tolist(), found["metric"].tolist(), found["value"].tolist(), strict=True
+            )
+            rows += [(name, *row) for row in kept]
+            bar.update(found["predicted"].size)
+            continue
+        predicted, measured = answer_sequences(net, name, sequences, bar.update, **options)
+        rows += measured
+        if keeping is not None:
+            _, protocols, metrics, values = (np.array(column) for column in zip(*measured, strict=True))
+            arrays = {"predicted": predicted, "protocol": protocols, "metric": metrics, "value": values}
+            keeping.save(place, sequences, sets.labels, arrays)
     return rows
 
 
@@ -81,11 +117,3 @@ def _intervals(wrong: dict[str, list[np.ndarray]]) -> dict[str, float]:
         for i, kind in enumerate(wrong)
         for end, bounds in (("low", found.low_images), ("high", found.high_images))
     }
-
-
-def _no_calibration(logits: np.ndarray) -> str:
-    if not np.isfinite(logits).all():
-        return "a logit is not finite"
-    if logits.min() >= 0 and np.abs(logits.sum(1) - 1).max() < 1e-3:
-        return "the net returns probabilities; let it return their logarithm"
-    return ""

@@ -1,5 +1,6 @@
 """Nets by what a command line can say of them: a function in a module, an ONNX file, a name of torchvision."""
 
+import hashlib
 import importlib
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,30 @@ def load_net(name: str) -> Any:
     if not module or not attribute:
         raise ValueError(f"{name!r} names no net; give module:function, file.onnx or torchvision:model")
     return _from_torchvision(attribute) if module == "torchvision" else _from_module(module, attribute)
+
+
+def digest_of_file(path: Path) -> str:
+    """A digest of an ONNX file and of the files beside it that hold its weights.
+
+    Raises:
+        ValueError: the package onnx is not installed, or does not read the file.
+    """
+    try:
+        import onnx
+        from onnx.external_data_helper import uses_external_data
+    except ImportError:
+        raise ValueError(f"{path} needs the package onnx") from None
+    try:
+        tensors = onnx.load(path, load_external_data=False).graph.initializer
+    except Exception as error:  # of the protocol's own types
+        raise ValueError(f"{path} is no model that onnx reads: {_reason(error)}") from None
+    entries = [entry for tensor in tensors if uses_external_data(tensor) for entry in tensor.external_data]
+    beside = sorted({entry.value for entry in entries if entry.key == "location"})
+    digest = hashlib.sha256()
+    for part in (path, *(path.parent / name for name in beside)):
+        with open(part, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _from_onnx(path: Path) -> Any:

@@ -30,13 +30,14 @@ def for_many(net: Net, images: int, device: torch.device | str | None = None) ->
     exporter (onnxscript) are installed.
 
     Args:
-        net, device: as for `common_corruptions.evaluation.predict`.
+        net, device: as for `common_corruptions.evaluation.predict`; what this returned for a net is returned again.
         images: how many are to be evaluated before the weights change.
 
     Warns:
         UserWarning: the net is a callable that cannot be exported, so torch evaluates it.
     """
-    if images < WORTH_EXPORTING or torch.device(device or "cpu").type != "cpu" or not _installed():
+    on_cpu = torch.device(device or "cpu").type == "cpu"
+    if isinstance(net, Exported) or images < WORTH_EXPORTING or not on_cpu or not _installed():
         return net
     if not isinstance(net, nn.Module):
         warnings.warn(_in_torch("it is no torch.nn.Module"), stacklevel=3)
@@ -49,28 +50,35 @@ def for_many(net: Net, images: int, device: torch.device | str | None = None) ->
     return Exported(net) if suited else net
 
 
-class Exported:
-    """A net in ONNX Runtime: float32 (n, C, H, W) in, logits (n, K) out as an array; C, H, W as in the first call.
+class DifferentLogits(RuntimeError):
+    """ONNX Runtime gives other logits than torch, so that neither can be trusted."""
 
-    The first call exports the net; one that cannot be exported, or whose answers to an image depend on the rest of the
-    batch or on chance, is left to torch, and a warning says so. The first batch of every size and every `CHECKED`th are
-    computed by torch as well.
+
+class Exported:
+    """A net in ONNX Runtime: float32 (n, C, H, W) in, logits (n, K) out as an array.
+
+    The first call with images of a shape (C, H, W) exports the net; one that cannot be exported, or whose answers to
+    an image depend on the rest of the batch or on chance, is left to torch, and a warning says so. The first batch of
+    every size and every `CHECKED`th are computed by torch as well.
 
     Args:
         net: a float32 Module on the CPU, which must not change any more.
 
     Raises:
-        RuntimeError: logits that differ from torch's beyond rounding.
+        DifferentLogits: logits that differ from torch's beyond rounding.
     """
 
     def __init__(self, net: nn.Module) -> None:
         self.net = net
         self.session: InferenceSession | None = None
         self.calls = 0
+        self.shape: tuple[int, ...] = ()
         self.sizes: set[int] = set()
 
     def __call__(self, inputs: Tensor) -> Any:
-        if self.calls == 0:
+        if tuple(inputs.shape[1:]) != self.shape:
+            self.shape, self.session, self.calls = tuple(inputs.shape[1:]), None, 0
+            self.sizes.clear()
             self._export(inputs)
         if self.session is None:
             self.calls += 1
@@ -111,9 +119,9 @@ class Exported:
             shapes = f"of shape {logits.shape} and not {expected.shape}"
             differing = logits.shape == expected.shape and np.abs(logits - expected).max()
             far = f"up to {differing:.2g} away, the largest being {np.abs(expected).max():.2g}"
-            raise RuntimeError(
-                f"ONNX Runtime gives other logits than torch, {far if differing else shapes}; give the net as a "
-                f"function, lambda x: net(x), and torch evaluates it"
+            raise DifferentLogits(
+                f"ONNX Runtime gives other logits than torch, {far if differing else shapes}; torch "
+                f"evaluates a net that is given as a function, lambda x: net(x), or where onnxscript is not installed"
             )
 
 

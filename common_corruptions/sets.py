@@ -83,35 +83,51 @@ def open_perturbations(
             than `count`; files of different numbers or shapes of images, or of another number than `labels.npy`; and,
             with `clean`, images of another shape or number, or other labels.
     """
+    place, labels = folder / "p", folder / "p" / "labels.npy"
+    number, shape = (None, None) if clean is None else (len(clean.images), clean.images.shape[1:])
+    if labels.exists():
+        number = len(load_labels(labels))
+    sequences = open_sequences(place, names, number, shape)
+    if not sequences:
+        return sequences
+    number = len(next(iter(sequences.values())))
+    if clean is not None:
+        _compare_labels(labels, clean.labels[:number])
+    if count is not None and number < count and not labels.exists():
+        raise ValueError(f"{place} holds {number} sequences a file, not the {count} asked for")
+    return {name: array[:count] for name, array in sequences.items()}
+
+
+def open_sequences(
+    place: Path, names: Iterable[str], number: int | None = None, shape: tuple[int, ...] | None = None
+) -> dict[str, np.ndarray]:
+    """Of each perturbation the sequences (N, T, H, W, C) uint8 in `<perturbation>.npy`, memory-mapped.
+
+    Args:
+        place: the folder with the files.
+        names: the perturbations.
+        number, shape: how many sequences N there must be, and of what images (H, W, C); by default as in the first.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a damaged file, or one that holds no sequences of 2 frames or more, or others than that.
+    """
     sequences: dict[str, np.ndarray] = {}
     for name in names:
-        path = folder / "p" / f"{name}.npy"
+        path = place / f"{name}.npy"
         array = sequences[name] = load_array(path)
         if array.dtype != np.uint8 or array.ndim != 5 or 0 in array.shape or array.shape[1] < 2:
             raise ValueError(
                 f"{path} must hold sequences of 2 frames or more, uint8 (N, T, H, W, C), not {array.dtype} "
                 f"{array.shape}"
             )
-    if not sequences:
-        return sequences
-    labels = folder / "p" / "labels.npy"
-    first = next(iter(sequences.values()))
-    number, shape = len(first), first.shape[2:]
-    if clean is not None:
-        number, shape = clean.images.shape[0], clean.images.shape[1:]
-    if labels.exists():
-        number = len(load_labels(labels))
-    for name, array in sequences.items():
+        number, shape = number or len(array), shape or array.shape[2:]
         if (len(array), *array.shape[2:]) != (number, *shape):
             raise ValueError(
-                f"{folder / 'p' / name}.npy holds sequences of {len(array)} images {array.shape[2:]}, where the test "
-                f"images, labels.npy or the other files have {number} {shape}"
+                f"{path} holds sequences of {len(array)} images {array.shape[2:]}, where the test images, labels.npy "
+                f"or the other files have {number} {shape}"
             )
-    if clean is not None:
-        _compare_labels(labels, clean.labels[:number])
-    if count is not None and number < count and not labels.exists():
-        raise ValueError(f"{folder / 'p'} holds {number} sequences a file, not the {count} asked for")
-    return {name: array[:count] for name, array in sequences.items()}
+    return sequences
 
 
 def other_files(folder: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,8 +12,23 @@ from torch import Tensor
 AHEAD = 2  # batches read before they are asked for
 
 
+@runtime_checkable
+class Images(Protocol):
+    """What batches are read from: an array, or something that reads or makes a slice of one when it is asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: Any, /) -> Any: ...
+
+
 def staged(
-    images: np.ndarray, parts: Iterable[slice | np.ndarray], device: torch.device | str
+    images: Images, parts: Iterable[slice | np.ndarray], device: torch.device | str
 ) -> Iterator[Tensor]:
     """`images[part]` on the device for each of the parts, in their order.
 
@@ -20,7 +36,7 @@ def staged(
     copy is queued behind the work there and neither side waits for the other.
 
     Args:
-        images: (N, ...) uint8, most useful as a memory map.
+        images: (N, ...) uint8, most useful as a memory map, or what takes its time over a slice.
         parts: slices or arrays of indices.
         device: where the tensors go.
     """
@@ -44,7 +60,7 @@ def slices(count: int, size: int) -> Iterator[slice]:
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
-def _read(images: np.ndarray, part: slice | np.ndarray, pinned: bool) -> Tensor:
+def _read(images: Images, part: slice | np.ndarray, pinned: bool) -> Tensor:
     chosen = images[part]  # of a map and a slice this is a view, which the copy below reads
     # A fresh buffer for each part: torch hands a pinned one out again only when its copy is done.
     buffer = torch.empty(chosen.shape, dtype=torch.uint8, pin_memory=pinned)

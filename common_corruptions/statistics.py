@@ -156,7 +156,24 @@ def expected_calibration_error(logits: ArrayLike, labels: ArrayLike, *, bins: in
         raise ValueError(f"bins must be at least 1, not {bins}")
     *conditions, images, classes = logits.shape
     confidence, predicted = logits.reshape(-1, images, classes).softmax(2, dtype=torch.float64).max(2)
-    gap = (predicted == labels).double() - confidence
+    return _calibration_error(confidence, predicted == labels, bins).reshape(conditions).numpy()
+
+
+def calibration_error(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 15) -> float:
+    """The expected calibration error of one condition, in percent, where the logits are not at hand any more.
+
+    Args:
+        confidence: (N,) largest softmax probability of each image.
+        correct: (N,) whether its class is the image's.
+        bins: as for `expected_calibration_error`.
+    """
+    rows = torch.as_tensor(confidence).double()[None], torch.as_tensor(correct)[None]
+    return float(_calibration_error(*rows, bins)[0])
+
+
+def _calibration_error(confidence: torch.Tensor, correct: torch.Tensor, bins: int) -> torch.Tensor:
+    """(M,) of (M, N) confidences."""
+    gap = correct.double() - confidence
     index = (confidence * bins).ceil().long().clamp(1, bins) - 1
     sums = torch.zeros(len(gap), bins, dtype=torch.float64).scatter_add_(1, index, gap)
-    return (100 * sums.abs().sum(1) / images).reshape(conditions).numpy()
+    return 100 * sums.abs().sum(1) / confidence.shape[1]

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common_corruptions.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
+from common_corruptions.baseline import (
+    ALEXNET_CLEAN_ERROR,
+    ALEXNET_ERRORS,
+    IMAGENET_ALEXNET_CLEAN_ERROR,
+    IMAGENET_ALEXNET_ERRORS,
+)
 from common_corruptions.metrics import (
     LEAST_RISE,
     mean_corruption_error,
@@ -21,14 +26,24 @@ from common_corruptions.recipes.names import (
 
 @dataclass(frozen=True)
 class Baseline:
-    """The net whose errors normalise CE and rCE: its error per corruption and on clean images, percent."""
+    """The net whose errors normalise CE and rCE: its error per corruption and on clean images, percent.
+
+    `over` are the corruptions that mCE and rCE are means over, where they are measured: of these it must have an error.
+    """
 
     errors: Mapping[str, float]
     clean: float
     source: str
+    over: tuple[str, ...] = CORRUPTIONS
 
 
 PUBLISHED_ALEXNET = Baseline(ALEXNET_ERRORS, ALEXNET_CLEAN_ERROR, "the paper's AlexNet (appendix 2)")
+IMAGENET_ALEXNET = Baseline(
+    IMAGENET_ALEXNET_ERRORS,
+    IMAGENET_ALEXNET_CLEAN_ERROR,
+    "torchvision's AlexNet on ImageNet-C",
+    over=MAIN_CORRUPTIONS,
+)
 
 
 def summarise(
@@ -45,9 +60,10 @@ def summarise(
         baseline: normalises CE and rCE; without one those are left out.
 
     Returns:
-        E_clean; E_corr, mCE, rCE over the benchmark's corruptions measured, mCE_15 and rCE_15 over the main 15, if all
-        of them are; mFP and mFP_official over the perturbations measured, without the stronger variants of the noises.
-        rCE leaves out the corruptions of `undefined_relative`. What cannot be had is not there.
+        E_clean; E_corr, mCE, rCE over the benchmark's corruptions measured (mCE and rCE as far as the baseline is over
+        them), mCE_15 and rCE_15 over the main 15, if all of them are; mFP and mFP_official over the perturbations
+        measured, without the stronger variants of the noises. rCE leaves out the corruptions of `undefined_relative`.
+        What cannot be had is not there.
 
     Raises:
         ValueError: the baseline lacks a corruption, or an error is not one in percent.
@@ -63,7 +79,7 @@ def summarise(
     if means:
         summary["E_corr"] = float(np.mean(list(means.values())))
     for suffix, wanted in (("", CORRUPTIONS), ("_15", MAIN_CORRUPTIONS)):
-        names = [name for name in wanted if name in means]
+        names = [name for name in wanted if name in means and baseline is not None and name in baseline.over]
         if baseline is None or not names or (suffix and len(names) < len(wanted)):
             continue
         summary[f"mCE{suffix}"] = mean_corruption_error(means, baseline.errors, names)
@@ -72,11 +88,11 @@ def summarise(
             defined = [name for name in names if name not in undefined]
             rce = relative_corruption_error(means, clean, baseline.errors, baseline.clean, defined)
             summary[f"rCE{suffix}"] = rce
-    for suffix, wanted in (("", "hendrycks"), ("_official", "official")):
+    for suffix, compared in (("", "hendrycks"), ("_official", "official")):
         values = {
             name: value
             for name, protocol, metric, value in flips
-            if protocol == wanted and metric == "flip_probability" and name in PERTURBATIONS
+            if protocol == compared and metric == "flip_probability" and name in PERTURBATIONS
         }
         if values:
             summary[f"mFP{suffix}"] = 100 * mean_flip_probability(values)

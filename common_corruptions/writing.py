@@ -41,6 +41,7 @@ class SetFile:
     name: str
     images_shape: tuple[int, ...]
     seed: int
+    scale: str = ""  # of a corruption
     module: str = ""  # of a corruption: where it is declared
 
     @property
@@ -71,7 +72,7 @@ class SetFile:
             return
         for severity in SEVERITIES:
             place = (severity - 1) * self.images_shape[0] + start
-            yield place, corrupt(images, self.name, severity, self.seed, start=start)
+            yield place, corrupt(images, self.name, severity, self.seed, start=start, scale=self.scale)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from common_corruptions.answers import answer_corruptions
 from common_corruptions.recipes.names import SEVERITIES
 from stages.files.datasets import DATASETS, load_split, naming_stage_corrupt
 from stages.files.interruption import stopping
-from stages.files.models import every_seed, load, options
+from stages.files.models import every_seed, load, options, refusing_other_logits
 from stages.files.params import in_pipeline, load_params
 from stages.files.predictions import PREDICTIONS, Logits, save_logits
 from stages.files.trained import MODELS
@@ -33,7 +33,11 @@ def main(net: str, pipeline: Path) -> None:
     names = data.corruption_names()
     rows, logits = [], {}
     total = len(trained.weights) * (1 + len(names) * len(SEVERITIES))
-    with naming_stage_corrupt(), tqdm(total=total, desc=f"{net} C", unit="set") as bar:
+    with (
+        naming_stage_corrupt(),
+        refusing_other_logits(net),
+        tqdm(total=total, desc=f"{net} C", unit="set") as bar,
+    ):
         for seed, module in every_seed(trained, params):
             measured, logits[seed] = answer_corruptions(
                 module, DATASETS / data.name, names, bar, **options(trained, params)

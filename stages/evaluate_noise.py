@@ -10,7 +10,7 @@ from tqdm import tqdm
 from common_corruptions.sweeps import SWEEPS, measure_noise
 from stages.files.datasets import load_split
 from stages.files.interruption import stopping
-from stages.files.models import every_seed, load, options
+from stages.files.models import every_seed, load, options, refusing_other_logits
 from stages.files.params import in_pipeline, load_params
 from stages.files.trained import MODELS
 from stages.files.writing import write_csv, write_text
@@ -28,7 +28,10 @@ def main(net: str, pipeline: Path) -> None:
     settings = {"seed": params.data.seed, **options(trained, params)}
     rows = []
     sets = 1 + sum(map(len, SWEEPS.values()))
-    with tqdm(total=len(trained.weights) * sets, desc=f"{net} noise", unit="set") as bar:
+    with (
+        refusing_other_logits(net),
+        tqdm(total=len(trained.weights) * sets, desc=f"{net} noise", unit="set") as bar,
+    ):
         for seed, module in every_seed(trained, params):
             for row in measure_noise(module, test.images, test.labels, **settings):
                 rows.append((net, seed, *row))

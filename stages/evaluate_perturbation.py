@@ -9,7 +9,7 @@ from tqdm import tqdm
 from common_corruptions.answers import answer_perturbations
 from stages.files.datasets import DATASETS, naming_stage_corrupt
 from stages.files.interruption import stopping
-from stages.files.models import every_seed, load, options
+from stages.files.models import every_seed, load, options, refusing_other_logits
 from stages.files.params import load_params
 from stages.files.predictions import PREDICTIONS, save_frames
 from stages.files.trained import MODELS
@@ -31,6 +31,7 @@ def main(net: str) -> None:
     rows, frames = [], {}
     with (
         naming_stage_corrupt(),
+        refusing_other_logits(net),
         tqdm(total=len(trained.weights) * len(names), desc=f"{net} P", unit="set") as bar,
     ):
         for seed, module in every_seed(trained, params):

@@ -6,8 +6,9 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
-from common_corruptions.answers import answer_corruptions, answer_perturbations
+from common_corruptions.answers import answer_corruptions, answer_perturbations, count_images
 from common_corruptions.evaluation import memory_format
+from common_corruptions.onnx_runtime import DifferentLogits, for_many
 from common_corruptions.recipes.names import SEVERITIES
 from nets.official import load_official
 from stages.files import workspace
@@ -46,11 +47,14 @@ def main() -> None:
         for name, path in found.items():
             try:
                 net = load_official(path).to(device, memory_format=memory_format(device))
+                # For both at once, so that it is exported once.
+                images = count_images(DATASETS / data.name, names, flips, data.perturbed_images)
+                net = for_many(net, images)
                 errors, logits = answer_corruptions(net, DATASETS / data.name, names, bar, **options)
                 changes, frames = answer_perturbations(
                     net, DATASETS / data.name, flips, data.perturbed_images, bar, **options
                 )
-            except (FileNotFoundError, ValueError) as error:
+            except (FileNotFoundError, ValueError, DifferentLogits) as error:
                 raise click.ClickException(f"{path}: {error}") from None
             corruption += [(f"{name} ({AUTHORS})", 0, *row) for row in errors]
             perturbation += [(f"{name} ({AUTHORS})", 0, *row) for row in changes]

@@ -1,6 +1,7 @@
 """Trained nets read from their files, `models/<net>.pt`, and made ready to be evaluated."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from common_corruptions.folding import fold_norms
+from common_corruptions.onnx_runtime import DifferentLogits
 from nets.checkpoint import read_checkpoint
 from nets.registry import create_net
 from stages.files.devices import evaluation_device
@@ -58,3 +60,12 @@ def every_seed(trained: Trained, params: Params) -> Iterator[tuple[int, nn.Modul
 def options(trained: Trained, params: Params) -> dict[str, Any]:
     """The keyword arguments of `common_corruptions.evaluation.predict` for a trained net."""
     return {"mean": trained.mean, "std": trained.std, "batch_size": params.evaluate.batch_size}
+
+
+@contextmanager
+def refusing_other_logits(net: str) -> Iterator[None]:
+    """Turn logits of ONNX Runtime that are not those of torch into one line."""
+    try:
+        yield
+    except DifferentLogits as error:
+        raise click.ClickException(f"{net}: {error}") from None

@@ -251,7 +251,7 @@ def test_files_of_unknown_names_are_named(folder):
     lines, summary = said(folder)
     assert (summary["corruptions"], summary["perturbations"]) == (2, 3)
     assert (
-        "2 files that are named like no corruption or perturbation are left out: c/fogg.npy, p/tilted.npy"
+        "2 files or folders that are named like no corruption or perturbation are left out: c/fogg.npy, p/tilted.npy"
         in lines
     )
 

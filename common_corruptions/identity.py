@@ -1,0 +1,51 @@
+"""What tells whether a net and its images are those of an earlier run: digests of what decides the answers."""
+
+import hashlib
+import os
+import re
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from common_corruptions.staging import Images
+
+BLOCK = 1000  # images that a digest is taken of at a time
+
+
+def of_net(net: Any, name: str | None = None) -> str:
+    """A digest of a Module's structure and weights, or of the name that was given for the net; "" for others.
+
+    What a function computes cannot be known from it: without a name it is never taken for an earlier one.
+    """
+    if name is not None:
+        return hashlib.sha256(f"named {name}".encode()).hexdigest()
+    if not isinstance(net, nn.Module):
+        return ""
+    described = re.sub(r" at 0x[0-9a-f]+", "", str(net))  # of a function that a module holds
+    digest = hashlib.sha256(f"{type(net).__module__}.{type(net).__qualname__} {described}".encode())
+    values = dict(net.state_dict()) | dict(net.named_buffers())
+    for key, value in values.items():
+        if not isinstance(value, Tensor):
+            return ""
+        data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(data.data)
+    return digest.hexdigest()
+
+
+def of_images(images: Images) -> str:
+    """Of files their names, sizes and times of change, of what is made what decides it, of an array its bytes."""
+    if hasattr(images, "identity"):
+        return str(images.identity())
+    array = np.asanyarray(images[:])
+    described = f"{array.dtype} {array.shape}"
+    filename = getattr(array, "filename", None)
+    if filename is not None:
+        status = os.stat(filename)
+        return f"{described} {os.path.basename(filename)} {status.st_size} {status.st_mtime_ns}"
+    digest = hashlib.sha256(described.encode())
+    for first in range(0, len(array), BLOCK):
+        digest.update(np.ascontiguousarray(array[first : first + BLOCK]).data)
+    return digest.hexdigest()

@@ -1,0 +1,126 @@
+"""What a net answers to single images: found batch by batch, so that the logits of a whole set are never kept."""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from common_corruptions.answers import perturbation_metrics
+from common_corruptions.evaluation import Net, default_batch_size, evaluating, outputs, predict_ranks
+from common_corruptions.staging import Images, slices, staged
+
+BLOCK_BYTES = 16 << 20  # of sequences read or made at a time, or else as much as fills a batch
+
+Flip = tuple[str, str, str, float]
+
+
+class Answers(NamedTuple):
+    """Of N images: the predicted classes (N,), and their softmax probabilities (N,) float32, the confidence.
+
+    `no_confidence` says why there is no confidence, which is then NaN; else it is "".
+    """
+
+    predicted: np.ndarray
+    confidence: np.ndarray
+    no_confidence: str
+
+
+def answer_images(
+    net: Net,
+    images: Images,
+    labels: np.ndarray,
+    classes: int | None = None,
+    advance: Callable[[int], object] = lambda count: None,
+    **options: Any,
+) -> Answers:
+    """The answers to images.
+
+    Args:
+        net, options: as for `common_corruptions.evaluation.predict`.
+        images, labels: uint8 (N, H, W, C), and their classes (N,).
+        classes: how many the labels are of; None if that is not known.
+        advance: called with the number of images of each batch.
+
+    Raises:
+        TypeError, ValueError: as `predict`; a logit that is NaN; a net of fewer classes than the labels have, or of
+            another number than `classes`.
+    """
+    predicted, confidence, extremes = [], [], []
+    with evaluating(net):
+        for logits in outputs(net, images, **options):
+            if classes is not None and logits.shape[1] != classes:
+                raise ValueError(
+                    f"the net answers with {logits.shape[1]} classes, and the images are in the folders of {classes}; "
+                    f"give a function that picks those of the folders, sorted: lambda x: net(x)[:, [...]]"
+                )
+            if labels.max() >= logits.shape[1]:
+                raise ValueError(f"label {labels.max()} for logits of {logits.shape[1]} classes")
+            with torch.inference_mode():
+                predicted.append(logits.argmax(1))
+                confidence.append(logits.softmax(1).amax(1))
+                extremes.append(_extremes(logits))
+            advance(len(logits))
+    undefined, infinite, low, away = torch.stack(extremes).amax(0).tolist()
+    if undefined:
+        raise ValueError("logits contain NaN")
+    reason = ""
+    if infinite:
+        reason = "a logit is not finite"
+    elif low <= 0 and away < 1e-3:
+        reason = "the net returns probabilities; let it return their logarithm"
+    sure = torch.cat(confidence).cpu().numpy()
+    return Answers(
+        torch.cat(predicted).cpu().numpy(), np.full_like(sure, math.nan) if reason else sure, reason
+    )
+
+
+def _extremes(logits: Tensor) -> Tensor:
+    """Whether there is a NaN, whether an infinity; minus the least logit, and how far from 1 the sum of a row is."""
+    return torch.stack(
+        [
+            logits.isnan().any().float(),
+            logits.isinf().any().float(),
+            -logits.amin(),
+            (logits.sum(1) - 1).abs().amax(),
+        ]
+    )
+
+
+def answer_sequences(
+    net: Net,
+    name: str,
+    sequences: Images,
+    advance: Callable[[int], object] = lambda count: None,
+    **options: Any,
+) -> tuple[np.ndarray, list[Flip]]:
+    """Predicted classes (N, T), and (perturbation, protocol, metric, value) over all sequences.
+
+    Args:
+        net, options: as for `common_corruptions.evaluation.predict`.
+        name: the perturbation.
+        sequences: uint8 (N, T, H, W, C).
+        advance: called with the number of frames that have been answered.
+
+    Raises:
+        TypeError, ValueError: as `common_corruptions.evaluation.predict_ranks`.
+    """
+    predicted, weights, rows = [], [], []
+    for block in staged(sequences, _blocks(sequences, **options), "cpu"):
+        ranks = predict_ranks(net, block.flatten(0, 1).numpy(), **options).reshape(*block.shape[:2], -1)
+        predicted.append(ranks.argmin(2))
+        weights.append(len(block))
+        rows.append(perturbation_metrics(name, ranks))
+        advance(len(block) * block.shape[1])
+    means = np.average([[row[-1] for row in part] for part in rows], axis=0, weights=weights)
+    return np.concatenate(predicted), [
+        (*row[:-1], float(mean)) for row, mean in zip(rows[0], means, strict=True)
+    ]
+
+
+def _blocks(sequences: Images, **options: Any) -> Iterator[slice]:
+    frames, one = sequences.shape[1], math.prod(sequences.shape[1:])
+    batch = options.get("batch_size") or default_batch_size(options.get("device") or "cpu")
+    return slices(len(sequences), max(1, BLOCK_BYTES // one, -(-batch // frames)))
