@@ -100,9 +100,9 @@ def _correlate(framed: np.ndarray, reach: int, parts: list["EqualWeights"], out:
     blurred = np.zeros((count * height, width, channels))
     product = np.empty_like(blurred)
     for part in parts:
-        total = np.zeros(blurred.shape, dtype=np.uint16 if part.few else np.int32)
+        total: np.ndarray = np.zeros(blurred.shape, dtype=np.uint16 if part.few else np.int32)
         for row, first, length in part.runs:
-            columns = pairs[row]
+            columns: np.ndarray = pairs[row]
             if length > 1:
                 sums = cv2.boxFilter(columns, cv2.CV_32S, (length, 1), anchor=(0, 0), normalize=False)
                 columns = sums.reshape(columns.shape)
@@ -150,7 +150,7 @@ def disk_kernel(radius: float, smoothing: float, margin: int) -> np.ndarray:
     """
     reach = max(8, int(radius) + margin)
     grid = np.arange(-reach, reach + 1)
-    disk = (grid**2 + grid[:, None] ** 2 <= radius**2).astype(np.float32)
+    disk: np.ndarray = (grid**2 + grid[:, None] ** 2 <= radius**2).astype(np.float32)
     disk /= disk.sum()
     taps = exp(-0.5 * np.arange(2.0 if radius <= 8 else 3.0) ** 2 / smoothing**2)
     taps = (taps / (2 * taps.sum() - 1)).astype(np.float32)
@@ -162,7 +162,7 @@ def disk_kernel(radius: float, smoothing: float, margin: int) -> np.ndarray:
             before, after = (framed[:, border + place : border + place + side] for place in (-shift, shift))
             disk += (before + after) * taps[shift]
         disk = disk.T
-    kept = disk.any(axis=0).nonzero()[0]
+    kept = np.flatnonzero(disk.any(axis=0))
     kernel = disk[kept[0] : kept[-1] + 1, kept[0] : kept[-1] + 1].astype(np.float64)
     return (kernel + kernel.T) / 2  # they differ by rounding, and what is equal is summed at once
 
