@@ -72,7 +72,7 @@ def rank_perturbations(
         FileNotFoundError, ValueError: as `common_corruptions.sets.open_perturbations`, before anything is measured.
     """
     opened = open_perturbations(folder, perturbations, count)
-    frames = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
+    frames: int = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
     net = for_many(net, frames, options.get("device"))
 
     def ranked(name: str) -> tuple[str, np.ndarray]:
@@ -116,7 +116,7 @@ def count_images(
     clean = open_clean(folder)
     stacks = open_corruptions(folder, corruptions, clean)
     opened = open_perturbations(folder, perturbations, count)
-    frames = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
+    frames: int = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
     return len(clean.images) + sum(map(len, stacks.values())) + frames
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,20 @@ def chosen(only: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-class _Numbers(click.ParamType):
-    """Numbers with commas between them."""
+def _numbers(number: Callable[[str], float], meaning: str) -> Callable[[str], list[float]]:
+    """A type of option: numbers with commas between them."""
 
-    def __init__(self, number: type, meaning: str) -> None:
-        self.number, self.meaning, self.name = number, meaning, "numbers"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
+    def parse(text: str) -> list[float]:
         try:
-            return value if isinstance(value, list) else [self.number(one) for one in value.split(",")]
+            return [number(one) for one in text.split(",")]
         except ValueError:
-            self.fail(f"{value!r} is not {self.meaning}, with commas between them", param, ctx)
+            raise click.BadParameter(f"{text!r} is not {meaning}, with commas between them") from None
+
+    return parse
 
 
-VALUES = _Numbers(float, "one number for each channel")
-SEVERITIES = _Numbers(int, "severities of 1 to 5")
+VALUES = _numbers(float, "one number for each channel")
+SEVERITIES = _numbers(int, "severities of 1 to 5")
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 

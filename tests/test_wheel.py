@@ -64,7 +64,7 @@ def test_it_holds_the_two_packages_and_nothing_else(wheel):
     code = {name for name in packed if not name.startswith(INFO)}
     assert code == files_of("pushpull") | files_of("common_corruptions")
     assert code >= {"pushpull/py.typed", "common_corruptions/py.typed"}
-    assert {f"{FROST}frost{number}.png" for number in (1, 2, 4, 5)} <= code
+    assert len([name for name in code if name.startswith(f"{FROST}frost")]) == 4
 
 
 def test_licences(wheel, metadata):

@@ -22,7 +22,8 @@ CACHED = 3 << 13  # values worked on at once where many steps follow each other:
 
 def length_scale(images: np.ndarray) -> float:
     """By how much a length in pixels, published for 32 x 32, grows for images (N, H, W, ...): shorter side / 32."""
-    return min(images.shape[1:3]) / 32
+    shorter: int = min(images.shape[1:3])
+    return shorter / 32
 
 
 def whole_length(length: float, scale: float) -> int:
@@ -32,7 +33,7 @@ def whole_length(length: float, scale: float) -> int:
 
 def to_uint8(unit: np.ndarray) -> np.ndarray:
     """Clip floats to 0..1 and truncate 255 times them to uint8, as the published sets were written."""
-    levels = np.clip(unit, 0.0, 1.0)
+    levels: np.ndarray = np.clip(unit, 0.0, 1.0)
     levels *= 255
     return levels.astype(np.uint8)
 
@@ -44,7 +45,8 @@ def gaussian_kernel(sigma: float, truncate: float = 4.0) -> np.ndarray:
     if radius == 0:
         return np.ones(1)
     taps = exp(-0.5 / (sigma * sigma) * np.arange(-radius, radius + 1.0) ** 2)
-    return taps / taps.sum()
+    taps /= taps.sum()
+    return taps
 
 
 def noise_gain(sigma: float, scale: float, truncate: float = 4.0) -> float:
@@ -240,7 +242,8 @@ def clipped_zoom(images: np.ndarray, factor: float) -> np.ndarray:
     above, below, share = zoom_places(height, factor)
     rows = images.take(above, axis=1) * (1 - share)[:, None] + images.take(below, axis=1) * share[:, None]
     left, right, share = zoom_places(width, factor)
-    return rows.take(left, axis=2) * (1 - share) + rows.take(right, axis=2) * share
+    zoomed: np.ndarray = rows.take(left, axis=2) * (1 - share) + rows.take(right, axis=2) * share
+    return zoomed
 
 
 def enlarged(planes: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -248,7 +251,8 @@ def enlarged(planes: np.ndarray, height: int, width: int) -> np.ndarray:
     above, below, share = _between_pixels(planes.shape[1], height)
     rows = planes.take(above, axis=1) * (1 - share)[:, None] + planes.take(below, axis=1) * share[:, None]
     left, right, share = _between_pixels(planes.shape[2], width)
-    return rows.take(left, axis=2) * (1 - share) + rows.take(right, axis=2) * share
+    read: np.ndarray = rows.take(left, axis=2) * (1 - share) + rows.take(right, axis=2) * share
+    return read
 
 
 def _between_pixels(size: int, enlarged: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -68,7 +68,7 @@ def water_mask(layer: np.ndarray, strength: float, *, reach: float = 20.0) -> tu
     for image in shade:
         cv2.filter2D(cv2.equalizeHist(image), -1, DROP_STENCIL, dst=image)
         cv2.blur(image, (3, 3), dst=image)
-    shine = water * shade.astype(np.float32)
+    shine: np.ndarray = water * shade.astype(np.float32)
     peak = shine.max(axis=(1, 2), keepdims=True)
     dry = peak == 0
     shine /= np.where(dry, np.float32(1), peak)

@@ -100,12 +100,11 @@ def _correlate_large(images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     whole = np.rint(kernel * 2.0**30)
     out = np.empty_like(images)
     for source, target in zip(images, out, strict=True):
-        blurred = cv2.filter2D(
-            source.astype(np.float64), cv2.CV_64F, whole, borderType=cv2.BORDER_REFLECT_101
-        )
-        np.rint(blurred, out=blurred)
-        blurred *= 2.0**-30
-        target[...] = np.minimum(blurred, 255.0, out=blurred).reshape(target.shape).astype(np.uint8)
+        levels = source.astype(np.float64)
+        cv2.filter2D(levels, cv2.CV_64F, whole, dst=levels, borderType=cv2.BORDER_REFLECT_101)
+        np.rint(levels, out=levels)
+        levels *= 2.0**-30
+        target[...] = np.minimum(levels, 255.0, out=levels).astype(np.uint8)
     return out
 
 
@@ -118,7 +117,7 @@ def disk_kernel(radius: float, smoothing: float, margin: int) -> np.ndarray:
     """
     reach = max(8, int(radius) + margin)
     grid = np.arange(-reach, reach + 1)
-    disk = (grid**2 + grid[:, None] ** 2 <= radius**2).astype(np.float32)
+    disk: np.ndarray = (grid**2 + grid[:, None] ** 2 <= radius**2).astype(np.float32)
     disk /= disk.sum()
     taps = exp(-0.5 * np.arange(2.0 if radius <= 8 else 3.0) ** 2 / smoothing**2)
     taps = (taps / (2 * taps.sum() - 1)).astype(np.float32)
@@ -130,7 +129,7 @@ def disk_kernel(radius: float, smoothing: float, margin: int) -> np.ndarray:
             before, after = (framed[:, border + place : border + place + side] for place in (-shift, shift))
             disk += (before + after) * taps[shift]
         disk = disk.T
-    kept = disk.any(axis=0).nonzero()[0]
+    kept = np.flatnonzero(disk.any(axis=0))
     return disk[kept[0] : kept[-1] + 1, kept[0] : kept[-1] + 1].astype(np.float64)
 
 

@@ -123,7 +123,7 @@ def _read(planes: np.ndarray, y: np.ndarray, x: np.ndarray, *, reach: int) -> np
     places = [[row * width + first_pixels + column for column in columns] for row in rows]
     out = np.empty(planes.shape, dtype=np.uint8)
     for plane, target in zip(planes.reshape(len(planes), -1), out, strict=True):
-        above, below = (_between(*(plane.take(place) for place in line), right) for line in places)
+        above, below = (_between(plane.take(one), plane.take(other), right) for one, other in places)
         target[...] = _between(above, below, down)
     return out
 
@@ -192,12 +192,14 @@ def _pixelate_one_by_one(images: np.ndarray, share: float) -> np.ndarray:
 def repeated(coarse: int, size: int) -> np.ndarray:
     """For each pixel of an axis the coarse one that it repeats, as Pillow's box filter enlarges; (size,)."""
     ramp = Image.fromarray(np.arange(coarse, dtype=np.float32)[None])
-    return np.asarray(ramp.resize((size, 1), Image.Resampling.BOX))[0].astype(np.intp)
+    places: np.ndarray = np.asarray(ramp.resize((size, 1), Image.Resampling.BOX))[0].astype(np.intp)
+    return places
 
 
 def round_mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(a + b + 1) // 2 of uint8, without leaving 8 bits."""
-    return (a | b) - ((a ^ b) >> 1)
+    mean: np.ndarray = (a | b) - ((a ^ b) >> 1)
+    return mean
 
 
 @corruption(
@@ -215,7 +217,7 @@ def jpeg_compression(images: np.ndarray, draws: Draws, quality: int) -> np.ndarr
     out = np.empty_like(images)
     for source, target in zip(sources, out, strict=True):
         _, encoded = cv2.imencode(".jpg", source, settings)
-        target[:] = cv2.imdecode(encoded, flag).reshape(target.shape)
+        target[:] = np.asarray(cv2.imdecode(encoded, flag)).reshape(target.shape)
     return out
 
 
