@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,22 @@ def chosen(only: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-class _Numbers(click.ParamType):
-    """Numbers with commas between them."""
+def _numbers(
+    kind: type[float] | type[int], meaning: str
+) -> Callable[[Any, Any, str | None], list[float] | None]:
+    """A callback that reads numbers with commas between them."""
 
-    def __init__(self, number: type, meaning: str) -> None:
-        self.number, self.meaning, self.name = number, meaning, "numbers"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
+    def read(ctx: Any, param: Any, text: str | None) -> list[float] | None:
         try:
-            return value if isinstance(value, list) else [self.number(one) for one in value.split(",")]
+            return None if text is None else [kind(one) for one in text.split(",")]
         except ValueError:
-            self.fail(f"{value!r} is not {self.meaning}, with commas between them", param, ctx)
+            raise click.BadParameter(f"{text!r} is not {meaning}, with commas between them") from None
+
+    return read
 
 
-VALUES = _Numbers(float, "one number for each channel")
-SEVERITIES = _Numbers(int, "severities of 1 to 5")
+VALUES = _numbers(float, "one number for each channel")
+SEVERITIES = _numbers(int, "severities of 1 to 5")
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -40,7 +42,7 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--net", "spec", required=True, metavar="NET", help="See above.")
 @click.option("--only", metavar="NAME,NAME", help="Measure these alone; `list` shows the names.")
 @click.option(
-    "--severities", type=SEVERITIES, metavar="N,N", help="Of the corruptions.  [default: 1,2,3,4,5]"
+    "--severities", callback=SEVERITIES, metavar="N,N", help="Of the corruptions.  [default: 1,2,3,4,5]"
 )
 @click.option("--perturb", is_flag=True, help="Of clean images: make and measure perturbations, too.")
 @click.option("--seed", type=int, help="Of what is made from clean images.  [default: 0]")
@@ -50,8 +52,8 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
     help="alexnet-cifar10, alexnet-imagenet, or a table: name, error (percent).",
 )
 @click.option("--logits", metavar="KEY", help="Which is the logits, where the net returns several things.")
-@click.option("--mean", type=VALUES, metavar="R,G,B", help="Of values 0..1, with --std.  [default: none]")
-@click.option("--std", type=VALUES, metavar="R,G,B")
+@click.option("--mean", callback=VALUES, metavar="R,G,B", help="Of values 0..1, with --std.  [default: none]")
+@click.option("--std", callback=VALUES, metavar="R,G,B")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images at a time.  [default: 64, GPU 1000]")
 @click.option("--device", metavar="DEVICE", help="cpu, cuda, ...  [default: where the net is]")
 @click.option("--output", type=FILE, help="Write the table there, as CSV.")
