@@ -8,7 +8,8 @@
 
 A function under `corruption` is one more corruption, by whose name all of this takes it.
 
-What a name needs is loaded when it is first used; only `benchmark`, `Corrupt` and `CorruptedDataset` need torch.
+What a name needs is loaded when it is first used; only `benchmark`, `Corrupt` and `CorruptedDataset` need torch, and
+a package that is not installed is named with what to install.
 """
 
 import importlib
@@ -41,11 +42,20 @@ _MODULES = {
     "corruption": "recipes.registry",
     "perturb": "images",
 }
+_NEED_TORCH = ("Corrupt", "CorruptedDataset", "benchmark")
 
 
 def __getattr__(name: str) -> Any:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    try:
+        module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    except ModuleNotFoundError as error:
+        extra = "benchmark" if name in _NEED_TORCH else "common-corruptions"
+        raise ModuleNotFoundError(
+            f"{name} needs {error.name}, which is not installed: pip install 'pushpull-robustness[{extra}]'",
+            name=error.name,
+        ) from error
+    found = getattr(module, name)
     globals()[name] = found
     return found

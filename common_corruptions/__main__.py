@@ -4,6 +4,7 @@ import functools
 import importlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -19,6 +20,7 @@ from common_corruptions.recipes.names import (
     PERTURBATIONS,
 )
 from common_corruptions.recipes.registry import added, grouped
+from common_corruptions.recipes.scales import SCALES
 
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -31,10 +33,10 @@ EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Import it first: a module that declares corruptions of your own.",
 )
 def main(module: str | None) -> None:
-    """Make the corrupted (-C) or perturbed (-P) version of any images, as CIFAR-10-C and -P were made; measure nets.
+    """Make the corrupted (-C) or perturbed (-P) version of any images, as they were published; measure nets.
 
-    IN.npy holds uint8 images of shape (N, H, W, C): 8 to 256 pixels a side, C 3 (RGB) or 1. A run that was
-    stopped goes on where it was when it is started again.
+    IN.npy holds uint8 images of shape (N, H, W, C): 16 to 1024 pixels a side (256 for perturb), C 3 (RGB) or 1. A run
+    that was stopped goes on where it was when it is started again.
 
     \b
     python -m common_corruptions corrupt test_images.npy out/c --labels test_labels.npy
@@ -49,7 +51,7 @@ def main(module: str | None) -> None:
             raise click.ClickException(f"--import {module}: {error}") from None
 
 
-def _writing_options(command: Callable) -> Callable:
+def _writing_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one per core]"),
         click.option("--labels", type=EXISTING_FILE, help="Integers (N,), to be written beside the images."),
@@ -64,7 +66,12 @@ def _writing_options(command: Callable) -> Callable:
 
 @main.command()
 @_writing_options
-def corrupt(images: Path, folder: Path, only: str | None, **options) -> None:
+@click.option(
+    "--scale",
+    type=click.Choice(SCALES),
+    help="Constants of CIFAR-10-C or of ImageNet-C.  [default: cifar up to 64 pixels a side, else imagenet]",
+)
+def corrupt(images: Path, folder: Path, only: str | None, **options: Any) -> None:
     """Write each corruption at severities 1 to 5 to OUT_DIR.
 
     OUT_DIR/<corruption>.npy is uint8 (5 N, H, W, C), the severities one after the other, and labels.npy the
@@ -79,7 +86,7 @@ def corrupt(images: Path, folder: Path, only: str | None, **options) -> None:
 
 @main.command()
 @_writing_options
-def perturb(images: Path, folder: Path, only: str | None, **options) -> None:
+def perturb(images: Path, folder: Path, only: str | None, **options: Any) -> None:
     """Write a sequence of frames for each image and perturbation to OUT_DIR.
 
     OUT_DIR/<perturbation>.npy is uint8 (N, T, H, W, C); T is 31, but 21 for motion_blur and 16 for translate.
@@ -119,7 +126,12 @@ def list_names() -> None:
 
 
 def _write(
-    generate: Callable[..., list[str]], images: Path, folder: Path, count: int, labels: Path | None, **options
+    generate: Callable[..., list[str]],
+    images: Path,
+    folder: Path,
+    count: int,
+    labels: Path | None,
+    **options: Any,
 ) -> None:
     try:
         written = generate(

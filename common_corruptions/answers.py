@@ -128,15 +128,15 @@ def perturbation_metrics(name: str, ranks: np.ndarray) -> list[tuple[str, str, s
         ranks: (N, T, K) as `rank_perturbations` yields them.
     """
     predictions = ranks.argmin(2)
-    rows = []
+    noise = name in NOISE_PERTURBATIONS
+    rows: list[tuple[str, str, str, float]] = []
     for protocol in PROTOCOLS:
-        frames = {"noise": name in NOISE_PERTURBATIONS, "protocol": protocol}
-        rows += [
-            (name, protocol, "flip_probability", flip_probability(predictions, **frames)),
-            (name, protocol, "zipf_distance", zipf_distance(ranks, ranked=True, **frames)),
-        ]
+        flips = flip_probability(predictions, noise=noise, protocol=protocol)
+        zipf = zipf_distance(ranks, noise=noise, protocol=protocol, ranked=True)
+        rows += [(name, protocol, "flip_probability", flips), (name, protocol, "zipf_distance", zipf)]
         if ranks.shape[2] >= 5:
-            rows.append((name, protocol, "top5_distance", top5_distance(ranks, ranked=True, **frames)))
+            top5 = top5_distance(ranks, noise=noise, protocol=protocol, ranked=True)
+            rows.append((name, protocol, "top5_distance", top5))
     return rows
 
 

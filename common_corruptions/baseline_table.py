@@ -67,4 +67,5 @@ def _read(path: Path) -> dict[str, float]:
         raise ValueError(f"{path} has the columns {', '.join(map(str, table))}; expected name and error")
     if not np.issubdtype(table["error"].dtype, np.number):
         raise TypeError(f"{path} holds an error that is no number")
-    return table.groupby("name")["error"].mean().to_dict()
+    errors: dict[str, float] = table.groupby("name")["error"].mean().to_dict()
+    return errors

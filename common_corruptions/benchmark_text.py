@@ -49,4 +49,5 @@ def _pivot(rows: pd.DataFrame, columns: str) -> pd.DataFrame:
 
 
 def _aligned(numbers: pd.DataFrame) -> str:
-    return numbers.rename_axis(index=None, columns=None).to_string(float_format="{:.1f}".format)
+    text: str = numbers.rename_axis(index=None, columns=None).to_string(float_format="{:.1f}".format)
+    return text

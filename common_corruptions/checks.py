@@ -8,7 +8,8 @@ import numpy as np
 
 from common_corruptions.recipes.names import SEVERITIES
 
-SMALLEST, LARGEST = 8, 256
+# Pixels a side. On smaller images some blurs would do nothing.
+SMALLEST, LARGEST = 16, 1024
 
 
 def check_name(name: str, names: Iterable[str], kind: str) -> None:
@@ -24,17 +25,17 @@ def check_name(name: str, names: Iterable[str], kind: str) -> None:
     raise ValueError(f"unknown {kind} {name!r}; {hint}")
 
 
-def check_images(images: np.ndarray) -> None:
-    """Raise TypeError or ValueError unless `images` is uint8 (N, H, W, C), 8 to 256 pixels a side, C 1 or 3."""
+def check_images(images: np.ndarray, *, largest: int = LARGEST) -> None:
+    """Raise TypeError or ValueError unless `images` is uint8 (N, H, W, C), 16 to `largest` pixels a side, C 1 or 3."""
     if not isinstance(images, np.ndarray):
         raise TypeError(f"images must be a NumPy array, not {type(images).__name__}")
     if images.dtype != np.uint8:
         raise TypeError(f"images must be uint8 with values 0 to 255, not {images.dtype}; convert them first")
     if images.ndim != 4 or images.shape[3] not in (1, 3):
         raise ValueError(f"images must have the shape (N, H, W, C) with C 1 or 3, not {images.shape}")
-    if not all(SMALLEST <= side <= LARGEST for side in images.shape[1:3]):
+    if not all(SMALLEST <= side <= largest for side in images.shape[1:3]):
         height, width = images.shape[1:3]
-        raise ValueError(f"images must have {SMALLEST} to {LARGEST} pixels a side, not {height} x {width}")
+        raise ValueError(f"images must have {SMALLEST} to {largest} pixels a side, not {height} x {width}")
 
 
 def check_severity(severity: int) -> None:

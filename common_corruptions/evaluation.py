@@ -15,7 +15,7 @@ from common_corruptions.staging import Images, slices, staged
 BATCH_SIZE = {"cpu": 64}  # activations that stay in the caches are worth more than large batches
 LARGE_BATCH = 1000  # elsewhere: few launches, each with much to do
 
-Net = Callable[[Tensor], Tensor]
+Net = Callable[[Tensor], Tensor | np.ndarray]
 
 
 def default_batch_size(device: torch.device | str) -> int:
@@ -69,7 +69,8 @@ def float32_as(precision: Literal["ieee", "tf32"]) -> Iterator[None]:
 
     Torch's default on CUDA is TF32 for convolutions, which moves a logit in the fourth digit.
     """
-    kinds = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)
+    cudnn: Any = torch.backends.cudnn  # whose parts have no types
+    kinds = (cudnn.conv, torch.backends.cuda.matmul)
     before = [kind.fp32_precision for kind in kinds]
     try:
         for kind in kinds:
@@ -90,7 +91,7 @@ def evaluating(net: Net) -> Iterator[None]:
     # A frozen script has no mode.
     modes = [(module, module.training) for module in modules if hasattr(module, "training")]
     try:
-        if any(training for _, training in modes):
+        if isinstance(net, nn.Module) and any(training for _, training in modes):
             try:
                 net.eval()
             except NotImplementedError:
@@ -134,9 +135,10 @@ def predict(
         ValueError: no images, or of another type or shape; a mean and std that are not those of values 0..1 of every
             channel; a batch size below 1; a net that returns another shape.
     """
-    options = {"mean": mean, "std": std, "batch_size": batch_size, "device": device, "sets": sets}
     with evaluating(net):
-        return torch.cat(list(outputs(net, images, **options))).cpu().numpy()
+        batches = outputs(net, images, mean=mean, std=std, batch_size=batch_size, device=device, sets=sets)
+        logits: np.ndarray = torch.cat(list(batches)).cpu().numpy()
+    return logits
 
 
 @torch.inference_mode()

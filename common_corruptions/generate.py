@@ -1,53 +1,43 @@
 """Whole corrupted and perturbed data sets on disk, in the form CIFAR-10-C and CIFAR-10-P are published in.
 
 A folder gets one `.npy` file per corruption or perturbation, `labels.npy`, and `generated.json`, which says
-from which images, with which seed and by which recipes each file is made. A file is made under `.partial/`
-and moved into place when it is whole: what stands in the folder can be trusted, and a run that was stopped
-goes on where it was.
-
-Linux and macOS; the lock that keeps two runs apart is POSIX's.
+from which images, with which seed and by which recipes each file is made, and its digest. A file is made under
+`.partial/` and moved into place when it is whole, and its digest is looked at before it is kept: what stands in
+the folder can be trusted, and a run that was stopped goes on where it was.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import inspect
-import json
 import operator
 import os
 import shutil
-import signal
-import sys
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from common_corruptions.checks import check_images, check_name, check_seed
 from common_corruptions.npy import load_array
+from common_corruptions.partial import working_folder
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, PERTURBATIONS, SEVERITIES
+from common_corruptions.recipes.perturbations import LARGEST as PERTURBED_LARGEST
 from common_corruptions.recipes.registry import check_corruption, recipe
+from common_corruptions.recipes.scales import scale_of
+from common_corruptions.record import RECORD, Entry, Record, check_digest, digest, read_record, write_record
 from common_corruptions.writing import SetFile, available_cores, write_files
 
-RECIPES_VERSION = 3
+RECIPES_VERSION = 4
 """Goes up when the output of a published recipe changes, so that files made by the old one are made again."""
-
-RECORD = "generated.json"
-PARTIAL = ".partial"
-
-Origin = dict[str, str | int]
-"""What decides the bytes of a file: the digest of the images, the version of its recipe and the seed."""
 
 
 def generate_corruptions(
     images: np.ndarray,
     labels: np.ndarray | None,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     *,
     corruptions: Iterable[str] = CORRUPTIONS,
     seed: int = 0,
+    scale: str | None = None,
     workers: int | None = None,
     progress: bool = True,
 ) -> list[str]:
@@ -63,6 +53,7 @@ def generate_corruptions(
         folder: where to write; made if it is not there.
         corruptions: which, and in which order: by default the benchmark's; also those declared with `corruption`.
         seed: any integer.
+        scale: whose constants, "cifar" or "imagenet"; by default the images' size decides, as in `corrupt`.
         workers: processes; by default one for each available core. With more than 1, a script that calls this
             needs `if __name__ == "__main__":`, as always with `multiprocessing`.
         progress: show a bar with the time left, on stderr.
@@ -78,13 +69,15 @@ def generate_corruptions(
     names = _distinct(corruptions, "corruption")
     for name in names:
         check_corruption(name)
-    return _generate("corruption", names, images, labels, folder, seed, workers, progress)
+    check_images(images)
+    scale = scale_of(scale, *images.shape[1:3])
+    return _generate("corruption", names, images, labels, folder, seed, scale, workers, progress)
 
 
 def generate_perturbations(
     images: np.ndarray,
     labels: np.ndarray | None,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     *,
     perturbations: Iterable[str] = PERTURBATIONS,
     seed: int = 0,
@@ -99,7 +92,8 @@ def generate_perturbations(
     names = _distinct(perturbations, "perturbation")
     for name in names:
         check_name(name, FRAMES, "perturbation")
-    return _generate("perturbation", names, images, labels, folder, seed, workers, progress)
+    check_images(images, largest=PERTURBED_LARGEST)
+    return _generate("perturbation", names, images, labels, folder, seed, "", workers, progress)
 
 
 def _generate(
@@ -107,41 +101,52 @@ def _generate(
     names: list[str],
     images: np.ndarray,
     labels: np.ndarray | None,
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     seed: int,
+    scale: str,
     workers: int | None,
     progress: bool,
 ) -> list[str]:
-    check_images(images)
     check_seed(seed, 0)
     if len(images) == 0:
         raise ValueError("there are no images to work on")
     workers = _checked_workers(workers)
     labels = None if labels is None else _checked_labels(labels, images)
-    files = [_set_file(kind, name, images.shape, int(seed)) for name in names]
+    files = [_set_file(kind, name, images.shape, int(seed), scale) for name in names]
     fingerprint = _fingerprint(images)
-    origins: dict[str, Origin] = {
-        file.name: {"images": fingerprint, "recipes": recipe_version(file), "seed": int(seed)}
-        for file in files
-    }
+    # What decides the bytes of each file.
+    common: Entry = {"images": fingerprint, "seed": int(seed)}
+    if scale:
+        common["scale"] = scale
+    origins: dict[str, Entry] = {file.name: common | {"recipes": recipe_version(file)} for file in files}
 
     folder = Path(folder).absolute()  # workers may have another current folder
-    with _sigterm_as_exit(), _working_folder(folder) as partial:
-        made = _read_record(folder, kind)
-        missing = [file for file in files if not _is_kept(file, images, folder, made, origins[file.name])]
-        _check_rest(folder, made, names, fingerprint)
+    with working_folder(folder) as partial:
+        record = read_record(folder, kind)
+        missing = [file for file in files if not _is_kept(file, images, folder, record, origins[file.name])]
+        _check_rest(folder, record, names, fingerprint)
+        new_labels = _new_labels(kind, labels, folder, partial, record)
         outdated = [path for file in missing if (path := folder / f"{file.name}.npy").exists()]
         freed = sum(path.stat().st_size for path in outdated)
         _check_space(folder, sum(file.size for file in missing) + images.nbytes - freed)
-        for path in outdated:  # before the record changes: an entry and its file together mean a whole file
+        # A file goes before its entry, and comes after it: the two together mean a whole file.
+        for path in outdated:
             path.unlink()
-        if labels is not None:
-            copies = len(SEVERITIES) if kind == "corruption" else 1
-            _write_labels(np.tile(labels, copies), folder, partial)
-        made |= {file.name: origins[file.name] for file in missing}
-        _write_record({"kind": kind, "files": made}, folder, partial)
+            del record.files[path.stem]
+        if new_labels is not None:
+            (folder / new_labels.name).unlink(missing_ok=True)
+            record.labels = digest(new_labels)
+        write_record(record, folder, partial)
+        if new_labels is not None:
+            os.replace(new_labels, folder / new_labels.name)
+
+        def finish(file: SetFile, path: Path) -> None:
+            record.files[file.name] = origins[file.name] | digest(path)
+            write_record(record, folder, partial)
+            os.replace(path, folder / path.name)
+
         if missing:
-            write_files(missing, images, partial, folder, workers=workers, progress=progress)
+            write_files(missing, images, partial, finish, workers=workers, progress=progress)
     return [file.name for file in missing]
 
 
@@ -151,10 +156,10 @@ def _distinct(names: Iterable[str], kind: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _set_file(kind: str, name: str, shape: tuple[int, ...], seed: int) -> SetFile:
+def _set_file(kind: str, name: str, shape: tuple[int, ...], seed: int, scale: str) -> SetFile:
     """A file to be made; of a corruption, with the module that declares it, for the worker processes to import."""
     module = recipe(name).function.__module__ if kind == "corruption" else ""
-    return SetFile(kind, name, shape, seed, module)
+    return SetFile(kind, name, shape, seed, scale, module)
 
 
 def recipe_version(file: SetFile) -> int | str:
@@ -166,7 +171,7 @@ def recipe_version(file: SetFile) -> int | str:
         source = inspect.getsource(own.function)
     except OSError:  # of a session without a file
         source = ""
-    return hashlib.sha256(f"{own.constants} {source}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{own.constants} {own.imagenet} {source}".encode()).hexdigest()[:16]
 
 
 def _checked_workers(workers: int | None) -> int:
@@ -192,64 +197,26 @@ def _fingerprint(images: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-@contextlib.contextmanager
-def _working_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder for unfinished files, held by this run alone and removed at its end."""
-    partial = folder / PARTIAL
-    partial.mkdir(parents=True, exist_ok=True)
-    with open(partial / "lock", "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it if the run is killed
-        except BlockingIOError:
-            raise OSError(f"another run is writing to {folder}; wait for it, or stop it") from None
-        for leftover in partial.iterdir():  # of a run that was killed
-            if leftover.name != "lock":
-                leftover.unlink()
-        try:
-            yield partial
-        finally:
-            shutil.rmtree(partial)
-
-
-def _read_record(folder: Path, kind: str) -> dict[str, Origin]:
-    """From what each file in the folder is made; empty for a folder without a record."""
-    path = folder / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        made, found = record["files"], record["kind"]
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is damaged; remove it with the files beside it") from None
-    if found != kind:
-        raise FileExistsError(f"{folder} holds {found}s; write {kind}s elsewhere")
-    return made
-
-
-def _is_kept(
-    file: SetFile, images: np.ndarray, folder: Path, made: dict[str, Origin], made_from: Origin
-) -> bool:
-    """Whether the file is there as it would be made; FileExistsError if it is not known where it is from."""
+def _is_kept(file: SetFile, images: np.ndarray, folder: Path, record: Record, origin: Entry) -> bool:
+    """Whether the file is there as it would be made; FileExistsError if it is not as an earlier run made it."""
     path = folder / f"{file.name}.npy"
     if not path.exists():
         return False
-    if file.name not in made:
+    if file.name not in record.files:
         raise FileExistsError(f"{path} is not known to {RECORD}; move it or write elsewhere")
-    if made[file.name] != made_from:
-        return False
-    if not _agrees(file, path, images):
-        raise FileExistsError(f"{path} is not what {RECORD} says; remove it and run again")
-    return True
+    entry = record.files[file.name]
+    if not origin.items() <= entry.items() or "sha256" not in entry:
+        return False  # without a digest, nothing says whether the file is still as it was made
+    check_digest(path, entry)
+    return _is_made_alike(file, load_array(path), images)
 
 
-def _agrees(file: SetFile, path: Path, images: np.ndarray) -> bool:
-    """Whether a file has the right shape and three of its images, made again, are the same."""
-    try:
-        present = load_array(path)
-    except ValueError:
-        return False
-    if present.shape != file.shape or present.dtype != np.uint8:
-        return False
+def _is_made_alike(file: SetFile, present: np.ndarray, images: np.ndarray) -> bool:
+    """Whether three images, made again, are those in the file.
+
+    They are not where something changed that no version tells of: a function that a corruption of one's own calls, or
+    a library.
+    """
     samples = {0, len(images) // 2, len(images) - 1}
     return all(
         np.array_equal(present[place], part[0])
@@ -258,10 +225,10 @@ def _agrees(file: SetFile, path: Path, images: np.ndarray) -> bool:
     )
 
 
-def _check_rest(folder: Path, made: dict[str, Origin], names: list[str], fingerprint: str) -> None:
+def _check_rest(folder: Path, record: Record, names: list[str], fingerprint: str) -> None:
     """Refuse a folder whose other files are of other images, which have other labels."""
-    for name, origin in made.items():
-        if name not in names and origin["images"] != fingerprint and (folder / f"{name}.npy").exists():
+    for name, entry in record.files.items():
+        if name not in names and entry["images"] != fingerprint and (folder / f"{name}.npy").exists():
             raise FileExistsError(f"{folder} holds {name}.npy, made from other images; write elsewhere")
 
 
@@ -271,27 +238,17 @@ def _check_space(folder: Path, need: int) -> None:
         raise OSError(f"writing to {folder} needs {need / 1e9:.3f} GB, and {free / 1e9:.3f} GB are free")
 
 
-def _write_labels(labels: np.ndarray, folder: Path, partial: Path) -> None:
+def _new_labels(
+    kind: str, labels: np.ndarray | None, folder: Path, partial: Path, record: Record
+) -> Path | None:
+    """A file of the labels in `partial`, if they are not in the folder; FileExistsError if others are in the way."""
     path = folder / "labels.npy"
-    if path.exists() and not (folder / RECORD).exists() and not np.array_equal(load_array(path), labels):
+    if path.exists() and record.labels is not None:
+        check_digest(path, record.labels)
+    if labels is None:
+        return None
+    labels = np.tile(labels, len(SEVERITIES) if kind == "corruption" else 1)
+    if path.exists() and record.labels is None and not np.array_equal(load_array(path), labels):
         raise FileExistsError(f"{path} holds other labels; move it or write elsewhere")
     np.save(partial / path.name, labels)
-    os.replace(partial / path.name, path)
-
-
-def _write_record(record: dict[str, Any], folder: Path, partial: Path) -> None:
-    (partial / RECORD).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(partial / RECORD, folder / RECORD)
-
-
-@contextlib.contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """Let SIGTERM raise SystemExit, so that what has to be cleaned up is."""
-    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
+    return partial / path.name if not path.exists() or digest(partial / path.name) != record.labels else None

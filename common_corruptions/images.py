@@ -1,22 +1,66 @@
 """`corrupt` and `perturb` for images in any of their usual forms: what comes in decides what comes out."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
 from common_corruptions.checks import check_seed
 from common_corruptions.forms import Form, read
 from common_corruptions.recipes.corruptions import corrupt as corrupt_array
 from common_corruptions.recipes.perturbations import perturb as perturb_array
+from common_corruptions.recipes.scales import scale_of
 
-Images = TypeVar("Images")
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = NDArray[np.uint8]
+Picture = TypeVar("Picture", bound=Image.Image)
+Images = TypeVar("Images", bound="Array | Tensor | list[Any] | tuple[Any, ...]")
 
 
-def corrupt(images: Images, name: str, severity: int = 3, seed: int = 0, *, start: int = 0) -> Images:
-    """Corrupt images as CIFAR-10-C was made (`common_corruptions.recipes.corruptions`).
+@overload  # for type checkers: of a file that Pillow opened, a plain image is made
+def corrupt(
+    images: Image.Image,
+    name: str,
+    severity: int = 3,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    scale: str | None = None,
+) -> Image.Image: ...
+@overload
+def corrupt(
+    images: list[Picture],
+    name: str,
+    severity: int = 3,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    scale: str | None = None,
+) -> list[Image.Image]: ...
+@overload
+def corrupt(
+    images: tuple[Picture, ...],
+    name: str,
+    severity: int = 3,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    scale: str | None = None,
+) -> tuple[Image.Image, ...]: ...
+@overload
+def corrupt(
+    images: Images, name: str, severity: int = 3, seed: int = 0, *, start: int = 0, scale: str | None = None
+) -> Images: ...
+def corrupt(
+    images: Any, name: str, severity: int = 3, seed: int = 0, *, start: int = 0, scale: str | None = None
+) -> Any:
+    """Corrupt images as CIFAR-10-C or ImageNet-C was made (`common_corruptions.recipes.corruptions`).
 
-    Images, 8 to 256 pixels a side, RGB or grey, come as
+    Images, 16 to 1024 pixels a side, RGB or grey, come as
 
     - a NumPy array, uint8: (N, H, W, C) or one image (H, W, C), C 1 or 3; grey without a channel axis (N, H, W) or
       (H, W). A last axis of 1 or 3 is the channels, since no image is so narrow; (3, H, W), which may be three grey
@@ -32,6 +76,8 @@ def corrupt(images: Images, name: str, severity: int = 3, seed: int = 0, *, star
         severity: 1 (weakest) to 5.
         seed: any integer. The seed, the corruption, the severity and the image's index decide an image's noise.
         start: index of the first image in its data set; a set corrupted in parts is the same as one done at once.
+        scale: whose constants, "cifar" or "imagenet". By default CIFAR-10-C's up to 64 pixels a side and ImageNet-C's
+            above; images of a list must then be of one kind.
 
     Returns:
         New images in the form that came in: type, layout, dtype and device. Their 8-bit values are the same in each.
@@ -39,21 +85,38 @@ def corrupt(images: Images, name: str, severity: int = 3, seed: int = 0, *, star
     Raises:
         TypeError: another type, dtype or mode; a seed or start that is not an integer.
         ValueError: a shape that is another or that two layouts fit, or floats not from 0 to 1, with what to do; an
-            unknown name (the nearest is suggested), a size, severity or start out of range; a corruption of your own
-            that returns anything but uint8 images of the same shape.
+            unknown name (the nearest is suggested) or scale, a size, severity or start out of range; a corruption of
+            your own that returns anything but uint8 images of the same shape.
     """
     check_seed(seed, start)
-    made: Images = _make(
-        images, lambda array, first: corrupt_array(array, name, severity, seed, start=first), start
+    if scale is None and isinstance(images, list | tuple):
+        scale = _common_scale(images)
+    return _make(
+        images,
+        lambda array, first: corrupt_array(array, name, severity, seed, start=first, scale=scale),
+        start,
     )
-    return made
 
 
+@overload
+def perturb(images: Image.Image, name: str, seed: int = 0, *, start: int = 0) -> list[Image.Image]: ...
+@overload
+def perturb(
+    images: list[Picture], name: str, seed: int = 0, *, start: int = 0
+) -> list[list[Image.Image]]: ...
+@overload
+def perturb(
+    images: tuple[Picture, ...], name: str, seed: int = 0, *, start: int = 0
+) -> tuple[list[Image.Image], ...]: ...
+@overload
+def perturb(images: Images, name: str, seed: int = 0, *, start: int = 0) -> Images: ...
 def perturb(images: Any, name: str, seed: int = 0, *, start: int = 0) -> Any:
     """Make one perturbation sequence from each image (`common_corruptions.recipes.perturbations`).
 
+    ImageNet-P is not made: its recipes are not those of CIFAR-10-P at another size.
+
     Args:
-        images: in any form that `corrupt` takes.
+        images: in any form that `corrupt` takes, 16 to 256 pixels a side.
         name: one of `common_corruptions.PERTURBATIONS`, or a noise variant such as "shot_noise_2".
         seed: any integer. The seed, the perturbation and the image's index decide what is drawn for it.
         start: index of the first image in its data set.
@@ -82,6 +145,17 @@ def _make(images: Any, make: Callable[[np.ndarray, int], np.ndarray], start: int
         parts = [make(form.array, first) for form, first in zip(forms, firsts, strict=False)]
     made = [form.back(part) for form, part in zip(forms, parts, strict=True)]
     return made if isinstance(images, list) else tuple(made)
+
+
+def _common_scale(images: list[Any] | tuple[Any, ...]) -> str | None:
+    """The scale of images in a list by their size, which must be one: a set has constants of one publication."""
+    sizes = (_element(images, position).array.shape[1:3] for position in range(len(images)))
+    scales = {scale_of(None, *size) for size in sizes}
+    if len(scales) > 1:
+        raise ValueError(
+            'some images are larger than 64 pixels a side and some are not; say scale="cifar" or "imagenet" for all'
+        )
+    return scales.pop() if scales else None
 
 
 def _element(images: list[Any] | tuple[Any, ...], position: int) -> Form:

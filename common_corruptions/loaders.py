@@ -16,6 +16,7 @@ from common_corruptions.recipes.corruptions import corrupt
 from common_corruptions.recipes.names import SEVERITIES
 from common_corruptions.recipes.random import Draws
 from common_corruptions.recipes.registry import recipe
+from common_corruptions.recipes.scales import check_scale
 
 EPOCH = 1 << 32  # indices between one epoch and the next: more than a data set has items
 
@@ -47,6 +48,7 @@ class Corrupt:
         *,
         names: Sequence[str] | None = None,
         severities: Sequence[int] | None = None,
+        scale: str | None = None,
     ) -> None:
         """Choose what is done.
 
@@ -56,14 +58,15 @@ class Corrupt:
             seed: any integer.
             names: in place of `name`, what is drawn from.
             severities: with `names`, what is drawn from, by default 1 to 5.
+            scale: whose constants, "cifar" or "imagenet"; by default each image's size decides, as in `corrupt`.
 
         Raises:
             TypeError: both `name` and `names`, or neither; `severity` or `severities` with the other of them; a seed
                 that is no integer.
-            ValueError: an unknown name, a severity out of range, nothing to draw from.
+            ValueError: an unknown name or scale, a severity out of range, nothing to draw from.
         """
         check_seed(seed, 0)
-        self.choice = _choice(name, severity, names, severities)
+        self.choice = _choice(name, severity, names, severities, scale)
         self.seed = int(seed)
 
     def __call__(self, *inputs: Any) -> Any:
@@ -92,7 +95,7 @@ class Corrupt:
         name, severity = self.choice.draw(self.seed, index)
         made = []
         for images in batches:
-            made.append(corrupt(images, name, severity, self.seed, start=index))
+            made.append(corrupt(images, name, severity, self.seed, start=index, scale=self.choice.scale))
             index += len(images)
         return made
 
@@ -103,7 +106,9 @@ class Corrupt:
             for position in range(len(images)):
                 image = images[position : position + 1]
                 index = int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "little")
-                out[position] = corrupt(image, name, severity, self.seed, start=index)[0]
+                out[position] = corrupt(
+                    image, name, severity, self.seed, start=index, scale=self.choice.scale
+                )[0]
         return made
 
     def __repr__(self) -> str:
@@ -135,6 +140,7 @@ class CorruptedDataset(Dataset[Any]):
         *,
         names: Sequence[str] | None = None,
         severities: Sequence[int] | None = None,
+        scale: str | None = None,
     ) -> None:
         """Choose what is done; `dataset` has `__len__` and `__getitem__`, the rest is as for `Corrupt`."""
         check_seed(seed, 0)
@@ -143,7 +149,7 @@ class CorruptedDataset(Dataset[Any]):
                 f"{type(dataset).__name__} has no length or no items by index, which decides an image's noise"
             )
         self.dataset = dataset
-        self.choice = _choice(name, severity, names, severities)
+        self.choice = _choice(name, severity, names, severities, scale)
         self.seed = int(seed)
         self._epoch = torch.zeros(
             (), dtype=torch.int64, device="cpu"
@@ -189,7 +195,8 @@ class CorruptedDataset(Dataset[Any]):
     def _corrupt(self, image: np.ndarray, index: int) -> np.ndarray:
         if self.choice.random:
             index += EPOCH * int(self._epoch)
-        return corrupt(image, *self.choice.draw(self.seed, index), self.seed, start=index)
+        name, severity = self.choice.draw(self.seed, index)
+        return corrupt(image, name, severity, self.seed, start=index, scale=self.choice.scale)
 
 
 @dataclass(frozen=True)
@@ -197,6 +204,7 @@ class _Choice:
     names: tuple[str, ...]
     severities: tuple[int, ...]
     random: bool
+    scale: str | None
     # To unpickle them, in a worker, imports the modules that declare the names.
     functions: tuple[Callable[..., np.ndarray], ...]
 
@@ -208,13 +216,18 @@ class _Choice:
         return self.names[int(name[0])], self.severities[int(severity[0])]
 
     def __str__(self) -> str:
+        scale = "" if self.scale is None else f", scale={self.scale!r}"
         if self.random:
-            return f"names={list(self.names)}, severities={list(self.severities)}"
-        return f"{self.names[0]!r}, severity={self.severities[0]}"
+            return f"names={list(self.names)}, severities={list(self.severities)}{scale}"
+        return f"{self.names[0]!r}, severity={self.severities[0]}{scale}"
 
 
 def _choice(
-    name: str | None, severity: int | None, names: Sequence[str] | None, severities: Sequence[int] | None
+    name: str | None,
+    severity: int | None,
+    names: Sequence[str] | None,
+    severities: Sequence[int] | None,
+    scale: str | None,
 ) -> _Choice:
     if (name is None) == (names is None):
         raise TypeError("give a name, or names=[...] to draw from, and not both")
@@ -231,7 +244,9 @@ def _choice(
         raise ValueError("names and severities must hold at least one each to draw from")
     for strength in strengths:
         check_severity(strength)
-    return _Choice(chosen, strengths, names is not None, tuple(recipe(one).function for one in chosen))
+    check_scale(scale)
+    functions = tuple(recipe(one).function for one in chosen)
+    return _Choice(chosen, strengths, names is not None, scale, functions)
 
 
 def _leaves(sample: Any) -> Iterator[Any]:

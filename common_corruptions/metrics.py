@@ -11,7 +11,7 @@ device, or nested lists; all are computed in numpy, which takes milliseconds for
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,10 +19,10 @@ from numpy.typing import ArrayLike
 from common_corruptions.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
 from common_corruptions.recipes.names import SEVERITIES
 
-PROTOCOLS = ("hendrycks", "official")
+Protocol: TypeAlias = Literal["hendrycks", "official"]
+PROTOCOLS: tuple[Protocol, ...] = ("hendrycks", "official")
 """Which frames of a noise sequence are compared: as the benchmark defines it, or as its authors' script did."""
 
-Protocol: TypeAlias = Literal["hendrycks", "official"]
 Errors: TypeAlias = Mapping[str, float | Sequence[float]]
 
 # Percent by which a corruption must raise the baseline's error to have an rCE. Means of the same errors can differ by
@@ -275,9 +275,10 @@ def _blocks(rows: int, row_size: int, size: int = _BLOCK) -> Iterator[slice]:
 def as_array(values: ArrayLike) -> np.ndarray:
     torch = sys.modules.get("torch")  # not loaded, there is no tensor
     if torch and isinstance(values, torch.Tensor):
-        values = values.detach().cpu()
+        tensor: Any = values
+        tensor = tensor.detach().cpu()
         # numpy has no bfloat16; float32 holds its values exactly
-        values = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+        values = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     return np.asarray(values)
 
 
@@ -294,7 +295,8 @@ def class_indices(values: ArrayLike, what: str, ndim: int) -> np.ndarray:
             raise ValueError(f"logits have shape {array.shape}; expected at least 2 classes on the last axis")
         if np.isnan(array).any():
             raise ValueError("logits contain NaN")
-        return array.argmax(axis=-1)
+        classes: np.ndarray = array.argmax(axis=-1)
+        return classes
     if array.ndim != ndim:
         raise ValueError(f"{what} have shape {array.shape}; expected {expected}")
     if array.dtype.kind not in "iu" or array.min() < 0:

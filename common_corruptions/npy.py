@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 
-def load_array(path: str | os.PathLike) -> np.ndarray:
+def load_array(path: str | os.PathLike[str]) -> np.ndarray:
     """The array in an `.npy` file, mapped into memory and read-only.
 
     Raises:
@@ -24,7 +24,7 @@ def load_array(path: str | os.PathLike) -> np.ndarray:
         ) from None
 
 
-def load_labels(path: str | os.PathLike) -> np.ndarray:
+def load_labels(path: str | os.PathLike[str]) -> np.ndarray:
     """Class indices (N,) from an `.npy` file.
 
     Raises:
@@ -38,7 +38,7 @@ def load_labels(path: str | os.PathLike) -> np.ndarray:
     return np.array(labels)
 
 
-def _fault(path: str | os.PathLike) -> str | None:
+def _fault(path: str | os.PathLike[str]) -> str | None:
     """What the file is instead, told by its first bytes; None if they are those of an `.npy` file."""
     with open(path, "rb") as file:
         start = file.read(16)

@@ -132,14 +132,14 @@ def export(net: nn.Module, shape: tuple[int, ...]) -> bytes:
         Exception: of any type, as torch raises it; the path of the net depends on values, for one.
     """
     images = torch.export.Dim("images")
-    one_precision = float32_as(
-        torch.backends.cudnn.rnn.fp32_precision
-    )  # the exporter refuses two, CPU or not
+    cudnn: Any = torch.backends.cudnn  # whose parts have no types
+    one_precision = float32_as(cudnn.rnn.fp32_precision)  # the exporter refuses two, CPU or not
     with warnings.catch_warnings(), one_precision, torch.inference_mode(False), torch.no_grad():
         warnings.simplefilter("ignore")  # of the exporter's own packages, about each other
         program = torch.export.export(net, (torch.zeros(2, *shape),), dynamic_shapes=({0: images},))
-        exported = torch.onnx.export(program, optimize=False, verbose=False)  # the session optimises it
-        return exported.model_proto.SerializeToString()
+        exported: Any = torch.onnx.export(program, optimize=False, verbose=False)  # the session optimises it
+        model: bytes = exported.model_proto.SerializeToString()
+    return model
 
 
 def agree(logits: np.ndarray, expected: np.ndarray) -> bool:
@@ -162,6 +162,7 @@ def _session(model: bytes) -> "InferenceSession":
 
 
 def _run(session: "InferenceSession", inputs: Tensor) -> np.ndarray:
+    logits: np.ndarray
     (logits,) = session.run(None, {session.get_inputs()[0].name: inputs.contiguous().numpy()})
     return logits
 

@@ -39,7 +39,7 @@ def add_gaussian_noise(images: np.ndarray, variance: float, *, seed: int = 0, st
     """Add normal noise to every value, independently (sections 4.1.2 and 4.3).
 
     Args:
-        images: uint8 (N, H, W, C), 8 to 256 pixels a side, C 1 or 3.
+        images: uint8 (N, H, W, C), 16 to 1024 pixels a side, C 1 or 3.
         variance: of the noise, for values 0..1; 0 gives the images back.
         seed: of the noise.
         start: index of the first image in its set.
@@ -59,7 +59,7 @@ def add_poisson_noise(images: np.ndarray, contrast: float, *, seed: int = 0, sta
     """Change the contrast to (I - 0.5) C + 0.5, then draw every value from the Poisson distribution (section 4.1.2).
 
     Args:
-        images: uint8 (N, H, W, C), 8 to 256 pixels a side, C 1 or 3.
+        images: uint8 (N, H, W, C), 16 to 1024 pixels a side, C 1 or 3.
         contrast: the factor C, at least 0; 1 keeps the contrast.
         seed: of the noise.
         start: index of the first image in its set.
@@ -129,7 +129,7 @@ def poisson_table(contrast: float) -> np.ndarray:
 
 
 def _add(
-    images: np.ndarray, table: np.ndarray, purpose: tuple[str, float], seed: int, start: int
+    images: np.ndarray, table: np.ndarray, purpose: tuple[str | float, ...], seed: int, start: int
 ) -> np.ndarray:
     check_images(images)
     check_seed(seed, start)

@@ -41,6 +41,7 @@ class SetFile:
     name: str
     images_shape: tuple[int, ...]
     seed: int
+    scale: str = ""  # of a corruption
     module: str = ""  # of a corruption: where it is declared
 
     @property
@@ -71,7 +72,7 @@ class SetFile:
             return
         for severity in SEVERITIES:
             place = (severity - 1) * self.images_shape[0] + start
-            yield place, corrupt(images, self.name, severity, self.seed, start=start)
+            yield place, corrupt(images, self.name, severity, self.seed, start=start, scale=self.scale)
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,17 @@ class Block:
 
 
 def write_files(
-    files: list[SetFile], images: np.ndarray, partial: Path, folder: Path, *, workers: int, progress: bool
+    files: list[SetFile],
+    images: np.ndarray,
+    partial: Path,
+    finish: Callable[[SetFile, Path], None],
+    *,
+    workers: int,
+    progress: bool,
 ) -> None:
-    """Make `files` from `images`, in that order, and move each into `folder` once it is whole.
+    """Make `files` from `images` in `partial`, in that order, and hand each to `finish` once it is whole.
 
-    `partial` is a folder of this run's own on the same file system, for files under way and for the images,
-    which the workers read there.
+    `partial` is a folder of this run's own, for files under way and for the images, which the workers read there.
     """
     blocks = [block for file in files for block in _blocks(file, partial)]
     pictures = sum(file.pictures for file in files)
@@ -102,7 +108,7 @@ def write_files(
         for block, _ in zip(blocks, run(blocks), strict=True):
             count = block.file.images_shape[0]
             if block.stop == count:
-                os.replace(block.path, folder / block.path.name)
+                finish(block.file, block.path)
             bar.set_description(block.file.name, refresh=False)
             bar.update(block.file.pictures * (block.stop - block.first) // count)
 

@@ -1,5 +1,12 @@
 """The push-pull inhibition layer (Strisciuglio, Lopez-Antequera, Petkov, NCAA 2020) for PyTorch."""
 
+try:
+    import torch as _torch  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "pushpull needs torch, which is not installed: pip install 'pushpull-robustness[layer]'", name="torch"
+    ) from error
+
 from pushpull.conversion import convert
 from pushpull.functional import pull_kernel, push_pull_conv2d
 from pushpull.fusion import fuse

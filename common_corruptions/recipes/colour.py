@@ -24,7 +24,8 @@ def to_planes(images: np.ndarray) -> np.ndarray:
 def from_planes(planes: np.ndarray) -> np.ndarray:
     """uint8 planes (C, N, H, W) as images (N, H, W, C)."""
     channels, count, height, width = planes.shape
-    return cv2.merge([plane.reshape(-1, width) for plane in planes]).reshape(count, height, width, channels)
+    merged = cv2.merge([plane.reshape(-1, width) for plane in planes])
+    return np.asarray(merged).reshape(count, height, width, channels)
 
 
 def to_hsv(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -68,10 +69,12 @@ def shares_of_value(hue: np.ndarray, saturation: np.ndarray) -> np.ndarray:
 
 def luma(planes: np.ndarray) -> np.ndarray:
     """The grey value of planes (C, ...) of any float type, (...); one channel is its own."""
+    grey: np.ndarray = planes[0]
     if len(planes) == 1:
-        return planes[0]
+        return grey
     red, green, blue = (plane * planes.dtype.type(weight) for plane, weight in zip(planes, LUMA, strict=True))
-    return red + green + blue
+    grey = red + green + blue
+    return grey
 
 
 def in_channels(colour: tuple[int, int, int], channels: int) -> np.ndarray:

@@ -42,7 +42,7 @@ def log(x: np.ndarray) -> np.ndarray:
     small = fraction < math.sqrt(0.5)
     np.ldexp(fraction, small.astype(np.int32), out=fraction)
     exponent -= small
-    ratio = fraction - 1
+    ratio: np.ndarray = fraction - 1
     fraction += 1
     ratio /= fraction
     np.multiply(ratio, ratio, out=fraction)
@@ -88,7 +88,8 @@ def normal_cdf(x: np.ndarray) -> np.ndarray:
     for n in range(1, 160):
         term = term * square / (2 * n + 1)
         total = total + term
-    return 0.5 + total * exp(-0.5 * square) / math.sqrt(2 * math.pi)
+    probability: np.ndarray = 0.5 + total * exp(-0.5 * square) / math.sqrt(2 * math.pi)
+    return probability
 
 
 def _polynomial(coefficients: list[float], x: np.ndarray) -> np.ndarray:

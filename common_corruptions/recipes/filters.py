@@ -9,11 +9,14 @@ or without.
 
 import functools
 import math
+from collections.abc import Callable
 
+import cv2
 import numpy as np
 
 from common_corruptions.recipes.elementary import cos_sin, exp
 
+NARROW = 4  # taps on a side of a Gaussian, up to which it is taken step by step
 CACHED = 3 << 13  # values worked on at once where many steps follow each other: they stay in the cache
 
 
@@ -52,6 +55,45 @@ def noise_gain(sigma: float, scale: float, truncate: float = 4.0) -> float:
     """
     published, here = (gaussian_kernel(width, truncate) for width in (sigma, sigma * scale))
     return float((published**2).sum() / (here**2).sum())
+
+
+@functools.cache
+def wider_sigma(sigma: float, factor: float) -> float:
+    """The sigma of a Gaussian that blurs pixels `factor` times as small as far as `sigma` does, on the grid of pixels.
+
+    What is alike is the standard deviation of the taps. Below one pixel it is less than sigma, so that sigma itself
+    times `factor` would blur a larger picture more.
+    """
+    return solve(
+        lambda width: _variance(gaussian_kernel(width)), factor**2 * _variance(gaussian_kernel(sigma))
+    )
+
+
+@functools.cache
+def wider_motion(radius: int, sigma: float, factor: float) -> tuple[int, float]:
+    """Radius and sigma of a motion blur that moves pixels `factor` times as small as far, on average."""
+
+    def mean(radius: int, sigma: float) -> float:
+        taps = np.arange(2 * radius + 1.0)
+        weights = exp(-(taps**2) / (2 * sigma**2))
+        return float((taps * weights).sum() / weights.sum())
+
+    wider = whole_length(radius, factor)
+    return wider, solve(lambda width: mean(wider, width), factor * mean(radius, sigma))
+
+
+def _variance(kernel: np.ndarray) -> float:
+    taps = np.arange(len(kernel)) - len(kernel) // 2
+    return float((kernel * taps**2).sum())
+
+
+def solve(growing: Callable[[float], float], wanted: float) -> float:
+    """The width between a hundredth of a pixel and 1,000 at which a growing function has this value."""
+    low, high = 0.01, 1000.0
+    for _ in range(50):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if growing(middle) < wanted else (low, middle)
+    return high
 
 
 def gaussian_filter(images: np.ndarray, sigma: float, *, truncate: float = 4.0) -> np.ndarray:
@@ -96,6 +138,25 @@ def _correlate_symmetric(
         np.add(before, after, out=pair)
         pair *= kernel[radius + reach]
         out += pair
+
+
+def gaussian_blurred(images: np.ndarray, sigma: float) -> np.ndarray:
+    """Smooth uint8 images (N, H, W, C) with a Gaussian of `sigma` pixels, the edge repeated outside; uint8, truncated.
+
+    A wide Gaussian has weights on a grid of 2^-22, so that OpenCV's sums are exact.
+    """
+    kernel = gaussian_kernel(sigma)
+    middle = len(kernel) // 2
+    if middle <= NARROW:
+        return to_uint8(gaussian_filter(images / 255.0, sigma))
+    whole = np.rint(kernel * 2.0**22)
+    whole[middle] += 2.0**22 - whole.sum()
+    whole *= 2.0**-22
+    out = np.empty_like(images)
+    for source, target in zip(images, out, strict=True):
+        blurred = cv2.sepFilter2D(source, cv2.CV_64F, whole, whole, borderType=cv2.BORDER_REPLICATE)
+        target[...] = blurred.reshape(target.shape)
+    return out
 
 
 @functools.cache
@@ -180,3 +241,18 @@ def clipped_zoom(images: np.ndarray, factor: float) -> np.ndarray:
     rows = images.take(above, axis=1) * (1 - share)[:, None] + images.take(below, axis=1) * share[:, None]
     left, right, share = zoom_places(width, factor)
     return rows.take(left, axis=2) * (1 - share) + rows.take(right, axis=2) * share
+
+
+def enlarged(planes: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Planes (N, h, w) read bilinearly at the centres of height x width pixels, the edge repeated; float64."""
+    above, below, share = _between_pixels(planes.shape[1], height)
+    rows = planes.take(above, axis=1) * (1 - share)[:, None] + planes.take(below, axis=1) * share[:, None]
+    left, right, share = _between_pixels(planes.shape[2], width)
+    return rows.take(left, axis=2) * (1 - share) + rows.take(right, axis=2) * share
+
+
+def _between_pixels(size: int, enlarged: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each of `enlarged` pixels the two of `size` between whose centres it lies, and the share of the second."""
+    position = np.clip((np.arange(enlarged) + 0.5) * (size / enlarged) - 0.5, 0, size - 1)
+    left = np.minimum(position.astype(np.intp), max(size - 2, 0))
+    return left, np.minimum(left + 1, size - 1), position - left

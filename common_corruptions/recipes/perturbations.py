@@ -25,10 +25,11 @@ from common_corruptions.recipes.filters import (
 )
 from common_corruptions.recipes.names import FRAMES
 from common_corruptions.recipes.noise import add_noise, gaussian_table, shot_table, speckle_table
-from common_corruptions.recipes.precipitation import lay_snow, snow_layer, spatter_water, whiten
+from common_corruptions.recipes.precipitation import lay_snow, lay_water, snow_layer, water_mask, whiten
 from common_corruptions.recipes.random import Draws
 from common_corruptions.recipes.warps import geometric_frames
 
+LARGEST = 256  # pixels a side
 BLOCK_BYTES = 1 << 17  # images worked on at a time: the float temporaries of one frame then stay in the cache
 
 Recipe = Callable[[np.ndarray, Draws, np.ndarray], None]
@@ -42,7 +43,7 @@ def perturb(images: np.ndarray, name: str, seed: int = 0, *, start: int = 0) -> 
     set made in blocks, each with its `start`, equals one made at once.
 
     Args:
-        images: uint8 (N, H, W, C), 8 to 256 pixels a side, square or not; C is 3 (RGB) or 1. A memory map
+        images: uint8 (N, H, W, C), 16 to 256 pixels a side, square or not; C is 3 (RGB) or 1. A memory map
             is read block by block.
         name: one of `PERTURBATIONS` or `NOISE_VARIANTS`.
         seed: any integer.
@@ -57,7 +58,7 @@ def perturb(images: np.ndarray, name: str, seed: int = 0, *, start: int = 0) -> 
         ValueError: images of another shape, an unknown name, a negative start.
     """
     check_name(name, FRAMES, "perturbation")
-    check_images(images)
+    check_images(images, largest=LARGEST)
     check_seed(seed, start)
     sequences = np.empty((len(images), FRAMES[name], *images.shape[1:]), dtype=np.uint8)
     block = max(1, BLOCK_BYTES // math.prod(images.shape[1:]))
@@ -121,7 +122,7 @@ def running_spatter(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
     fall = 0.8 * scale
     whole, part = int(fall), fall % 1
     for frame in range(out.shape[1]):
-        out[:, frame] = spatter_water(images, layer, 0.6, reach=20 * scale)
+        out[:, frame] = lay_water(images, *water_mask(layer, 0.6, reach=20 * scale))
         layer = (1 - part) * _moved_down(layer, whole) + part * _moved_down(layer, whole + 1)
 
 

@@ -32,25 +32,25 @@ def whiten(images: np.ndarray, keep: float) -> np.ndarray:
 
 
 def lay_snow(whitened: np.ndarray, layer: np.ndarray) -> np.ndarray:
-    """Add the blurred uint8 `layer` (N, H, W) and its 180-degree rotation to the planes of `whiten`; uint8 images."""
+    """Add the blurred `layer` (N, H, W), 0 to 255, and its 180-degree rotation to the planes of `whiten`; uint8."""
     flakes = layer / 255.0
     unit = whitened + flakes
     unit += flakes[:, ::-1, ::-1]
     return from_planes(to_uint8(unit))
 
 
-def spatter_water(
-    images: np.ndarray, layer: np.ndarray, strength: float, *, reach: float = 20.0
-) -> np.ndarray:
-    """Put drops of water on uint8 images (N, H, W, C); uint8.
+def water_mask(layer: np.ndarray, strength: float, *, reach: float = 20.0) -> tuple[np.ndarray, np.ndarray]:
+    """How much drops of water cover of each pixel.
 
-    As published, an amount of water above 1 counts from 0 again, and an image without a drop becomes black, of 0 / 0.
+    As published, an amount of water above 1 counts from 0 again.
 
     Args:
-        images: uint8 (N, H, W, C).
         layer: the amount of water, float64 (N, H, W), 0 where the image is dry.
         strength: opacity of the water where it shows most.
         reach: distance in pixels from a drop's edge at which its shading ends.
+
+    Returns:
+        The opacity, float32 (N, H, W), and whether there is no drop at all, bool (N, 1, 1).
     """
     water = (layer * 255).astype(np.int64).astype(np.uint8)
     shade = np.empty_like(water)
@@ -73,7 +73,15 @@ def spatter_water(
     dry = peak == 0
     shine /= np.where(dry, np.float32(1), peak)
     shine *= np.float32(strength)
-    unit = shine * in_channels(WATER, images.shape[-1])
+    return shine, dry
+
+
+def lay_water(images: np.ndarray, mask: np.ndarray, dry: np.ndarray) -> np.ndarray:
+    """Put water of the opacity `mask` (N, H, W) on uint8 images (N, H, W, C); uint8.
+
+    As published, an image without a drop, where `dry` (N, 1, 1), becomes black, of 0 / 0.
+    """
+    unit = mask * in_channels(WATER, images.shape[-1])
     unit += to_planes(images) / np.float32(255)
     unit *= ~dry
     return from_planes(to_uint8(unit))

@@ -29,7 +29,7 @@ class Draws:
     """
 
     seed: int
-    purpose: tuple[str | int, ...]
+    purpose: tuple[str | float, ...]
     start: int
     count: int
 

@@ -25,16 +25,30 @@ Constants = tuple[tuple[float, ...], ...]
 PACKAGE = f"{__package__}.corruptions"
 FOLDER = Path(__file__).parent / "corruptions"
 # What stands where a corruption's name would: words of params.yaml, rows of tables, files beside those of the set.
+PUBLISHED_SIDE = 32  # pixels, of CIFAR-10-C
 TAKEN = ("all", "clean", "labels", "main", "mean")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a corruption is made: function(images, draws, *constants[severity - 1]), and its group."""
+    """How a corruption is made: function(images, draws, *constants), and the constants of each scale and severity."""
 
     function: Callable[..., np.ndarray]
     group: str
     constants: Constants
+    imagenet: Constants
+    resized: Callable[..., tuple[float, ...]] | None
+
+    def at(self, scale: str, severity: int, height: int, width: int) -> tuple[float, ...]:
+        """The constants of a severity (1 to 5) for images of this size, at the scale "cifar" or "imagenet".
+
+        ImageNet-C's hold as they stand. Those of CIFAR-10-C are for 32 x 32, and grow with the shorter side where the
+        corruption says how.
+        """
+        if scale == "imagenet":
+            return self.imagenet[severity - 1]
+        constants, factor = self.constants[severity - 1], min(height, width) / PUBLISHED_SIDE
+        return constants if self.resized is None or factor == 1 else self.resized(factor, *constants)
 
 
 @dataclass(frozen=True)
@@ -50,11 +64,17 @@ _declared: dict[str, Recipe] = {}
 
 
 def corruption(
-    name: str, *, group: str, constants: Sequence[Sequence[float]]
+    name: str,
+    *,
+    group: str,
+    constants: Sequence[Sequence[float]],
+    imagenet: Sequence[Sequence[float]] | None = None,
+    resized: Callable[..., tuple[float, ...]] | None = None,
 ) -> Callable[[Function], Function]:
     """Declare the decorated function as a corruption, which `corrupt`, sets, pictures and tables then take by its name.
 
-    The function is called as `function(images, draws, *constants[severity - 1])` with some consecutive images of a set,
+    The function is called as `function(images, draws, *constants[severity - 1])`, with the constants of one of the
+    two scales for the severity and some consecutive images of a set,
     uint8 (N, H, W, C), read-only, RGB or one channel, and returns uint8 of the same shape. It treats each image by
     itself, and takes what is random from `draws` (`common_corruptions.recipes.random.Draws`): the same seed then gives
     the same set, whatever the number of processes.
@@ -63,18 +83,24 @@ def corruption(
         name: lower-case letters, digits and `_`: the name of its file.
         group: noise, blur, weather or digital.
         constants: what the function takes besides, a tuple for each of the severities 1 to 5.
+        imagenet: the same at the scale "imagenet", by default `constants`.
+        resized: where `constants` hold for 32 x 32 alone, what they are at another size: `resized(factor, *constants)`
+            for a shorter side of `factor` times 32 pixels. It is for the scale "cifar".
 
     Raises:
         ValueError: a name that is not such a one, or is taken; another group; not five tuples, or one that does not fit
             the function's arguments.
     """
-    _check_declaration(name, group, constants)
+    scales = {"constants": constants, "imagenet": constants if imagenet is None else imagenet}
+    _check_declaration(name, group, scales)
 
     def declare(function: Function) -> Function:
-        for severity, values in zip(SEVERITIES, constants, strict=True):
-            _check_arguments(name, function, severity, values)
+        for of_scale in scales.values():
+            for severity, values in zip(SEVERITIES, of_scale, strict=True):
+                _check_arguments(name, function, severity, values)
         _check_free(name, function)
-        _declared[name] = Recipe(function, group, tuple(map(tuple, constants)))
+        tuples = {scale: tuple(map(tuple, of_scale)) for scale, of_scale in scales.items()}
+        _declared[name] = Recipe(function, group, resized=resized, **tuples)
         return function
 
     return declare
@@ -168,7 +194,7 @@ def _declarations(path: Path) -> Iterator[tuple[str, Place]]:
             yield name, Place(path, call.lineno, group)
 
 
-def _check_declaration(name: str, group: str, constants: Sequence[Sequence[float]]) -> None:
+def _check_declaration(name: str, group: str, scales: dict[str, Sequence[Sequence[float]]]) -> None:
     if not isinstance(name, str) or not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ValueError(
             f"a corruption's name must be lower-case letters, digits and '_', not {name!r}: it becomes a file name"
@@ -177,12 +203,13 @@ def _check_declaration(name: str, group: str, constants: Sequence[Sequence[float
         raise ValueError(f"no corruption can be named {name!r}: that means something else where names stand")
     if group not in CORRUPTION_GROUPS:
         raise ValueError(f"the group of {name} must be one of {', '.join(CORRUPTION_GROUPS)}, not {group!r}")
-    five = isinstance(constants, tuple | list) and len(constants) == len(SEVERITIES)
-    if not five or not all(isinstance(values, tuple | list) for values in constants):
-        raise ValueError(
-            f"the constants of {name} must be five tuples, one for each severity, such as ((6,), (5,), (4,), (3,), "
-            f"(2,)), not {constants!r}"
-        )
+    for argument, constants in scales.items():
+        five = isinstance(constants, tuple | list) and len(constants) == len(SEVERITIES)
+        if not five or not all(isinstance(values, tuple | list) for values in constants):
+            raise ValueError(
+                f"{argument} of {name} must be five tuples, one for each severity, such as ((6,), (5,), (4,), (3,), "
+                f"(2,)), not {constants!r}"
+            )
 
 
 def _check_arguments(

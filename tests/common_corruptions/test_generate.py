@@ -1,6 +1,7 @@
 """Whole sets on disk: their layout, going on after a stop, what is refused, and the command."""
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -171,6 +172,72 @@ class TestAgain:
         with pytest.raises(FileExistsError, match="other labels"):
             self.run(tmp_path, ["fog"])
 
+    def test_each_file_has_its_digest(self, tmp_path):
+        self.run(tmp_path, ["fog", "snow"])
+        record = json.loads((tmp_path / "generated.json").read_text(encoding="utf-8"))
+        entries = {**record["files"], "labels": record["labels"]}
+        assert set(entries) == {"fog", "snow", "labels"}
+        for name, entry in entries.items():
+            content = (tmp_path / f"{name}.npy").read_bytes()
+            assert (entry["bytes"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+
+    def test_any_zeroed_image_is_noticed(self, tmp_path):
+        x = images(12)
+        self.run(tmp_path, ["fog"], x=x, labels=None)
+        with open(tmp_path / "fog.npy", "r+b") as file:  # image 4 at severity 4
+            file.seek(128 + 40 * 3072)
+            file.write(bytes(3072))
+        before = contents(tmp_path)
+        with pytest.raises(FileExistsError, match=r"fog\.npy is not what generated\.json says; remove it"):
+            self.run(tmp_path, ["snow", "fog"], x=x, labels=None)
+        assert contents(tmp_path) == before
+        (tmp_path / "fog.npy").unlink()  # as it says
+        assert self.run(tmp_path, ["fog"], x=x, labels=None) == ["fog"]
+
+    @pytest.mark.parametrize("labels", [LABELS, None])
+    def test_changed_labels_are_noticed(self, tmp_path, labels):
+        self.run(tmp_path, ["fog"])
+        np.save(tmp_path / "labels.npy", np.zeros(30, np.uint8))
+        with pytest.raises(FileExistsError, match=r"labels\.npy is not what generated\.json says"):
+            self.run(tmp_path, ["fog"], labels=labels)
+
+    def test_labels_put_beside_a_set_are_left_alone(self, tmp_path):
+        self.run(tmp_path, ["fog"], labels=None)
+        np.save(tmp_path / "labels.npy", np.zeros(30, np.uint8))
+        assert self.run(tmp_path, ["fog"], labels=None) == []
+        with pytest.raises(FileExistsError, match="holds other labels"):
+            self.run(tmp_path, ["fog"])
+        np.save(tmp_path / "labels.npy", np.tile(LABELS, 5))
+        assert self.run(tmp_path, ["fog"]) == []
+
+    def test_file_of_a_record_without_digests_is_made_again(self, tmp_path):
+        self.run(tmp_path, ["fog", "snow"])
+        whole = contents(tmp_path)
+        path = tmp_path / "generated.json"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        old = {key: record["files"]["fog"][key] for key in ("images", "recipes", "seed")}
+        path.write_text(
+            json.dumps({"kind": "corruption", "files": {"fog": old, "snow": old}}), encoding="utf-8"
+        )
+        with open(tmp_path / "fog.npy", "r+b") as file:  # nothing tells
+            file.seek(128 + 8 * 3072)
+            file.write(bytes(3072))
+        assert self.run(tmp_path, ["fog", "snow"]) == ["fog", "snow"]
+        assert contents(tmp_path) == whole
+
+    def test_stop_between_record_and_file(self, tmp_path, monkeypatch):
+        def stop(old, new):
+            if Path(new).name == "snow.npy":
+                raise KeyboardInterrupt
+            replace(old, new)
+
+        replace = os.replace
+        monkeypatch.setattr(os, "replace", stop)
+        with pytest.raises(KeyboardInterrupt):
+            self.run(tmp_path, ["fog", "snow"])
+        monkeypatch.undo()
+        assert self.run(tmp_path, ["fog", "snow"]) == ["snow"]
+
     @pytest.mark.parametrize("change", ["value", "shape", "bytes"])
     def test_changed_file_is_noticed(self, tmp_path, change):
         self.run(tmp_path, ["fog"])
@@ -183,9 +250,12 @@ class TestAgain:
         with pytest.raises(FileExistsError, match=r"fog\.npy is not what generated\.json says"):
             self.run(tmp_path, ["fog"])
 
-    def test_damaged_record(self, tmp_path):
+    @pytest.mark.parametrize(
+        "text", ['{"files": ', "[]", '{"kind": "corruption", "files": {"fog": {"seed": 0}}}']
+    )
+    def test_damaged_record(self, tmp_path, text):
         self.run(tmp_path, ["fog"])
-        (tmp_path / "generated.json").write_text('{"files": ', encoding="utf-8")
+        (tmp_path / "generated.json").write_text(text, encoding="utf-8")
         with pytest.raises(ValueError, match="damaged"):
             self.run(tmp_path, ["fog"])
 

@@ -1,5 +1,6 @@
 """A corruption of one's own: declared, refused, found, made into sets, drawn and measured."""
 
+import functools
 import re
 import subprocess
 import sys
@@ -194,6 +195,24 @@ def test_a_set_in_worker_processes_and_its_recipe_in_the_record(tmp_path, monkey
     corruption("posterize", group="digital", constants=((7,), (5,), (4,), (3,), (2,)))(module.posterize)
     assert generate(1) == ["posterize"]
     np.testing.assert_array_equal(np.load(tmp_path / "c" / "posterize.npy")[:40], images // 2 * 2)
+
+
+def test_a_change_of_what_it_calls_makes_it_again(tmp_path, monkeypatch, images):
+    def negative(images, draws, bits):
+        return table()[images]
+
+    def generate():
+        return generate_corruptions(
+            images, None, tmp_path, corruptions=["posterize"], workers=1, progress=False
+        )
+
+    table = functools.partial(np.arange, 255, -1, -1, dtype=np.uint8)
+    declare(negative)
+    assert generate() == ["posterize"]
+    assert generate() == []
+    table = functools.partial(np.arange, 256, dtype=np.uint8)
+    assert generate() == ["posterize"]
+    np.testing.assert_array_equal(np.load(tmp_path / "posterize.npy")[:40], images)
 
 
 def test_workers_cannot_import_what_stands_in_a_function(tmp_path, images):

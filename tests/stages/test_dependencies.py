@@ -16,6 +16,7 @@ DECIDES_NOTHING = {
     "archives.transport": "as archives.download",
     "common_corruptions": "names what the room offers",
     "common_corruptions.checks": "refuses arguments, or lets them pass",
+    "common_corruptions.partial": "a lock and unfinished files, of which no output tells",
     "nets": "names what the room offers",
     "nets.families": "says which module is the dependency",
     "stages.files.checkpoints": "a training that was interrupted ends with the same bits",

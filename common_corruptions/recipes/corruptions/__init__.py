@@ -1,10 +1,10 @@
-"""The 19 corruptions of CIFAR-10-C (Hendrycks and Dietterich, ICLR 2019), for any small images.
+"""The 19 corruptions at two published scales, CIFAR-10-C's and ImageNet-C's (Hendrycks and Dietterich, ICLR 2019).
 
-The publication defines them for 32 x 32 x 3; there, `corrupt` follows it, accidents included (glass blur's exchange,
-truncation instead of rounding). What goes beyond is our extension: other sizes, from 8 to 256 pixels, and one channel.
-With the shorter side grow the constants that are lengths in pixels (not shares, counts, 3 x 3 stencils or the blocks of
-JPEG) and the noise that such a length smooths, so that drops and displacements keep their place in the picture. In one
-channel, a colour counts as its luma.
+`corrupt` follows the publication, accidents included (glass blur's exchange, truncation instead of rounding), at the
+scale "cifar" for 32 x 32 x 3 and at "imagenet" for 224 x 224 x 3; ImageNet-C's files were then compressed as JPEG of
+quality 85, which is left out. What goes beyond is our extension: one channel, where a colour counts as its luma, and
+other sizes. There, ImageNet-C's constants hold as they stand, in pixels. Of CIFAR-10-C's, those that are lengths grow
+with the shorter side, so that the picture is corrupted in proportion (not shares, counts or the blocks of JPEG).
 """
 
 import numpy as np
@@ -13,39 +13,51 @@ from common_corruptions.checks import check_images, check_seed, check_severity
 from common_corruptions.recipes.corruptions import blur, digital, noise, weather  # noqa: F401 (declare the 19)
 from common_corruptions.recipes.random import Draws
 from common_corruptions.recipes.registry import recipe
+from common_corruptions.recipes.scales import scale_of
 
 BLOCK_VALUES = 1 << 16  # values worked on at a time: as float64 they fit the cache
+AT_LEAST = {"zoom_blur": 8}  # images at a time, where something larger than they are is read for all of them
 
 
-def corrupt(images: np.ndarray, name: str, severity: int = 3, seed: int = 0, *, start: int = 0) -> np.ndarray:
-    """Corrupt images as CIFAR-10-C was made.
+def corrupt(
+    images: np.ndarray,
+    name: str,
+    severity: int = 3,
+    seed: int = 0,
+    *,
+    start: int = 0,
+    scale: str | None = None,
+) -> np.ndarray:
+    """Corrupt images as CIFAR-10-C or ImageNet-C was made.
 
     Args:
-        images: uint8 (N, H, W, C), sides of 8 to 256 pixels, C 1 or 3 (RGB).
+        images: uint8 (N, H, W, C), sides of 16 to 1024 pixels, C 1 or 3 (RGB).
         name: one of `common_corruptions.CORRUPTIONS`, or one declared with `common_corruptions.corruption`.
         severity: 1 (weakest) to 5.
         seed: any integer. The seed, the corruption, the severity and the image's index decide an image's noise.
         start: index of the first image in its data set; a set corrupted in parts is the same as one done at once.
+        scale: whose constants: "cifar" or "imagenet"; by default the first up to 64 pixels a side, the second above.
 
     Returns:
         uint8 of the same shape.
 
     Raises:
         TypeError: images that are not a uint8 array; a seed or start that is not an integer.
-        ValueError: an unknown name (the nearest is suggested), a shape, severity or start out of range; a corruption of
-            your own that returns anything but uint8 images of the same shape.
+        ValueError: an unknown name (the nearest is suggested) or scale, a shape, severity or start out of range; a
+            corruption of your own that returns anything but uint8 images of the same shape.
     """
     check_images(images)
     made_by = recipe(name)
     check_severity(severity)
     check_seed(seed, start)
+    constants = made_by.at(scale_of(scale, *images.shape[1:3]), severity, *images.shape[1:3])
     out = np.empty(images.shape, dtype=np.uint8)
-    step = max(1, BLOCK_VALUES // max(1, images[:1].size))
+    step = max(AT_LEAST.get(name, 1), BLOCK_VALUES // max(1, images[:1].size))
     for first in range(0, len(images), step):
         block = np.ascontiguousarray(images[first : first + step]).view()
         block.flags.writeable = False  # it may be the caller's own array
         draws = Draws(int(seed), ("corruption", name, int(severity)), int(start) + first, len(block))
-        made = made_by.function(block, draws, *made_by.constants[severity - 1])
+        made = made_by.function(block, draws, *constants)
         _check_made(made, name, block.shape)
         out[first : first + step] = made
     return out

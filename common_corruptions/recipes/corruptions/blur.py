@@ -1,85 +1,203 @@
-"""The five blurs. Radii, sigmas and distances are pixels of a 32 x 32 image and grow with the shorter side."""
+"""The five blurs. Radii, sigmas and distances are in pixels.
+
+Those of CIFAR-10-C grow with the image so that it is blurred in proportion: what a pixel is blurred by, on the grid,
+has the same standard deviation (in motion the same mean) in shares of the shorter side.
+"""
 
 import functools
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import scipy.sparse
 
 from common_corruptions.recipes.elementary import exp
 from common_corruptions.recipes.filters import (
+    gaussian_blurred,
     gaussian_filter,
-    length_scale,
     motion_blur,
+    solve,
     to_uint8,
-    whole_length,
+    wider_motion,
+    wider_sigma,
     zoom_places,
 )
 from common_corruptions.recipes.random import Draws
 from common_corruptions.recipes.registry import corruption
 from common_corruptions.recipes.resampling import by_image, by_pixel, whole_operator
 
-
-@corruption("gaussian_blur", group="blur", constants=((0.4,), (0.6,), (0.7,), (0.8,), (1,)))
-def gaussian_blur(images: np.ndarray, draws: Draws, sigma: float) -> np.ndarray:
-    """A Gaussian of `sigma` pixels, the edge repeated outside the image."""
-    return to_uint8(gaussian_filter(images / 255.0, sigma * length_scale(images)))
+BAND = 64  # rows worked on at a time
+WHOLE = 1 << 16  # pixels, up to which zoom blur is one sparse matrix: with more, it would take gigabytes
+LONG = 7  # neighbouring columns whose sum OpenCV finds faster than one by one
 
 
 @corruption(
-    "defocus_blur", group="blur", constants=((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))
+    "gaussian_blur",
+    group="blur",
+    constants=((0.4,), (0.6,), (0.7,), (0.8,), (1,)),
+    imagenet=((1,), (2,), (3,), (4,), (6,)),
+    resized=lambda factor, sigma: (wider_sigma(sigma, factor),),
 )
-def defocus_blur(images: np.ndarray, draws: Draws, radius: float, smoothing: float) -> np.ndarray:
-    """A disk of `radius` pixels whose rim is softened by a 3 x 3 Gaussian of sigma `smoothing`; reflect-101 borders."""
-    scale = length_scale(images)
-    kernel = disk_kernel(radius * scale, smoothing * scale)
-    reach = len(kernel) // 2
-    height, width = images.shape[1:3]
-    framed = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    blurred, product = np.zeros(images.shape), np.empty(images.shape)
-    for weight in np.unique(kernel[kernel > 0]):
-        places = np.argwhere(kernel == weight).tolist()
-        total = np.zeros(images.shape, dtype=np.min_scalar_type(255 * len(places)))
-        for row, column in places:
-            total += framed[:, row : row + height, column : column + width]
-        blurred += np.multiply(total, weight, out=product)
-    return blurred.astype(np.uint8)
+def gaussian_blur(images: np.ndarray, draws: Draws, sigma: float) -> np.ndarray:
+    """A Gaussian of `sigma` pixels, the edge repeated outside the image."""
+    return gaussian_blurred(images, sigma)
 
 
 @functools.cache
-def disk_kernel(radius: float, smoothing: float) -> np.ndarray:
-    """A disk of unit sum on the pixel grid, smoothed by a 3 x 3 Gaussian; float64, square, of odd side."""
-    reach = int(radius) + 1  # one more than the disk, for the smoothing
+def wider_disk(factor: float, radius: float, smoothing: float, margin: int) -> tuple[float, float, int]:
+    """Radius and smoothing of a disk `factor` times as wide, by the standard deviation of the kernel on the grid.
+
+    It is the largest disk that is not too wide; what is lacking then, less than the smoothing can add, is added by it.
+    """
+
+    def variance(radius: float, smoothing: float) -> float:
+        kernel = disk_kernel(radius, smoothing, margin)
+        return float((kernel.sum(axis=0) * (np.arange(len(kernel)) - len(kernel) // 2) ** 2).sum())
+
+    wanted, sharp = factor**2 * variance(radius, smoothing), 0.01
+    squares = sorted({float(x * x + y * y) for x in range(64) for y in range(x + 1)})
+    low, high = 0, len(squares) - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = variance(squares[middle] ** 0.5, sharp) <= wanted
+        low, high = (middle, high) if fits else (low, middle - 1)
+    largest = squares[low] ** 0.5
+    return largest, solve(lambda width: variance(largest, width), wanted), margin
+
+
+@corruption(
+    "defocus_blur",
+    group="blur",
+    constants=((0.3, 0.4, 2), (0.4, 0.5, 2), (0.5, 0.6, 2), (1, 0.2, 2), (1.5, 0.1, 2)),
+    imagenet=((3, 0.1, 0), (4, 0.5, 0), (6, 0.5, 0), (8, 0.5, 0), (10, 0.5, 0)),
+    resized=wider_disk,
+)
+def defocus_blur(
+    images: np.ndarray, draws: Draws, radius: float, smoothing: float, margin: int
+) -> np.ndarray:
+    """A disk of `radius` pixels whose rim is softened by a Gaussian of sigma `smoothing`; reflect-101 borders."""
+    reach = len(disk_kernel(radius, smoothing, margin)) // 2
+    parts = equal_weights(radius, smoothing, margin)
+    framed = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    out = np.empty_like(images)
+    for top in range(0, images.shape[1], BAND):
+        _correlate(framed[:, top : top + BAND + 2 * reach], reach, parts, out[:, top : top + BAND])
+    return out
+
+
+def _correlate(framed: np.ndarray, reach: int, parts: list["EqualWeights"], out: np.ndarray) -> None:
+    """Correlate uint8 images with a frame of `reach` pixels, (N, H, W, C) without it, with a disk; into `out`.
+
+    Pixels of one weight are summed first, which is exact, and those of two rows at once.
+    """
+    count, height, width, channels = out.shape
+    rows = [framed[:, shift : shift + height] for shift in range(2 * reach + 1)]
+    pairs = [rows[reach].astype(np.uint16)]
+    pairs += [
+        np.add(rows[reach - shift], rows[reach + shift], dtype=np.uint16) for shift in range(1, reach + 1)
+    ]
+    pairs = [pair.reshape(count * height, -1, channels) for pair in pairs]
+    blurred = np.zeros((count * height, width, channels))
+    product = np.empty_like(blurred)
+    for part in parts:
+        total = np.zeros(blurred.shape, dtype=np.uint16 if part.few else np.int32)
+        for row, first, length in part.runs:
+            columns = pairs[row]
+            if length > 1:
+                sums = cv2.boxFilter(columns, cv2.CV_32S, (length, 1), anchor=(0, 0), normalize=False)
+                columns = sums.reshape(columns.shape)
+            total += columns[:, first : first + width]
+        blurred += np.multiply(total, part.weight, out=product)
+    out[...] = blurred.reshape(out.shape).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class EqualWeights:
+    """Where a kernel that is its own mirror image has one weight.
+
+    `runs` holds, for its middle row and those below, row from the middle, first column and number of columns. `few`
+    tells that no run is long and that 16 bits hold the sum.
+    """
+
+    weight: float
+    runs: list[tuple[int, int, int]]
+    few: bool
+
+
+@functools.cache
+def equal_weights(radius: float, smoothing: float, margin: int) -> list[EqualWeights]:
+    """The weights of `disk_kernel`, each with its places."""
+    kernel = disk_kernel(radius, smoothing, margin)
+    parts = []
+    for weight in np.unique(kernel[kernel > 0]):
+        runs = []
+        for row, places in enumerate((kernel == weight)[len(kernel) // 2 :]):
+            steps = np.flatnonzero(np.diff(places, prepend=False, append=False)).tolist()
+            for first, stop in zip(steps[::2], steps[1::2], strict=True):
+                long = stop - first >= LONG
+                runs += [(row, first, stop - first)] if long else [(row, i, 1) for i in range(first, stop)]
+        few = all(length == 1 for _, _, length in runs) and 2 * 255 * len(runs) < 1 << 16
+        parts.append(EqualWeights(float(weight), runs, few))
+    return parts
+
+
+@functools.cache
+def disk_kernel(radius: float, smoothing: float, margin: int) -> np.ndarray:
+    """A disk of unit sum on the pixel grid, smoothed by a Gaussian; float64, square, of odd side.
+
+    The Gaussian has 3 x 3 pixels, and 5 x 5 for a radius above 8. It finds the mirror image beyond the grid, which ends
+    8 pixels from the middle, or `margin` from a larger disk: as published 0, so that there the sum is no longer 1.
+    """
+    reach = max(8, int(radius) + margin)
     grid = np.arange(-reach, reach + 1)
     disk = (grid**2 + grid[:, None] ** 2 <= radius**2).astype(np.float32)
     disk /= disk.sum()
-    side = exp(np.array([-0.5 / smoothing**2]))[0]
-    outer, middle = np.float32(side / (1 + 2 * side)), np.float32(1 / (1 + 2 * side))
+    taps = exp(-0.5 * np.arange(2.0 if radius <= 8 else 3.0) ** 2 / smoothing**2)
+    taps = (taps / (2 * taps.sum() - 1)).astype(np.float32)
+    border, side = len(taps) - 1, len(disk)
     for _ in range(2):
-        framed = np.pad(disk, ((0, 0), (1, 1)))
-        disk = (framed[:, 1:-1] * middle + (framed[:, :-2] + framed[:, 2:]) * outer).T
-    return disk.astype(np.float64)
+        framed = np.pad(disk, ((0, 0), (border, border)), mode="reflect")
+        disk = disk * taps[0]
+        for shift in range(1, len(taps)):
+            before, after = (framed[:, border + place : border + place + side] for place in (-shift, shift))
+            disk += (before + after) * taps[shift]
+        disk = disk.T
+    kept = disk.any(axis=0).nonzero()[0]
+    kernel = disk[kept[0] : kept[-1] + 1, kept[0] : kept[-1] + 1].astype(np.float64)
+    return (kernel + kernel.T) / 2  # they differ by rounding, and what is equal is summed at once
 
 
-@corruption("motion_blur", group="blur", constants=((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)))
+@corruption(
+    "motion_blur",
+    group="blur",
+    constants=((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
+    imagenet=((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
+    resized=lambda factor, radius, sigma: wider_motion(radius, sigma, factor),
+)
 def motion_blur_at_random(images: np.ndarray, draws: Draws, radius: int, sigma: float) -> np.ndarray:
     """Motion blur along an angle drawn from -45 to 45 degrees."""
-    scale = length_scale(images)
-    angles = draws.uniform("angle", low=-45.0, high=45.0)
-    return motion_blur(images, whole_length(radius, scale), sigma * scale, angles)
+    return motion_blur(images, radius, sigma, draws.uniform("angle", low=-45.0, high=45.0))
 
 
-@corruption("zoom_blur", group="blur", constants=((1.06,), (1.11,), (1.16,), (1.21,), (1.26,)))
-def zoom_blur(images: np.ndarray, draws: Draws, largest: float) -> np.ndarray:
-    """The mean of the image and of its enlargements by 1, 1.01, ... below `largest`."""
-    operator = zoom_operator(*images.shape[1:3], largest)
-    blurred = (operator @ by_pixel(images)).astype(np.uint8)
+@corruption(
+    "zoom_blur",
+    group="blur",
+    constants=((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01)),
+    imagenet=((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
+)
+def zoom_blur(images: np.ndarray, draws: Draws, largest: float, step: float) -> np.ndarray:
+    """The mean of the image and of its enlargements by 1, 1 + step, ... below `largest`."""
+    height, width = images.shape[1:3]
+    if height * width > WHOLE:
+        return np.stack([_zoom_blur_by_axis(image, largest, step) for image in images])
+    blurred = (zoom_operator(height, width, largest, step) @ by_pixel(images)).astype(np.uint8)
     return np.ascontiguousarray(by_image(blurred, images.shape))
 
 
-@functools.lru_cache(maxsize=10)
-def zoom_operator(height: int, width: int, largest: float) -> scipy.sparse.csr_array:
-    """Zoom blur as one sparse matrix on the pixels of an image, float64 (H W, H W): about ten weights a pixel."""
-    factors = [1.0, *np.arange(1.0, largest, 0.01).tolist()]
+@functools.lru_cache(maxsize=5)
+def zoom_operator(height: int, width: int, largest: float, step: float) -> scipy.sparse.csr_array:
+    """Zoom blur as one sparse matrix on the pixels of an image, float64 (H W, H W): 5 to 35 weights a pixel."""
+    factors = [1.0, *np.arange(1.0, largest, step).tolist()]
     total = sum(
         scipy.sparse.kron(_zoom_of_axis(height, factor), _zoom_of_axis(width, factor), format="csr")
         for factor in factors
@@ -93,8 +211,36 @@ def _zoom_of_axis(size: int, factor: float) -> scipy.sparse.csr_array:
     return scipy.sparse.csr_array((np.concatenate([1 - share, share]), places), shape=(size, size))
 
 
+def _zoom_blur_by_axis(image: np.ndarray, largest: float, step: float) -> np.ndarray:
+    """The same of one image (H, W, C), each enlargement by itself: first its columns, then its rows."""
+    height, width = image.shape[:2]
+    lines = np.ascontiguousarray(image.transpose(0, 2, 1), dtype=np.float32)  # (H, C, W)
+    below = np.diff(lines, axis=0, append=0)
+    factors = np.arange(1.0, largest, step)
+    total = 2 * lines  # itself and its enlargement by 1
+    for factor in factors[1:].tolist():
+        first, _, share = zoom_places(height, factor)
+        tall = lines.take(first, axis=0)
+        tall += below.take(first, axis=0) * share.astype(np.float32)[:, None, None]
+        first, _, share = zoom_places(width, factor)
+        total += tall.take(first, axis=2)
+        total += np.diff(tall, axis=2, append=0).take(first, axis=2) * share.astype(np.float32)
+    total /= np.float32(len(factors) + 1)
+    return np.ascontiguousarray(total.astype(np.uint8).transpose(0, 2, 1))
+
+
+def wider_glass(factor: float, sigma: float, distance: int, passes: int) -> tuple[float, int, int]:
+    """A neighbour is drawn `factor` times as far, by the root of the mean square of its (2 distance^2 + 1) / 6."""
+    farther = max(0.5 * (factor**2 * (2 * distance**2 + 1) - 1), 1.0) ** 0.5
+    return wider_sigma(sigma, factor), round(farther), passes
+
+
 @corruption(
-    "glass_blur", group="blur", constants=((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2))
+    "glass_blur",
+    group="blur",
+    constants=((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
+    imagenet=((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
+    resized=wider_glass,
 )
 def glass_blur(images: np.ndarray, draws: Draws, sigma: float, distance: int, passes: int) -> np.ndarray:
     """Gaussian blur, then every pixel takes the value of one at most `distance` away, `passes` times; blur again.
@@ -102,16 +248,14 @@ def glass_blur(images: np.ndarray, draws: Draws, sigma: float, distance: int, pa
     The recipe means to exchange the two pixels, but as published both end up with the value of the second; that is
     kept. Pixels are visited from the last to the first, so a value can be handed on within a pass.
     """
-    scale = length_scale(images)
-    distance = whole_length(distance, scale)
     height, width = images.shape[1:3]
-    shuffled = to_uint8(gaussian_filter(images / 255.0, sigma * scale))
+    shuffled = to_uint8(gaussian_filter(images / 255.0, sigma))
     first_pixels = height * width * np.arange(len(images))[:, None]
     for i in range(passes):
         sources = pick_neighbours(draws, f"neighbours {i}", height, width, distance)
         pixels = shuffled.reshape(-1, images.shape[-1])
         shuffled = pixels.take(first_pixels + sources, axis=0).reshape(images.shape)
-    return to_uint8(gaussian_filter(shuffled / 255.0, sigma * scale))
+    return to_uint8(gaussian_filter(shuffled / 255.0, sigma))
 
 
 def pick_neighbours(draws: Draws, label: str, height: int, width: int, distance: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Contrast, elastic transform, pixelate, JPEG compression and saturate."""
 
 import functools
+import math
 
 import cv2
 import numpy as np
@@ -12,7 +13,12 @@ from common_corruptions.recipes.random import Draws
 from common_corruptions.recipes.registry import corruption
 
 
-@corruption("contrast", group="digital", constants=((0.75,), (0.5,), (0.4,), (0.3,), (0.15,)))
+@corruption(
+    "contrast",
+    group="digital",
+    constants=((0.75,), (0.5,), (0.4,), (0.3,), (0.15,)),
+    imagenet=((0.4,), (0.3,), (0.2,), (0.1,), (0.05,)),
+)
 def contrast(images: np.ndarray, draws: Draws, factor: float) -> np.ndarray:
     """Each channel moved towards its mean over the image."""
     count, height, width, channels = images.shape
@@ -26,37 +32,53 @@ def contrast(images: np.ndarray, draws: Draws, factor: float) -> np.ndarray:
     return to_uint8(unit).reshape(images.shape)
 
 
+FEW = 64  # pixels a side, up to which several images at once are faster than Pillow with one
+
+
+def _in_pixels(side: int, *shares: tuple[float, float, float]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(side * share for share in of_severity) for of_severity in shares)
+
+
+def farther_waves(factor: float, amplitude: float, sigma: float, jitter: float) -> tuple[float, float, float]:
+    """Waves `factor` times as long and high. Their noise is smoothed more, and has to be stronger for that."""
+    gain = 1.0 if amplitude == 0 else noise_gain(sigma, factor, truncate=3.0)
+    return factor * amplitude * gain, factor * sigma, factor * jitter
+
+
 @corruption(
     "elastic_transform",
     group="digital",
-    constants=((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)),
+    constants=_in_pixels(
+        32, (0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)
+    ),
+    # 244, not 224, in the published code.
+    imagenet=_in_pixels(
+        244, (2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02)
+    ),
+    resized=farther_waves,
 )
 def elastic_transform(
     images: np.ndarray, draws: Draws, amplitude: float, sigma: float, jitter: float
 ) -> np.ndarray:
     """A small random affine map, then a smooth random displacement of every pixel.
 
-    All three constants are shares of the shorter side: how far the smoothed unit noise moves a pixel, how far it is
-    smoothed, and how far the three points that fix the affine map are moved.
+    In pixels: how far unit noise, once it is smoothed, moves a pixel; how far it is smoothed; and how far the three
+    points that fix the affine map are moved at most.
     """
     height, width = images.shape[1:3]
-    side = min(height, width)
-    moves = draws.uniform("affine", (3, 2), low=-jitter * side, high=jitter * side)
+    moves = draws.uniform("affine", (3, 2), low=-jitter, high=jitter)
     warped = _warp(images, moves)
     if amplitude == 0:
         return warped.astype(np.uint8)
-    amplitude *= side * noise_gain(sigma * 32, side / 32, truncate=3.0)
     noise = draws.uniform("displacement", (2, height, width), low=-1.0, high=1.0).astype(np.float64)
-    noise @= smoothing_matrix(
-        width, sigma * side, 3.0
-    ).T  # exact; then back to multiples of 2^-23 for the columns
+    noise @= smoothing_matrix(width, sigma, 3.0).T  # exact; then back to multiples of 2^-23 for the columns
     noise *= 2.0**23
     np.rint(noise, out=noise)
     noise *= 2.0**-23
-    fields = smoothing_matrix(height, sigma * side, 3.0) @ noise
+    fields = smoothing_matrix(height, sigma, 3.0) @ noise
     fields *= amplitude
     fields += np.mgrid[:height, :width]
-    return from_planes(_read(to_planes(warped), fields[:, 0], fields[:, 1]))
+    return from_planes(_read(to_planes(warped), fields[:, 0], fields[:, 1], reach=math.ceil(amplitude)))
 
 
 def _warp(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
@@ -85,16 +107,16 @@ def _warp(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
     return warped
 
 
-def _read(planes: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
+def _read(planes: np.ndarray, y: np.ndarray, x: np.ndarray, *, reach: int) -> np.ndarray:
     """Planes (C, N, H, W) of levels, read at places (N, H, W), bilinear, and truncated; uint8.
 
-    Outside, by less than a side of the image, it is mirrored; the edge comes twice.
+    Outside, by at most `reach` pixels, it is mirrored; the edge comes twice.
     """
     count, height, width = planes.shape[1:]
     top, left = np.floor(y), np.floor(x)
     down, right = ((place - floor).astype(np.float32) for place, floor in ((y, top), (x, left)))
     rows, columns = (
-        [mirrored(size).take(floor.astype(np.intp) + (size + step)) for step in (0, 1)]
+        [mirrored(size, reach + 1).take(floor.astype(np.intp) + (reach + 1 + step)) for step in (0, 1)]
         for floor, size in ((top, height), (left, width))
     )
     first_pixels = height * width * np.arange(count)[:, None, None]
@@ -115,19 +137,23 @@ def _between(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.nda
 
 
 @functools.cache
-def mirrored(size: int) -> np.ndarray:
-    """An axis and its mirror images before and after it, (3 * size,)."""
-    return np.pad(np.arange(size), size, mode="symmetric")
+def mirrored(size: int, reach: int) -> np.ndarray:
+    """An axis and `reach` places of its mirror images before and after it, (size + 2 * reach,)."""
+    return np.pad(np.arange(size), reach, mode="symmetric")
 
 
-@corruption("pixelate", group="digital", constants=((0.95,), (0.9,), (0.85,), (0.75,), (0.65,)))
+@corruption(
+    "pixelate",
+    group="digital",
+    constants=((0.95,), (0.9,), (0.85,), (0.75,), (0.65,)),
+    imagenet=((0.6,), (0.5,), (0.4,), (0.3,), (0.25,)),
+    resized=lambda factor, share: (share / max(factor, 1.0),),
+)
 def pixelate(images: np.ndarray, draws: Draws, share: float) -> np.ndarray:
-    """Shrunk to a `share` of each side and enlarged again, as by Pillow's box filter: along the rows, then the columns.
-
-    Shrunk by less than two, a coarse pixel is one pixel or the mean of two, and enlarging repeats it, so each direction
-    averages two selections of the image.
-    """
+    """Shrunk to a `share` of each side and enlarged again, as by Pillow's box filter."""
     count, height, width, channels = images.shape
+    if share <= 0.5 or min(height, width) > FEW:
+        return _pixelate_one_by_one(images, share)
     first, last = box_ends(width, share)
     # A pixel is `channels` neighbouring values of a flat row.
     rows = images.reshape(count * height, width * channels)
@@ -141,7 +167,8 @@ def pixelate(images: np.ndarray, draws: Draws, share: float) -> np.ndarray:
 def box_ends(size: int, share: float) -> tuple[np.ndarray, np.ndarray]:
     """For each pixel of an axis, the first and the last of the one or two that its coarse pixel is the mean of.
 
-    Pillow itself is asked, by a ramp, as it decides by rounding where a pixel lies between two boxes.
+    Shrunk by less than two, a coarse pixel is one pixel or the mean of two, and enlarging repeats it. Pillow itself is
+    asked, by a ramp, as it decides by rounding where a pixel lies between two boxes.
     """
     ramp = Image.fromarray(np.arange(size, dtype=np.float32)[None])
     coarse = ramp.resize((int(size * share), 1), Image.Resampling.BOX)
@@ -149,12 +176,36 @@ def box_ends(size: int, share: float) -> tuple[np.ndarray, np.ndarray]:
     return twice // 2, (twice + 1) // 2
 
 
+def _pixelate_one_by_one(images: np.ndarray, share: float) -> np.ndarray:
+    height, width = images.shape[1:3]
+    tall, wide = int(height * share), int(width * share)
+    rows, columns = repeated(tall, height), repeated(wide, width)
+    out = np.empty_like(images)
+    for source, target in zip(images, out, strict=True):
+        fine = Image.fromarray(source if source.shape[-1] == 3 else source[..., 0])
+        coarse = np.asarray(fine.resize((wide, tall), Image.Resampling.BOX))
+        target[...] = coarse.take(columns, axis=1).take(rows, axis=0).reshape(target.shape)
+    return out
+
+
+@functools.cache
+def repeated(coarse: int, size: int) -> np.ndarray:
+    """For each pixel of an axis the coarse one that it repeats, as Pillow's box filter enlarges; (size,)."""
+    ramp = Image.fromarray(np.arange(coarse, dtype=np.float32)[None])
+    return np.asarray(ramp.resize((size, 1), Image.Resampling.BOX))[0].astype(np.intp)
+
+
 def round_mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(a + b + 1) // 2 of uint8, without leaving 8 bits."""
     return (a | b) - ((a ^ b) >> 1)
 
 
-@corruption("jpeg_compression", group="digital", constants=((80,), (65,), (58,), (50,), (40,)))
+@corruption(
+    "jpeg_compression",
+    group="digital",
+    constants=((80,), (65,), (58,), (50,), (40,)),
+    imagenet=((25,), (18,), (15,), (10,), (7,)),
+)
 def jpeg_compression(images: np.ndarray, draws: Draws, quality: int) -> np.ndarray:
     """JPEG and back. OpenCV's default encoding (4:2:0, baseline) gives the same bytes as Pillow's."""
     settings = (cv2.IMWRITE_JPEG_QUALITY, quality)
@@ -168,7 +219,12 @@ def jpeg_compression(images: np.ndarray, draws: Draws, quality: int) -> np.ndarr
     return out
 
 
-@corruption("saturate", group="digital", constants=((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)))
+@corruption(
+    "saturate",
+    group="digital",
+    constants=((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
+    imagenet=((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
+)
 def saturate(images: np.ndarray, draws: Draws, factor: float, offset: float) -> np.ndarray:
     """HSV saturation times `factor` plus `offset`, clipped to [0, 1].
 

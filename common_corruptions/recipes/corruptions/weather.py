@@ -1,4 +1,7 @@
-"""The weather: snow, frost, fog, spatter and brightness. Lengths are pixels of a 32 x 32 image and grow with it."""
+"""The weather: snow, frost, fog, spatter and brightness. Lengths are in pixels.
+
+At the scale of CIFAR-10-C, what falls on a larger image is made at the published size and enlarged with it.
+"""
 
 import functools
 from pathlib import Path
@@ -15,33 +18,55 @@ from common_corruptions.recipes.colour import (
     to_planes,
 )
 from common_corruptions.recipes.filters import (
+    enlarged,
     gaussian_filter,
-    length_scale,
     motion_blur,
-    noise_gain,
     to_uint8,
-    whole_length,
 )
-from common_corruptions.recipes.precipitation import lay_snow, snow_layer, spatter_water, whiten
+from common_corruptions.recipes.precipitation import lay_snow, lay_water, snow_layer, water_mask, whiten
 from common_corruptions.recipes.random import Draws
 from common_corruptions.recipes.registry import corruption
 
 FROST = Path(__file__).parent.parent / "frost"
 # The recipe draws one of frost1 .. frost5; frost3 is the same picture as frost2, which therefore comes twice as often.
-FROST_PHOTOS = ("frost1.png", "frost2.png", "frost2.png", "frost4.png", "frost5.png")
+FROST_PHOTOS = ("frost1.png", "frost2.png", "frost2.png", "frost4.jpg", "frost5.jpg")
 MUD = (63, 42, 20)
+
+
+def _coarser(factor: float, *constants: float) -> tuple[float, ...]:
+    """The constants of something that falls, the last of which is how many pixels of an image a pixel of it takes."""
+    return (*constants[:-1], factor * constants[-1])
+
+
+def _coarse(images: np.ndarray, unit: float) -> tuple[int, int]:
+    """Rows and columns of a layer that has one pixel for `unit` of the images', along each side."""
+    height, width = images.shape[1:3]
+    return max(1, round(height / unit)), max(1, round(width / unit))
+
+
+def _at_size(layer: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """A layer (N, h, w) at the size of images (N, H, W, C)."""
+    return layer if layer.shape == images.shape[:3] else enlarged(layer, *images.shape[1:3])
 
 
 @corruption(
     "snow",
     group="weather",
     constants=(
-        (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
-        (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
-        (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9),
-        (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85),
-        (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
+        (0.1, 0.2, 1, 0.6, 8, 3, 0.95, 1),
+        (0.1, 0.2, 1, 0.5, 10, 4, 0.9, 1),
+        (0.15, 0.3, 1.75, 0.55, 10, 4, 0.9, 1),
+        (0.25, 0.3, 2.25, 0.6, 12, 6, 0.85, 1),
+        (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8, 1),
     ),
+    imagenet=(
+        (0.1, 0.3, 3, 0.5, 10, 4, 0.8, 1),
+        (0.2, 0.3, 2, 0.5, 12, 4, 0.7, 1),
+        (0.55, 0.3, 4, 0.9, 12, 8, 0.7, 1),
+        (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65, 1),
+        (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55, 1),
+    ),
+    resized=_coarser,
 )
 def snow(
     images: np.ndarray,
@@ -53,25 +78,35 @@ def snow(
     radius: int,
     sigma: float,
     keep: float,
+    unit: float,
 ) -> np.ndarray:
-    """Flakes of thresholded noise, `zoom` pixels wide, blown along an angle from -135 to -45 degrees."""
-    scale = length_scale(images)
-    flakes = draws.normal("flakes", images.shape[1:3], mean, std)
-    layer = snow_layer(flakes, max(zoom * scale, 1.0), threshold)
-    angles = draws.uniform("angle", low=-135.0, high=-45.0)
-    layer = motion_blur(layer, whole_length(radius, scale), sigma * scale, angles)
-    return lay_snow(whiten(images, keep), layer)
+    """Flakes of thresholded noise, `zoom` pixels wide, blown along an angle from -135 to -45 degrees.
+
+    The layer of flakes has one pixel for `unit` of the image.
+    """
+    flakes = draws.normal("flakes", _coarse(images, unit), mean, std)
+    layer = snow_layer(flakes, zoom, threshold)
+    layer = motion_blur(layer, radius, sigma, draws.uniform("angle", low=-135.0, high=-45.0))
+    return lay_snow(whiten(images, keep), _at_size(layer, images))
 
 
-@corruption("frost", group="weather", constants=((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45)))
-def frost(images: np.ndarray, draws: Draws, image_share: float, frost_share: float) -> np.ndarray:
-    """A random crop of one of five photographs of frosted glass, added to the image."""
+@corruption(
+    "frost",
+    group="weather",
+    constants=((1, 0.2, 0.2), (1, 0.3, 0.2), (0.9, 0.4, 0.2), (0.85, 0.4, 0.2), (0.75, 0.45, 0.2)),
+    imagenet=((1, 0.4, 1), (0.8, 0.6, 1), (0.7, 0.7, 1), (0.65, 0.7, 1), (0.6, 0.75, 1)),
+    resized=_coarser,
+)
+def frost(
+    images: np.ndarray, draws: Draws, image_share: float, frost_share: float, factor: float
+) -> np.ndarray:
+    """A random crop of one of five photographs of frosted glass, `factor` times as large, added to the image."""
     height, width, channels = images.shape[1:]
     which = draws.integers("photograph", (), len(FROST_PHOTOS))
     place = draws.uniform("place", (2,))
     crops = np.empty(images.shape)
     for i, target in enumerate(crops):
-        photo = frost_photo(FROST_PHOTOS[which[i]], height, width, channels)
+        photo = frost_photo(FROST_PHOTOS[which[i]], factor, height, width, channels)
         top = int(place[i, 0] * (photo.shape[0] - height))
         left = int(place[i, 1] * (photo.shape[1] - width))
         target[:] = photo[top : top + height, left : left + width]
@@ -81,24 +116,32 @@ def frost(images: np.ndarray, draws: Draws, image_share: float, frost_share: flo
 
 
 @functools.lru_cache(maxsize=20)
-def frost_photo(name: str, height: int, width: int, channels: int) -> np.ndarray:
-    """A photograph at the size at which an image of this size is cropped from it, float64 (h, w, C), 0 to 255.
+def frost_photo(name: str, factor: float, height: int, width: int, channels: int) -> np.ndarray:
+    """A photograph `factor` times as large, and larger than an image of this size; (h, w, C), 0 to 255.
 
-    The packaged photographs are those for 32 x 32. For other sizes they are resized, and never smaller than the image.
+    uint8, but float64 in one channel.
     """
     if not (FROST / name).is_file():
         raise FileNotFoundError(f"{FROST / name} is missing: install the package with its data")
     photo = Image.open(FROST / name).convert("RGB")
     wide, tall = photo.size
-    factor = max(min(height, width) / 32, (height + 1) / tall, (width + 1) / wide)
-    if factor != 1.0:
+    factor = max(factor, (height + 1) / tall, (width + 1) / wide)
+    if factor == 0.2:  # as OpenCV shrinks without smoothing: to every fifth pixel
+        levels = np.asarray(photo)[2::5, 2::5]
+    elif factor == 1:
+        levels = np.asarray(photo)
+    else:
         size = (max(round(wide * factor), width + 1), max(round(tall * factor), height + 1))
-        photo = photo.resize(size, Image.Resampling.BILINEAR)
-    levels = np.asarray(photo, dtype=np.float64)
-    return luma(levels.transpose(2, 0, 1))[..., None] if channels == 1 else levels
+        levels = np.asarray(photo.resize(size, Image.Resampling.BILINEAR))
+    return luma(levels.transpose(2, 0, 1).astype(np.float64))[..., None] if channels == 1 else levels
 
 
-@corruption("fog", group="weather", constants=((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)))
+@corruption(
+    "fog",
+    group="weather",
+    constants=((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75)),
+    imagenet=((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
+)
 def fog(images: np.ndarray, draws: Draws, amount: float, decay: float) -> np.ndarray:
     """A plasma fractal added to the image, which is then darkened to its former range."""
     height, width = images.shape[1:3]
@@ -144,12 +187,20 @@ def plasma_fractal(draws: Draws, size: int, decay: float) -> np.ndarray:
     "spatter",
     group="weather",
     constants=(
-        (0.62, 0.1, 0.7, 0.7, 0.5, False),
-        (0.65, 0.1, 0.8, 0.7, 0.5, False),
-        (0.65, 0.3, 1, 0.69, 0.5, False),
-        (0.65, 0.1, 0.7, 0.69, 0.6, True),
-        (0.65, 0.1, 0.5, 0.68, 0.6, True),
+        (0.62, 0.1, 0.7, 0.7, 0.5, False, 1),
+        (0.65, 0.1, 0.8, 0.7, 0.5, False, 1),
+        (0.65, 0.3, 1, 0.69, 0.5, False, 1),
+        (0.65, 0.1, 0.7, 0.69, 0.6, True, 1),
+        (0.65, 0.1, 0.5, 0.68, 0.6, True, 1),
     ),
+    imagenet=(
+        (0.65, 0.3, 4, 0.69, 0.6, False, 1),
+        (0.65, 0.3, 3, 0.68, 0.6, False, 1),
+        (0.65, 0.3, 2, 0.68, 0.5, False, 1),
+        (0.65, 0.3, 1, 0.65, 1.5, True, 1),
+        (0.67, 0.4, 1, 0.65, 1.5, True, 1),
+    ),
+    resized=_coarser,
 )
 def spatter(
     images: np.ndarray,
@@ -160,23 +211,33 @@ def spatter(
     threshold: float,
     strength: float,
     mud: bool,
+    unit: float,
 ) -> np.ndarray:
-    """Drops of water of opacity `strength`, or splashes of mud whose outline is smoothed by `strength` pixels."""
-    scale = length_scale(images)
-    noise = draws.normal("layer", images.shape[1:3], mean, std * noise_gain(sigma, scale))
-    layer = gaussian_filter(noise.astype(np.float64), sigma * scale)
+    """Drops of water of opacity `strength`, or splashes of mud whose outline is smoothed by `strength` pixels.
+
+    The layer has one pixel for `unit` of the image.
+    """
+    noise = draws.normal("layer", _coarse(images, unit), mean, std)
+    layer = gaussian_filter(noise.astype(np.float64), sigma)
     layer[layer < threshold] = 0.0
     if not mud:
-        return spatter_water(images, layer, strength, reach=20.0 * scale)
-    mask = gaussian_filter((layer > threshold).astype(np.float64), strength * scale)
+        mask, dry = water_mask(layer, strength)
+        return lay_water(images, _at_size(mask, images), dry)
+    mask = gaussian_filter((layer > threshold).astype(np.float64), strength)
     mask[mask < 0.8] = 0.0
-    unit = to_planes(images) / 255.0
-    unit *= 1 - mask
-    unit += mask * in_channels(MUD, images.shape[-1])
-    return from_planes(to_uint8(unit))
+    mask = _at_size(mask, images)
+    unit_planes = to_planes(images) / 255.0
+    unit_planes *= 1 - mask
+    unit_planes += mask * in_channels(MUD, images.shape[-1])
+    return from_planes(to_uint8(unit_planes))
 
 
-@corruption("brightness", group="weather", constants=((0.05,), (0.1,), (0.15,), (0.2,), (0.3,)))
+@corruption(
+    "brightness",
+    group="weather",
+    constants=((0.05,), (0.1,), (0.15,), (0.2,), (0.3,)),
+    imagenet=((0.1,), (0.2,), (0.3,), (0.4,), (0.5,)),
+)
 def brightness(images: np.ndarray, draws: Draws, amount: float) -> np.ndarray:
     """`amount` added to the HSV value; hue and saturation are kept, and black becomes grey."""
     if images.shape[-1] == 1:

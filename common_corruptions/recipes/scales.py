@@ -1,0 +1,20 @@
+"""The two published scales: whose constants a corruption has."""
+
+SCALES = ("cifar", "imagenet")
+CIFAR_LARGEST = 64  # pixels a side
+
+
+def scale_of(scale: str | None, height: int, width: int) -> str:
+    """The scale that is named, or by default that of images of this size: "cifar" up to 64 pixels a side.
+
+    Raises:
+        ValueError: another name.
+    """
+    check_scale(scale)
+    return scale or ("cifar" if max(height, width) <= CIFAR_LARGEST else "imagenet")
+
+
+def check_scale(scale: str | None) -> None:
+    """Raise ValueError unless `scale` is None or one of the two."""
+    if scale is not None and scale not in SCALES:
+        raise ValueError(f'scale must be "cifar" or "imagenet", not {scale!r}')

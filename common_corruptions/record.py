@@ -1,0 +1,69 @@
+"""`generated.json`: from what each file of a folder was made, and the digest by which a damaged one is known."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+RECORD = "generated.json"
+
+Entry = dict[str, str | int]
+"""Of one file: `bytes` and `sha256`, as `sha256sum` shows it, and, of images, what decides them."""
+
+
+@dataclass
+class Record:
+    """What a folder holds. An entry and its file together mean a whole file; an entry alone, one still to be made."""
+
+    kind: str
+    """corruption or perturbation"""
+    files: dict[str, Entry]
+    """By name; without `bytes` and `sha256` where a version that knew no digests made the file."""
+    labels: Entry | None = None
+    """Of labels.npy, if it was written."""
+
+
+def read_record(folder: Path, kind: str) -> Record:
+    """The record in a folder; an empty one of this kind where there is none.
+
+    Raises:
+        FileExistsError: it is of the other kind.
+        ValueError: it is damaged.
+    """
+    path = folder / RECORD
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        record = Record(stored["kind"], stored["files"], stored.get("labels"))
+        if not all(isinstance(entry, dict) and "images" in entry for entry in record.files.values()):
+            raise TypeError("an entry does not say of which images the file is")
+    except FileNotFoundError:
+        return Record(kind, {})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{path} is damaged; remove it with the files beside it") from None
+    if record.kind != kind:
+        raise FileExistsError(f"{folder} holds {record.kind}s; write {kind}s elsewhere")
+    return record
+
+
+def write_record(record: Record, folder: Path, partial: Path) -> None:
+    """Write it to `folder` by way of `partial`, on the same file system."""
+    text = json.dumps(asdict(record), indent=1, sort_keys=True)
+    (partial / RECORD).write_text(text + "\n", encoding="utf-8")
+    os.replace(partial / RECORD, folder / RECORD)
+
+
+def digest(path: Path) -> Entry:
+    """Size and SHA-256 of a file.
+
+    Of the digests of hashlib it is the fastest on processors that have instructions for it: 0.1 s for the 154 MB of a
+    corruption of CIFAR-10.
+    """
+    with open(path, "rb") as file:
+        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def check_digest(path: Path, entry: Entry) -> None:
+    """Raise FileExistsError unless a file is the one that the entry was written for."""
+    if path.stat().st_size != entry["bytes"] or digest(path)["sha256"] != entry["sha256"]:
+        raise FileExistsError(f"{path} is not what {RECORD} says; remove it and run again")
