@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from common_corruptions.recipes.scales import SCALES
+
 
 def chosen(only: str) -> list[str]:
     """The names between the commas of --only, each once."""
@@ -46,6 +48,11 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 )
 @click.option("--perturb", is_flag=True, help="Of clean images: make and measure perturbations, too.")
 @click.option("--seed", type=int, help="Of what is made from clean images.  [default: 0]")
+@click.option(
+    "--scale",
+    type=click.Choice(SCALES),
+    help="Of corruptions of clean images.  [default: cifar up to 64 pixels a side, else imagenet]",
+)
 @click.option(
     "--baseline",
     metavar="NAME|FILE.csv",

@@ -259,7 +259,7 @@ def test_clean_images_are_corrupted_as_a_set_made_at_once(image_folder, tmp_path
         np.testing.assert_allclose(table.value, written.value, err_msg=form)
         assert list(table.name) == list(written.name)
         assert summary == pytest.approx(expected, abs=1e-3)
-        assert "12 clean images of 32 x 32, corrupted here, seed 5" in table.attrs["data"]
+        assert "12 clean images of 32 x 32, corrupted here at the scale cifar, seed 5" in table.attrs["data"]
     other, _, _ = measured(image_folder, seed=6, **names)
     assert not np.allclose(other.value, written.value)
 
@@ -289,6 +289,23 @@ def test_the_net_is_given_the_bytes_that_corrupt_and_perturb_make():
     frames = perturb(images, "tilt", 0).reshape(-1, SIZE, SIZE, 3)
     expected = [images, corrupt(images, "glass_blur", 4, 0), frames]
     np.testing.assert_array_equal(np.concatenate(given), np.concatenate(expected))
+
+
+def test_corruptions_of_clean_images_have_the_scale_that_is_named(imagenet_c):
+    images = np.random.default_rng(0).integers(256, size=(4, SIZE, SIZE, 3), dtype=np.uint8)
+    for scale in ("cifar", "imagenet", None):
+        given = []
+
+        def of(x, given=given):
+            given.append((x * 255).round().byte().movedim(1, -1).numpy())
+            return net()(x)
+
+        options = {"corruptions": ["gaussian_noise"], "severities": [3], "scale": scale}
+        table, _, _ = measured((images, np.arange(4) % 3), of, **options)
+        np.testing.assert_array_equal(given[1], corrupt(images, "gaussian_noise", 3, 0, scale=scale))
+        assert f"at the scale {scale or 'cifar'}" in table.attrs["data"]
+    with pytest.raises(ValueError, match="made already; a scale is for clean images"):
+        measured(imagenet_c, never, scale="imagenet")
 
 
 @pytest.mark.parametrize(
