@@ -116,8 +116,8 @@ def count_images(
     clean = open_clean(folder)
     stacks = open_corruptions(folder, corruptions, clean)
     opened = open_perturbations(folder, perturbations, count)
-    frames: int = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
-    return len(clean.images) + sum(map(len, stacks.values())) + frames
+    frames = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
+    return len(clean.images) + sum(map(len, stacks.values())) + int(frames)
 
 
 def perturbation_metrics(name: str, ranks: np.ndarray) -> list[tuple[str, str, str, float]]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from common_corruptions.recipes.scales import SCALES
+
 
 def chosen(only: str) -> list[str]:
     """The names between the commas of --only, each once."""
@@ -17,16 +19,18 @@ def chosen(only: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _numbers(number: Callable[[str], float], meaning: str) -> Callable[[str], list[float]]:
-    """A type of option: numbers with commas between them."""
+def _numbers(
+    kind: type[float] | type[int], meaning: str
+) -> Callable[[Any, Any, str | None], list[float] | None]:
+    """A callback that reads numbers with commas between them."""
 
-    def parse(text: str) -> list[float]:
+    def read(ctx: Any, param: Any, text: str | None) -> list[float] | None:
         try:
-            return [number(one) for one in text.split(",")]
+            return None if text is None else [kind(one) for one in text.split(",")]
         except ValueError:
             raise click.BadParameter(f"{text!r} is not {meaning}, with commas between them") from None
 
-    return parse
+    return read
 
 
 VALUES = _numbers(float, "one number for each channel")
@@ -40,18 +44,23 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.option("--net", "spec", required=True, metavar="NET", help="See above.")
 @click.option("--only", metavar="NAME,NAME", help="Measure these alone; `list` shows the names.")
 @click.option(
-    "--severities", type=SEVERITIES, metavar="N,N", help="Of the corruptions.  [default: 1,2,3,4,5]"
+    "--severities", callback=SEVERITIES, metavar="N,N", help="Of the corruptions.  [default: 1,2,3,4,5]"
 )
 @click.option("--perturb", is_flag=True, help="Of clean images: make and measure perturbations, too.")
 @click.option("--seed", type=int, help="Of what is made from clean images.  [default: 0]")
+@click.option(
+    "--scale",
+    type=click.Choice(SCALES),
+    help="Of corruptions of clean images.  [default: cifar up to 64 pixels a side, else imagenet]",
+)
 @click.option(
     "--baseline",
     metavar="NAME|FILE.csv",
     help="alexnet-cifar10, alexnet-imagenet, or a table: name, error (percent).",
 )
 @click.option("--logits", metavar="KEY", help="Which is the logits, where the net returns several things.")
-@click.option("--mean", type=VALUES, metavar="R,G,B", help="Of values 0..1, with --std.  [default: none]")
-@click.option("--std", type=VALUES, metavar="R,G,B")
+@click.option("--mean", callback=VALUES, metavar="R,G,B", help="Of values 0..1, with --std.  [default: none]")
+@click.option("--std", callback=VALUES, metavar="R,G,B")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images at a time.  [default: 64, GPU 1000]")
 @click.option("--device", metavar="DEVICE", help="cpu, cuda, ...  [default: where the net is]")
 @click.option("--output", type=FILE, help="Write the table there, as CSV.")

@@ -33,6 +33,7 @@ def benchmark(
     perturbations: Iterable[str] | None = None,
     severities: Iterable[int] | None = None,
     seed: int | None = None,
+    scale: str | None = None,
     baseline: Baseline | Mapping[str, float] | str | Path | None = None,
     answers: str | Path | None = None,
     name: str | None = None,
@@ -64,6 +65,8 @@ def benchmark(
             images the 19 corruptions and no perturbation.
         severities: of the corruptions, by default all five; without one of them there is no mCE and no rCE.
         seed: of what is made from clean images, by default 0.
+        scale: whose constants corruptions made from clean images have, "cifar" or "imagenet"; by default the images'
+            size decides, as in `common_corruptions.corrupt`.
         baseline: normalises mCE and rCE, which are not there without one: "alexnet-cifar10", the paper's, for
             CIFAR-10-C alone; "alexnet-imagenet", for ImageNet-C alone, over its main 15 corruptions; or errors of your
             own in percent, a dict {corruption: error, ..., "clean": error} or a CSV file with the columns name and
@@ -105,7 +108,7 @@ def benchmark(
 
     adapted, baseline = adapt(net, logits), as_baseline(baseline)
     # Hours may pass before a file or a baseline is used, so both are tried now.
-    sets = open_data(data, corruptions, perturbations, severities, seed)
+    sets = open_data(data, corruptions, perturbations, severities, seed, scale)
     label = str(data) if isinstance(data, str | Path) else "the images given"
     found: dict[str, float] = {
         "corruptions": sum(one in CORRUPTIONS for one in sets.corruptions),

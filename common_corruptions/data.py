@@ -20,6 +20,7 @@ def open_data(
     perturbations: Iterable[str] | None = None,
     severities: Iterable[int] | None = None,
     seed: int | None = None,
+    scale: str | None = None,
 ) -> Sets:
     """The sets to be measured.
 
@@ -30,17 +31,18 @@ def open_data(
         corruptions, perturbations, severities: which; by default all that a folder has, and of clean images the 19
             corruptions.
         seed: of what is made, by default 0.
+        scale: of the corruptions that are made, as for `make_sets`.
 
     Raises:
         FileNotFoundError: nothing to measure, or what was asked for is not there.
-        TypeError, ValueError: neither a folder nor images with labels; a seed for sets that are made already; and as
-            the functions named.
+        TypeError, ValueError: neither a folder nor images with labels; a seed or a scale for sets that are made
+            already; and as the functions named.
     """
     if isinstance(data, tuple | list):
         if len(data) != 2:
             raise ValueError(f"give a folder, or (images, labels), not {len(data)} things")
         images, labels = data
-        chosen = (corruptions, perturbations, severities, seed or 0)
+        chosen = (corruptions, perturbations, severities, seed or 0, scale)
         return make_sets("the images given", array_of(images), labels, *chosen)
     if not isinstance(data, str | Path):
         raise TypeError(f"give a folder, or (images, labels), not a {type(data).__name__}")
@@ -49,10 +51,11 @@ def open_data(
     if kind == "images":
         listing = list_images(folder)
         files = ImageFiles(folder, listing.names)
-        chosen = (corruptions, perturbations, severities, seed or 0)
+        chosen = (corruptions, perturbations, severities, seed or 0, scale)
         return make_sets(str(folder), files, listing.labels, *chosen, classes=len(listing.classes))
-    if seed is not None:
-        raise ValueError(f"{folder} holds sets that are made already; a seed is for clean images")
+    if seed is not None or scale is not None:
+        what = "a scale" if seed is None else "a seed"
+        raise ValueError(f"{folder} holds sets that are made already; {what} is for clean images")
     if kind == "arrays":
         return open_arrays(folder, corruptions, perturbations, severities)
     if perturbations:

@@ -18,7 +18,8 @@ from common_corruptions.metrics import class_indices
 from common_corruptions.opened import Sets, asked, asked_severities
 from common_corruptions.recipes.corruptions import corrupt
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES
-from common_corruptions.recipes.perturbations import perturb
+from common_corruptions.recipes.perturbations import LARGEST, perturb
+from common_corruptions.recipes.scales import scale_of
 from common_corruptions.staging import Images
 from common_corruptions.writing import SetFile
 
@@ -27,9 +28,9 @@ class Corrupted:
     """(N, H, W, C) uint8: images by one corruption at one severity; `origin()` is the images' identity."""
 
     def __init__(
-        self, images: Images, name: str, severity: int, seed: int, origin: Callable[[], str]
+        self, images: Images, name: str, severity: int, seed: int, scale: str, origin: Callable[[], str]
     ) -> None:
-        self.images, self.name, self.severity, self.seed = images, name, severity, seed
+        self.images, self.name, self.severity, self.seed, self.scale = images, name, severity, seed, scale
         self.origin = origin
         self.shape, self.dtype = tuple(images.shape), np.dtype(np.uint8)
 
@@ -39,11 +40,11 @@ class Corrupted:
     def __getitem__(self, part: slice) -> np.ndarray:
         start, stop, _ = part.indices(len(self))
         images = np.ascontiguousarray(self.images[start:stop])
-        return corrupt(images, self.name, self.severity, self.seed, start=start)
+        return corrupt(images, self.name, self.severity, self.seed, start=start, scale=self.scale)
 
     def identity(self) -> str:
         """What decides the bytes."""
-        return f"{self.origin()} {_recipe(self.images, 'corruption', self.name, self.seed)}"
+        return f"{self.origin()} {_recipe(self.images, 'corruption', self.name, self.seed)}, {self.scale}"
 
 
 class Perturbed:
@@ -74,6 +75,7 @@ def make_sets(
     perturbations: Iterable[str] | None = None,
     severities: Iterable[int] | None = None,
     seed: int = 0,
+    scale: str | None = None,
     classes: int | None = None,
 ) -> Sets:
     """The sets of clean images, to be made as they are measured.
@@ -86,30 +88,37 @@ def make_sets(
         perturbations: by default none: a sequence is up to 31 images to be measured, where a corruption is 5.
         severities: of the corruptions, by default all five.
         seed: any integer.
+        scale: whose constants the corruptions have, "cifar" or "imagenet"; by default the images' size decides, as in
+            `common_corruptions.corrupt`.
         classes: how many, where that is known.
 
     Raises:
-        TypeError, ValueError: images that `corrupt` does not take, labels of another form or number, an unknown name, a
-            seed that is none, or nothing to measure.
+        TypeError, ValueError: images that `corrupt` does not take, labels of another form or number, an unknown name
+            or scale, a seed that is none, or nothing to measure.
     """
     check_seed(seed, 0)
     labels = class_indices(labels, "labels", 1)
     if len(labels) != len(images):
         raise ValueError(f"there are {len(images)} images and {len(labels)} labels")
-    check_images(images[0:1])
     c_names = asked("corruption", CORRUPTIONS if corruptions is None else corruptions, (), _any, str)
     p_names = asked("perturbation", () if perturbations is None else perturbations, (), _any, str)
     levels = asked_severities(severities)
+    check_images(images[0:1])
+    if p_names:
+        check_images(images[0:1], largest=LARGEST)
     if not c_names and not p_names:
         raise ValueError("there is nothing to measure: name corruptions or perturbations")
     seed = operator.index(seed)
+    chosen = scale_of(scale, *images.shape[1:3])
     origin = functools.cache(lambda: of_images(images))  # of all sets, and asked for by few
     stacks: dict[str, dict[int, Images]] = {
-        name: {level: Corrupted(images, name, level, seed, origin) for level in levels} for name in c_names
+        name: {level: Corrupted(images, name, level, seed, chosen, origin) for level in levels}
+        for name in c_names
     }
     sequences: dict[str, Images] = {name: Perturbed(images, name, seed, origin) for name in p_names}
     height, width = images.shape[1:3]
-    made = f"{source}: {len(images)} clean images of {width} x {height}, corrupted here, seed {seed}"
+    clean = f"{len(images)} clean images of {width} x {height}"
+    made = f"{source}: {clean}, corrupted here at the scale {chosen}, seed {seed}"
     return Sets(made, images, labels, stacks, sequences, [], len(images), classes)
 
 

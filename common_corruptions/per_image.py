@@ -48,22 +48,25 @@ def answer_images(
         TypeError, ValueError: as `predict`; a logit that is NaN; a net of fewer classes than the labels have, or of
             another number than `classes`.
     """
-    predicted, confidence, extremes = [], [], []
+    # Small results of every batch between its large ones would keep the allocator from giving those back, so they have
+    # one place from the start.
+    predicted = confidence = extremes = torch.empty(0)
+    start = 0
     with evaluating(net):
         for logits in outputs(net, images, **options):
-            if classes is not None and logits.shape[1] != classes:
-                raise ValueError(
-                    f"the net answers with {logits.shape[1]} classes, and the images are in the folders of {classes}; "
-                    f"give a function that picks those of the folders, sorted: lambda x: net(x)[:, [...]]"
-                )
-            if labels.max() >= logits.shape[1]:
-                raise ValueError(f"label {labels.max()} for logits of {logits.shape[1]} classes")
+            stop = start + len(logits)
+            _check_classes(logits.shape[1], labels, classes)
             with torch.inference_mode():
-                predicted.append(logits.argmax(1))
-                confidence.append(logits.softmax(1).amax(1))
-                extremes.append(_extremes(logits))
+                if start == 0:
+                    predicted = torch.empty(len(images), dtype=torch.int32, device=logits.device)
+                    confidence = torch.empty(len(images), device=logits.device)
+                    extremes = _extremes(logits)
+                predicted[start:stop] = logits.argmax(1)
+                confidence[start:stop] = logits.softmax(1).amax(1)
+                torch.maximum(extremes, _extremes(logits), out=extremes)
             advance(len(logits))
-    undefined, infinite, low, away = torch.stack(extremes).amax(0).tolist()
+            start = stop
+    undefined, infinite, low, away = extremes.tolist()
     if undefined:
         raise ValueError("logits contain NaN")
     reason = ""
@@ -71,10 +74,19 @@ def answer_images(
         reason = "a logit is not finite"
     elif low <= 0 and away < 1e-3:
         reason = "the net returns probabilities; let it return their logarithm"
-    sure = torch.cat(confidence).cpu().numpy()
-    return Answers(
-        torch.cat(predicted).cpu().numpy(), np.full_like(sure, math.nan) if reason else sure, reason
-    )
+    sure = confidence.cpu().numpy()
+    return Answers(predicted.cpu().numpy(), np.full_like(sure, math.nan) if reason else sure, reason)
+
+
+def _check_classes(found: int, labels: np.ndarray, classes: int | None) -> None:
+    """ValueError unless a net of so many classes can be right about every label."""
+    if classes is not None and found != classes:
+        raise ValueError(
+            f"the net answers with {found} classes, and the images are in the folders of {classes}; give a function "
+            f"that picks those of the folders, sorted: lambda x: net(x)[:, [...]]"
+        )
+    if labels.max() >= found:
+        raise ValueError(f"label {labels.max()} for logits of {found} classes")
 
 
 def _extremes(logits: Tensor) -> Tensor:
@@ -107,17 +119,17 @@ def answer_sequences(
     Raises:
         TypeError, ValueError: as `common_corruptions.evaluation.predict_ranks`.
     """
-    predicted, weights, rows = [], [], []
+    predicted = np.empty(sequences.shape[:2], np.int32)
+    weights: list[int] = []
+    rows: list[list[Flip]] = []
     for block in staged(sequences, _blocks(sequences, **options), "cpu"):
         ranks = predict_ranks(net, block.flatten(0, 1).numpy(), **options).reshape(*block.shape[:2], -1)
-        predicted.append(ranks.argmin(2))
+        predicted[sum(weights) : sum(weights) + len(block)] = ranks.argmin(2)
         weights.append(len(block))
         rows.append(perturbation_metrics(name, ranks))
         advance(len(block) * block.shape[1])
     means = np.average([[row[-1] for row in part] for part in rows], axis=0, weights=weights)
-    return np.concatenate(predicted), [
-        (*row[:-1], float(mean)) for row, mean in zip(rows[0], means, strict=True)
-    ]
+    return predicted, [(*row[:-1], float(mean)) for row, mean in zip(rows[0], means, strict=True)]
 
 
 def _blocks(sequences: Images, **options: Any) -> Iterator[slice]:

@@ -98,7 +98,7 @@ def test_the_recipe_for_images_of_ones_own(here):
     np.testing.assert_allclose(*fog)
     done = run(*command.split(), "--output", "table.csv")
     assert done.exit_code == 0, done.output
-    assert "12 clean images of 32 x 32, corrupted here, seed 0" in done.stdout
+    assert "12 clean images of 32 x 32, corrupted here at the scale cifar, seed 0" in done.stdout
     table = pd.read_csv(here / "table.csv")
     assert list(table[table.name == "fog"].severity) == [1, 3, 5] and "tilt" in set(table.name)
     np.testing.assert_allclose(table[table.name == "fog"].value, fog[0].iloc[[0, 2, 4]])

@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -16,6 +18,7 @@ from common_corruptions.generate import generate_corruptions, generate_perturbat
 from common_corruptions.image_files import ImageFiles, list_images
 from common_corruptions.recipes.names import CORRUPTIONS, EXTRA_CORRUPTIONS, MAIN_CORRUPTIONS
 from common_corruptions.summary import IMAGENET_ALEXNET, summarise
+from tests.conftest import ROOT
 
 CLASSES = ("n01", "n02", "n10")
 FILES = [f"{label}/ILSVRC_{number}.JPEG" for label in CLASSES for number in range(4)]
@@ -128,9 +131,9 @@ def test_a_part_of_the_names_and_severities(imagenet_c):
         (lambda fog: write(fog / "4", 0, files=["n03/x.png"]), ValueError, r"fog/4 holds n03/x.png, and .* does not"),
         (lambda fog: (fog / "4").rename(fog / "9"), FileNotFoundError, "fog holds no severity 4; fetch"),
         (lambda fog: (fog / "4" / "n00").mkdir(), FileNotFoundError, r"n00 holds no image .*; each folder of .* is a"),
-        (lambda fog: write(fog / "4", 0, 30), ValueError, r"fog/4 holds images of 30 x 30 pixels, and .* 32 x 32"),
+        (lambda fog: write(fog / "4", 0, 30), ValueError, r"fog/4 holds images of 30 x 30 pixels, and .* 32 x"),
         (lambda fog: (fog / "4" / FILES[0]).write_text("<html>"), ValueError, "n01/ILSVRC_0.JPEG is no image that P"),
-        (lambda fog: (fog.parent / "blur" / "fog" / "1").mkdir(parents=True), ValueError, "both .* are there; leave one"),
+        (lambda fog: (fog.parent / "blur" / "fog" / "1").mkdir(parents=True), ValueError, "both .* are there; leave"),
         (lambda fog: np.save(fog.parent / "fog.npy", LABELS), ValueError, "holds more than one of .npy files, <corrup"),
     ],
 )  # fmt: skip
@@ -256,7 +259,7 @@ def test_clean_images_are_corrupted_as_a_set_made_at_once(image_folder, tmp_path
         np.testing.assert_allclose(table.value, written.value, err_msg=form)
         assert list(table.name) == list(written.name)
         assert summary == pytest.approx(expected, abs=1e-3)
-        assert "12 clean images of 32 x 32, corrupted here, seed 5" in table.attrs["data"]
+        assert "12 clean images of 32 x 32, corrupted here at the scale cifar, seed 5" in table.attrs["data"]
     other, _, _ = measured(image_folder, seed=6, **names)
     assert not np.allclose(other.value, written.value)
 
@@ -286,6 +289,23 @@ def test_the_net_is_given_the_bytes_that_corrupt_and_perturb_make():
     frames = perturb(images, "tilt", 0).reshape(-1, SIZE, SIZE, 3)
     expected = [images, corrupt(images, "glass_blur", 4, 0), frames]
     np.testing.assert_array_equal(np.concatenate(given), np.concatenate(expected))
+
+
+def test_corruptions_of_clean_images_have_the_scale_that_is_named(imagenet_c):
+    images = np.random.default_rng(0).integers(256, size=(4, SIZE, SIZE, 3), dtype=np.uint8)
+    for scale in ("cifar", "imagenet", None):
+        given = []
+
+        def of(x, given=given):
+            given.append((x * 255).round().byte().movedim(1, -1).numpy())
+            return net()(x)
+
+        options = {"corruptions": ["gaussian_noise"], "severities": [3], "scale": scale}
+        table, _, _ = measured((images, np.arange(4) % 3), of, **options)
+        np.testing.assert_array_equal(given[1], corrupt(images, "gaussian_noise", 3, 0, scale=scale))
+        assert f"at the scale {scale or 'cifar'}" in table.attrs["data"]
+    with pytest.raises(ValueError, match="made already; a scale is for clean images"):
+        measured(imagenet_c, never, scale="imagenet")
 
 
 @pytest.mark.parametrize(
@@ -373,3 +393,35 @@ def test_the_four_extra_corruptions_stay_out_of_its_mce_and_are_named(image_fold
     errors = [(name, 1, 50.0) for name in CORRUPTIONS]
     whole = summarise(errors, [], IMAGENET_ALEXNET)
     assert whole["mCE"] == whole["mCE_15"] and set(EXTRA_CORRUPTIONS).isdisjoint(IMAGENET_ALEXNET_ERRORS)
+
+
+MEASURE = """
+import resource, sys, warnings
+from torch import nn
+import PIL.JpegImagePlugin, common_corruptions.benchmarking
+from common_corruptions import benchmark
+
+warnings.simplefilter("ignore")
+net = nn.Sequential(nn.AvgPool2d(32), nn.Flatten(), nn.Linear(3 * 7 * 7, 2))
+used = [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]
+for folder in sys.argv[1:]:
+    benchmark(net, folder, severities=[1], batch_size=20, progress=False)
+    used.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(*used)
+"""
+
+
+def test_memory_is_bounded_by_a_batch(tmp_path):
+    """Ten times as many images of ImageNet-C's size take no more; decoded they would be 105 MB, as floats 421."""
+    for count in (70, 700):
+        files = [f"{'ab'[k % 2]}/{k}.JPEG" for k in range(count)]
+        folder = tmp_path / str(count) / "fog" / "1"
+        write(folder, 0, 224, files[:1])
+        for name in files[1:]:
+            (folder / name).parent.mkdir(exist_ok=True)
+            os.link(folder / files[0], folder / name)
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", MEASURE, str(tmp_path / "70"), str(tmp_path / "700")]
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=True)
+    before, few, many = (int(number) / 1000 for number in done.stdout.split())  # MB
+    assert many - few < 30, f"{few - before:.0f} MB more for 70 images, {many - few:.0f} MB more for 700"

@@ -216,11 +216,11 @@ def test_there_is_no_confidence_in_probabilities(folder, tmp_path):
 
 
 def test_sets_made_of_the_same_images_go_on(tmp_path):
-    images = np.random.default_rng(0).integers(256, size=(5, 8, 8, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(256, size=(5, 16, 16, 3), dtype=np.uint8)
     options = {"corruptions": ["contrast", "gaussian_noise"], "answers": tmp_path}
 
     def run(images, **more):
-        net = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+        net = nn.Sequential(nn.Flatten(), nn.Linear(768, 3))
         torch.manual_seed(0)
         nn.init.normal_(net[1].weight), nn.init.zeros_(net[1].bias)
         return measured(net, (images, [0, 1, 2, 0, 1]), **options, **more)
@@ -230,6 +230,7 @@ def test_sets_made_of_the_same_images_go_on(tmp_path):
     assert not said
     np.testing.assert_array_equal(first.value, again.value)
     assert "10 of the files in" in run(images, seed=1)[2][0]  # clean images are the same
+    assert "10 of the files in" in run(images, scale="imagenet")[2][0]
     assert "11 of the files in" in run(images[:, ::-1])[2][0]
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common_corruptions import onnx_runtime
+from common_corruptions import benchmark, onnx_runtime
 from common_corruptions.answers import answer_corruptions, rank_perturbations
 from common_corruptions.evaluation import predict
 from common_corruptions.onnx_runtime import WORTH_EXPORTING, Exported, for_many
@@ -229,3 +229,37 @@ def test_the_answers_of_a_folder_are_those_of_torch(tmp_path, monkeypatch):
     assert found[0] == in_torch[0]
     np.testing.assert_allclose(found[1], in_torch[1], rtol=0, atol=1e-5 * np.abs(in_torch[1]).max())
     np.testing.assert_array_equal(found[2], in_torch[2])
+
+
+def test_corruptions_and_perturbations_need_one_export(tmp_path, monkeypatch):
+    arrays = {
+        "clean/test_images": images(10),
+        "clean/test_labels": np.arange(10, dtype=np.uint8) % 5,
+        "c/fog": images(50)[::-1],
+        "p/tilt": images(10 * 31).reshape(10, 31, 32, 32, 3),
+    }
+    for name, array in arrays.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        np.save(tmp_path / f"{name}.npy", array)
+    exports = []
+    monkeypatch.setattr(onnx_runtime, "WORTH_EXPORTING", 370)  # all images and frames, and neither alone
+    monkeypatch.setattr(
+        onnx_runtime, "export", lambda *args, to=onnx_runtime.export: exports.append(1) or to(*args)
+    )
+    net = Shuffling().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        in_onnx_runtime, _ = benchmark(net, tmp_path, progress=False)
+        assert len(exports) == 1
+        monkeypatch.setattr(onnx_runtime, "WORTH_EXPORTING", 371)
+        in_torch, _ = benchmark(net, tmp_path, progress=False)
+    assert len(exports) == 1
+    np.testing.assert_allclose(in_onnx_runtime.value, in_torch.value)
+
+
+def test_images_of_another_shape_are_another_export():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
+    exported = Exported(net)
+    for size in (8, 12, 8):
+        pictures = images(6, size)
+        np.testing.assert_allclose(predict(exported, pictures), predict(net, pictures), rtol=1e-4)

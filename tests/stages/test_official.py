@@ -2,12 +2,14 @@
 
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 
 from archives.form import save_clean
 from archives.sources import from_folder
+from common_corruptions import onnx_runtime
 from common_corruptions.generate import generate_corruptions, generate_perturbations
 from stages import official
 from stages.files.datasets import load_split
@@ -75,3 +77,33 @@ def test_authors_net_is_measured(workspace, shared):
     assert errors["clean"] == pytest.approx(8.29, abs=2.5)  # paper, table 3
     assert errors["brightness"] == pytest.approx(10.34, abs=3)  # paper, table 2
     assert table.severity.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_it_is_exported_once_and_other_logits_are_a_line(workspace, shared, monkeypatch):
+    folder, write = workspace
+    (folder / "checkpoints").mkdir()
+    shutil.copytree(
+        shared / "reference" / "official" / "resnet-20-pp", folder / "checkpoints" / "resnet-20-pp"
+    )
+    write(str(folder / "checkpoints"))
+    clean = from_folder(shared / "data" / "cifar10-subset")
+    save_clean(folder / "datasets" / "cifar10" / "clean", clean)
+    test = load_split("cifar10", "test")
+    frames = np.repeat(test.images[:4, None], 16, axis=1)
+    for name, array in {"c/brightness": np.tile(test.images, (5, 1, 1, 1)), "p/translate": frames}.items():
+        (folder / "datasets" / "cifar10" / name).parent.mkdir()
+        np.save(folder / "datasets" / "cifar10" / f"{name}.npy", array)
+    np.save(folder / "datasets" / "cifar10" / "p" / "labels.npy", test.labels[:4])
+    exports = []
+    monkeypatch.setattr(onnx_runtime, "WORTH_EXPORTING", 6 * len(test.images) + 64)
+    monkeypatch.setattr(
+        onnx_runtime, "export", lambda *args, to=onnx_runtime.export: exports.append(1) or to(*args)
+    )
+    done = CliRunner().invoke(official.main)
+    assert done.exit_code == 0, done.output
+    assert len(exports) == 1
+    run = onnx_runtime._run
+    monkeypatch.setattr(onnx_runtime, "_run", lambda *args: run(*args) + 0.1)
+    done = CliRunner().invoke(official.main)
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
+    assert "checkpoint.pth.tar: ONNX Runtime gives other logits than torch" in done.output
