@@ -203,7 +203,7 @@ def test_snow_falls_the_same_turned_by_half(severity):
     """On black, only the whitening and the layer with its half turn are left, and they are symmetric."""
     result = corrupt(flat(0, 8), "snow", severity).astype(int)
     assert np.abs(result - result[:, ::-1, ::-1]).max() <= 1
-    assert result.min() >= int((1 - recipe("snow").constants[severity - 1][-1]) * 127.5)
+    assert result.min() >= int((1 - recipe("snow").constants[severity - 1][-2]) * 127.5)
 
 
 def test_frost_is_a_crop_of_one_of_the_photographs():
@@ -218,7 +218,7 @@ def test_frost_is_a_crop_of_one_of_the_photographs():
 
 
 def has_crop(name: str, image: np.ndarray) -> bool:
-    photo = np.floor(frost_photo(name, 32, 32, 3) * 0.2 + 1e-3).astype(np.uint8)
+    photo = np.floor(frost_photo(name, 0.2, 32, 32, 3) * 0.2 + 1e-3).astype(np.uint8)
     windows = np.lib.stride_tricks.sliding_window_view(photo, (32, 32), axis=(0, 1))
     places = np.argwhere((windows[..., 0, 0] == image[0, 0]).all(axis=-1))
     return any((windows[y, x].transpose(1, 2, 0) == image).all() for y, x in places)
@@ -259,27 +259,15 @@ def test_elastic_transform_moves_a_point_as_far_as_it_says(severity):
     result = corrupt(ramp[None].repeat(1500, axis=0), "elastic_transform", severity)
     moved = (result[:, 16, 16, :2].astype(float) + 0.5) / 8 - 16
     # The three points are (q, q), (q, -q), (-q, -q) from the centre: it moves as the mean of the first and the third.
-    expected = (32 * jitter) ** 2 / 3 / 2
+    expected = jitter**2 / 3 / 2
     if amplitude:
-        reach = int(3 * 32 * sigma + 0.5)
-        taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / (32 * sigma)) ** 2)
+        reach = int(3 * sigma + 0.5)
+        taps = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
         taps /= taps.sum()
         places = np.pad(np.arange(32), reach, mode="symmetric")[16 : 16 + len(taps)]
         weights = np.bincount(places, taps)
-        expected += (32 * amplitude) ** 2 / 3 * (weights**2).sum() ** 2
+        expected += amplitude**2 / 3 * (weights**2).sum() ** 2
     assert (moved**2).mean(axis=0) == pytest.approx(expected, rel=0.15)
-
-
-@pytest.mark.parametrize("severity", SEVERITIES)
-def test_drops_cover_as_much_of_a_larger_image(severity):
-    shares = []
-    for side, count in ((32, 400), (64, 100), (128, 25)):
-        black = np.zeros((count, side, side, 3), dtype=np.uint8)
-        shares.append((corrupt(black, "spatter", severity) > 0).mean())
-    ratios = np.array(shares[1:]) / shares[0]
-    assert (
-        (ratios > 0.5) & (ratios < 2)
-    ).all()  # the 3 x 3 stencils, which do not grow, shade small drops less
 
 
 @pytest.mark.parametrize("severity", SEVERITIES)
@@ -288,7 +276,7 @@ def test_elastic_transform_moves_a_larger_image_in_proportion(severity):
     for side, count in ((32, 400), (128, 200)):
         y, x = np.mgrid[:side, :side] * (256 / side)
         ramp = np.stack([x, y, 0 * x], axis=-1).astype(np.uint8)
-        result = corrupt(ramp[None].repeat(count, axis=0), "elastic_transform", severity)
+        result = corrupt(ramp[None].repeat(count, axis=0), "elastic_transform", severity, scale="cifar")
         centre = result[:, side // 4 : -side // 4, side // 4 : -side // 4, :2].astype(float)
         moves.append((centre - ramp[side // 4 : -side // 4, side // 4 : -side // 4, :2]).std())
     assert moves[1] == pytest.approx(moves[0], rel=0.15)

@@ -1,5 +1,6 @@
 """Each filter against SciPy, Matplotlib or a formula written out, and motion blur against ImageMagick's results."""
 
+import cv2
 import numpy as np
 import pytest
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
@@ -10,6 +11,7 @@ from common_corruptions.recipes import colour, filters, precipitation
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (3, 20, 33, 3), dtype=np.uint8)
+BLACK = np.zeros((1, 32, 32, 3), dtype=np.uint8)
 
 
 def test_truncation_clips_and_does_not_round():
@@ -29,6 +31,24 @@ def test_gaussian_filter_is_scipys(sigma, truncate):
     )
     one_channel = filters.gaussian_filter(unit[..., 0], sigma, truncate=truncate)
     np.testing.assert_allclose(one_channel, expected[..., 0], rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("sigma", [0.4, 1.0, 1.3, 3.0, 6.0])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_blur_of_levels_is_scipys_truncated(sigma, channels):
+    images = IMAGES[..., :channels]
+    blurred = ndimage.gaussian_filter(images / 255, (0, sigma, sigma, 0), mode="nearest")
+    result = filters.gaussian_blurred(np.ascontiguousarray(images), sigma)
+    distance = np.abs(result.astype(int) - filters.to_uint8(blurred))
+    assert distance.max() <= 1 and (distance > 0).mean() <= 1e-3
+    assert (filters.gaussian_blurred(np.full_like(images, 255), sigma) == 255).all()
+
+
+@pytest.mark.parametrize(("size", "enlarged"), [(4, 8), (32, 45), (32, 32), (1, 5), (20, 13)])
+def test_enlarged_is_opencvs_linear_resize(size, enlarged):
+    planes = RANDOM.random((2, size, 7))
+    expected = [cv2.resize(plane, (11, enlarged), interpolation=cv2.INTER_LINEAR) for plane in planes]
+    np.testing.assert_allclose(filters.enlarged(planes, enlarged, 11), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 6.4])
@@ -130,7 +150,7 @@ def test_no_water_leaves_a_black_image():
     """As published: a share of the largest amount, of 0 / 0."""
     layer = np.zeros((3, 20, 33))
     layer[1, 5:12, 5:12] = 0.8
-    result = precipitation.spatter_water(IMAGES, layer, 0.6)
+    result = precipitation.lay_water(IMAGES, *precipitation.water_mask(layer, 0.6))
     assert not result[[0, 2]].any()
     assert (result[1] >= IMAGES[1]).all() and (result[1] > IMAGES[1]).any()
 
@@ -138,7 +158,7 @@ def test_no_water_leaves_a_black_image():
 def test_water_is_where_the_layer_is():
     layer = np.zeros((1, 32, 32))
     layer[0, 10:18, 12:20] = 0.8
-    result = precipitation.spatter_water(np.zeros((1, 32, 32, 3), dtype=np.uint8), layer, 0.5)
+    result = precipitation.lay_water(BLACK, *precipitation.water_mask(layer, 0.5))
     assert (result[layer == 0] == 0).all()
     np.testing.assert_allclose(result[0].max(axis=(0, 1)), 0.5 * np.array([175, 238, 238]), atol=1)
 
@@ -147,6 +167,6 @@ def test_water_above_one_counts_from_zero_again():
     """256 levels are none: a drop so thick is dry, and its thinner rim is wet."""
     layer = np.zeros((1, 32, 32))
     layer[0, 8:24, 8:24], layer[0, 12:20, 12:20] = 0.8, 256.5 / 255
-    result = precipitation.spatter_water(np.zeros((1, 32, 32, 3), dtype=np.uint8), layer, 0.5)
+    result = precipitation.lay_water(BLACK, *precipitation.water_mask(layer, 0.5))
     assert not result[0, 12:20, 12:20].any()
     assert result[0, 8:24, 8:24].any()

@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from common_corruptions import CORRUPTIONS, Corrupt, CorruptedDataset, corrupt
 from tests.conftest import ROOT
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (24, 16, 12, 3), np.uint8)
+IMAGES = np.random.default_rng(0).integers(0, 256, (24, 16, 20, 3), np.uint8)
 LABELS = torch.arange(24) % 5
 TENSORS = torch.from_numpy(np.moveaxis(IMAGES, -1, 1).copy())
 NAMES, SEVERITIES = ("gaussian_noise", "contrast", "fog"), (1, 3, 5)
@@ -222,7 +222,7 @@ def test_the_images_of_a_sample_share_name_and_severity_and_not_the_noise():
 
 def test_a_sample_of_torchvision():
     transform = Corrupt("contrast", 5)
-    boxes = tv_tensors.BoundingBoxes([[1, 1, 5, 5]], format="XYXY", canvas_size=(16, 12))
+    boxes = tv_tensors.BoundingBoxes([[1, 1, 5, 5]], format="XYXY", canvas_size=(16, 20))
     mask = tv_tensors.Mask(TENSORS[1, :1])
     image = tv_tensors.Image(TENSORS[0])
     expected = corrupt(TENSORS[0], "contrast", 5)
@@ -250,7 +250,7 @@ def test_a_corruption_of_your_own_goes_with_it_into_a_process(tmp_path):
     (tmp_path / "use.py").write_text(
         "import numpy as np\nfrom torch.utils.data import DataLoader\n\nif __name__ == '__main__':\n"
         "    import mine\n    from common_corruptions import CorruptedDataset\n"
-        "    data = CorruptedDataset(np.zeros((2, 8, 8, 3), np.uint8), 'inverse')\n"
+        "    data = CorruptedDataset(np.zeros((2, 16, 16, 3), np.uint8), 'inverse')\n"
         "    loader = DataLoader(data, num_workers=1, multiprocessing_context='spawn')\n"
         "    print(*(int(images.min()) for images in loader))\n",
         encoding="utf-8",
@@ -362,4 +362,4 @@ def test_the_examples_of_the_documentation(tmp_path):
     np.testing.assert_allclose(
         made["seen"], Corrupt("fog")(TENSORS[0]) / 255, rtol=1e-6
     )  # v2 multiplies by 1 / 255
-    assert made["drawn"].dtype == np.float32 and made["drawn"].shape == (3, 16, 12)
+    assert made["drawn"].dtype == np.float32 and made["drawn"].shape == (3, 16, 20)

@@ -61,7 +61,7 @@ def test_poisson_noise_counts_photons_of_the_changed_contrast(level, contrast):
 
 @pytest.mark.parametrize("add", [add_gaussian_noise, add_poisson_noise])
 def test_noise_belongs_to_the_image_and_the_seed(add):
-    images = np.random.default_rng(0).integers(0, 256, (7, 9, 8, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (7, 17, 16, 3), dtype=np.uint8)
     whole = add(images, 0.3, seed=5)
     assert whole.dtype == np.uint8 and whole.shape == images.shape
     parts = [add(images[i : i + 3], 0.3, seed=5, start=i) for i in (0, 3, 6)]
@@ -72,7 +72,7 @@ def test_noise_belongs_to_the_image_and_the_seed(add):
 
 
 def test_no_noise_and_no_contrast():
-    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
     np.testing.assert_array_equal(add_gaussian_noise(images, 0), images)
     grey = add_poisson_noise(np.repeat(images, 200, axis=0), 0)
     assert grey.mean() == pytest.approx(127.5, abs=0.2)
@@ -92,7 +92,7 @@ def test_impossible_levels_and_images_are_refused(add, what):
 
 def test_a_net_is_measured_at_every_level(monkeypatch):
     monkeypatch.setattr(sweeps, "BLOCK", 4)  # of 10 images: the noise must not begin anew in each block
-    images = np.random.default_rng(1).integers(0, 256, (10, 8, 8, 1), dtype=np.uint8)
+    images = np.random.default_rng(1).integers(0, 256, (10, 16, 16, 1), dtype=np.uint8)
     labels = np.arange(10) % 2
 
     def net(x: torch.Tensor) -> torch.Tensor:
