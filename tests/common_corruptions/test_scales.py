@@ -1,6 +1,7 @@
 """The scale of ImageNet-C against published results, and what becomes of CIFAR-10-C's constants at other sizes."""
 
 import warnings
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ WITHOUT_CHANCE = (
     "saturate",
 )
 WITH_CHANCE = tuple(name for name in CORRUPTIONS if name not in WITHOUT_CHANCE)
+GUIDE = (Path(__file__).parents[2] / "docs" / "common_corruptions.md").read_text(encoding="utf-8")
 DRAWS = 12  # of each of the two crops
 
 
@@ -200,3 +202,13 @@ def test_no_warning_at_any_size():
             for name in CORRUPTIONS:
                 for scale in ("cifar", "imagenet"):
                     corrupt(images, name, 5, scale=scale)
+
+
+def test_the_recipe_of_the_documentation():
+    code = GUIDE.split("## Two published scales")[1].split("```python\n")[1].split("```")[0]
+    names = {"photos": crops()[:, :70, :80]}
+    exec(code, names)
+    strong, mild = names["as_in_imagenet_c"], names["as_in_cifar_10_c"]
+    np.testing.assert_array_equal(strong, corrupt(names["photos"], "fog", 3))
+    changes = [np.abs(made.astype(int) - names["photos"]).mean() for made in (strong, mild)]
+    assert changes[0] > 1.2 * changes[1]
