@@ -97,7 +97,7 @@ def measure(
 @click.command(help=__doc__.split("\n\n")[0])
 @click.option("--imagecorruptions", "folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--batch", default=64, show_default=True, type=click.IntRange(2), help="Images at a time.")
-@click.option("--few", default=2, show_default=True, type=click.IntRange(1), help="Images for the package.")
+@click.option("--few", default=8, show_default=True, type=click.IntRange(1), help="Images for the package.")
 @click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="The shortest counts.")
 @click.option("--output", default=RESULTS, show_default=True, type=click.Path(dir_okay=False, path_type=Path))
 def main(folder: Path | None, batch: int, few: int, repeats: int, output: Path) -> None:

@@ -212,10 +212,11 @@ def jpeg_compression(images: np.ndarray, draws: Draws, quality: int) -> np.ndarr
     """JPEG and back. OpenCV's default encoding (4:2:0, baseline) gives the same bytes as Pillow's."""
     settings = (cv2.IMWRITE_JPEG_QUALITY, quality)
     colour = images.shape[-1] == 3
-    sources = np.ascontiguousarray(images[..., ::-1]) if colour else images  # the encoder expects BGR
     flag = cv2.IMREAD_COLOR_RGB if colour else cv2.IMREAD_GRAYSCALE
     out = np.empty_like(images)
-    for source, target in zip(sources, out, strict=True):
+    for source, target in zip(images, out, strict=True):
+        if colour:
+            source = cv2.cvtColor(source, cv2.COLOR_RGB2BGR)  # as the encoder expects it
         _, encoded = cv2.imencode(".jpg", source, settings)
         target[:] = np.asarray(cv2.imdecode(encoded, flag)).reshape(target.shape)
     return out
