@@ -14,10 +14,18 @@ from stages.files.datasets import DATASETS
 from stages.files.yaml_file import read_yaml
 from stages.tracking import store
 from tests.conftest import ROOT
+from tests.stages import forked_python
 from tests.stages.tracking.mlflow_server import MlflowServer
 from tests.stages.yaml_files import write_yaml
 
 TRAIN = {"epochs": 2, "batch_size": 16, "lr": 0.01, "milestones": [1], "seeds": [0], "device": "cpu"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_commands():
+    """What forks the commands of the clones ends with the tests."""
+    yield
+    forked_python.stop()
 
 
 @pytest.fixture

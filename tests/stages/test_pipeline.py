@@ -1,8 +1,6 @@
 """The whole pipeline in a clone of its own, with small nets: what runs, what is left behind, and a kill."""
 
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,50 +12,12 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.files.yaml_file import read_yaml
 from tests.archives.miniatures import few_digits
-from tests.stages.yaml_files import write_yaml
-
-ROOT = Path(__file__).parents[2]
+from tests.conftest import ROOT
+from tests.stages.clones import clone, environment, run, runs
 
 # In one group: tests of one pipeline, which two processes would each run.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
-
-
-def run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess:
-    done = subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, encoding="utf-8", check=False
-    )
-    if check and done.returncode:
-        raise AssertionError(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    return done
-
-
-def environment() -> dict[str, str]:
-    outside = {
-        key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "GIT_"))
-    }
-    identity = {
-        f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-    }
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**outside, **identity, "PATH": path, "OMP_NUM_THREADS": "1"}
-
-
-def clone(folder: Path, change) -> Path:
-    """A repository with the working tree's files and changed parameters, nothing run yet."""
-    listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).exists() and not name.startswith("metrics/") and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    params = read_yaml(ROOT / "params.yaml")
-    change(params)
-    write_yaml(folder / "params.yaml", params)
-    run(folder, "git", "init", "-q")
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "commit", "-qm", "base")
-    return folder
 
 
 def small(params: dict) -> None:
@@ -94,18 +54,6 @@ def pipeline(tmp_path_factory) -> Path:
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "results")
     return folder
-
-
-def runs(folder: Path):
-    """Parent runs, and child runs by their parents' ids, in the store of a clone."""
-    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    found = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
-    parents = [one for one in found if one.data.tags["role"] == "experiment"]
-    children = {parent.info.run_id: [] for parent in parents}
-    for one in found:
-        if one.data.tags["role"] == "net":
-            children[one.data.tags["mlflow.parentRunId"]].append(one)
-    return parents, children
 
 
 def test_repro_measures_everything_once(pipeline):
@@ -160,8 +108,8 @@ def test_every_net_and_seed_has_its_run(pipeline):
 
 def test_results_found_in_git_reach_mlflow(pipeline):
     before, _ = runs(pipeline)
-    run(pipeline, sys.executable, "-m", "stages.tracking", "mirror")
-    run(pipeline, sys.executable, "-m", "stages.tracking", "mirror")  # has nothing left to do
+    run(pipeline, "python", "-m", "stages.tracking", "mirror")
+    run(pipeline, "python", "-m", "stages.tracking", "mirror")  # has nothing left to do
     parents, children = runs(pipeline)
     (new,) = {one.info.run_id for one in parents} - {one.info.run_id for one in before}
     assert len(children[new]) == 6
@@ -238,7 +186,7 @@ def test_killed_training_goes_on_to_the_same_bits(tmp_path):
 
 def test_a_mistake_is_one_line_without_traceback(tmp_path):
     folder = clone(tmp_path, lambda params: params["pushpull"].update(alhpa=2))
-    done = run(folder, sys.executable, "-m", "stages.fetch", check=False)
+    done = run(folder, "python", "-m", "stages.fetch", check=False)
     assert done.returncode == 1
     assert done.stderr.strip() == "Error: params.yaml: unknown key `pushpull.alhpa`; did you mean 'alpha'?"
 
