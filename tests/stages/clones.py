@@ -9,8 +9,8 @@ from pathlib import Path
 import mlflow
 
 from stages.files.yaml_file import read_yaml
+from tests import forked_python
 from tests.conftest import ROOT
-from tests.stages import forked_python
 from tests.stages.yaml_files import write_yaml
 
 

@@ -14,18 +14,10 @@ from stages.files.datasets import DATASETS
 from stages.files.yaml_file import read_yaml
 from stages.tracking import store
 from tests.conftest import ROOT
-from tests.stages import forked_python
 from tests.stages.tracking.mlflow_server import MlflowServer
 from tests.stages.yaml_files import write_yaml
 
 TRAIN = {"epochs": 2, "batch_size": 16, "lr": 0.01, "milestones": [1], "seeds": [0], "device": "cpu"}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def forked_commands():
-    """What forks the commands of the clones ends with the tests."""
-    yield
-    forked_python.stop()
 
 
 @pytest.fixture
@@ -92,9 +84,10 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, empty_store):
     one = MlflowServer(tmp_path_factory.mktemp("server"))
+    shutil.copy(empty_store, one.folder / "server.db")
     try:
         one.start()
         yield one
@@ -102,7 +95,7 @@ def server(tmp_path_factory):
         one.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def empty_store(tmp_path_factory) -> Path:
     """A new database of MLflow, which takes seconds to make."""
     import mlflow

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,8 +15,7 @@ from tests.archives.miniatures import few_digits
 from tests.conftest import ROOT
 from tests.stages.clones import clone, environment, run, runs
 
-# In one group: tests of one pipeline, which two processes would each run.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
+pytestmark = pytest.mark.slow
 
 
 def small(params: dict) -> None:
@@ -25,7 +23,7 @@ def small(params: dict) -> None:
         "corruptions": ["gaussian_noise", "contrast", "saturate"],
         "perturbations": ["gaussian_noise", "translate"],
         "corrupted_images": 100,
-        "perturbed_images": 20,
+        "perturbed_images": 8,
     }
     params["train"] |= {"epochs": 2, "milestones": [1], "seeds": [0, 1]}
     params["nets"] = {
@@ -43,7 +41,7 @@ def small(params: dict) -> None:
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory) -> Path:
     images = tmp_path_factory.mktemp("few")
-    few_digits(images, train=256, test=64)
+    few_digits(images, train=256, test=32)
 
     def change(params: dict) -> None:
         small(params)
@@ -147,7 +145,7 @@ def test_killed_training_goes_on_to_the_same_bits(tmp_path):
 
     folder = clone(tmp_path, longer)
     run(folder, "dvc", "repro", "fetch")
-    command = [sys.executable, "-m", "stages.train", "lenet-pp"]
+    command = ["python", "-m", "stages.train", "lenet-pp"]
     run(folder, *command)
     model = folder / "models" / "lenet-pp.pt"
     whole = torch.load(model, weights_only=True)["weights"]
@@ -155,7 +153,11 @@ def test_killed_training_goes_on_to_the_same_bits(tmp_path):
 
     scratch = folder / ".dvc" / "tmp" / "pushpull"
     process = subprocess.Popen(
-        command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        cwd=folder,
+        env=environment(forked=False),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
     while not list(scratch.glob("lenet-pp-*/1.pt")):  # in the middle of the second seed
@@ -192,16 +194,20 @@ def test_a_mistake_is_one_line_without_traceback(tmp_path):
 
 
 def test_stages_explain_themselves():
+    """Those that no other test starts in an interpreter of their own, as `make repro` starts the rest, are here."""
     for stage in (
         "fetch",
         "corrupt",
         "train",
         "evaluate_corruption",
         "evaluate_perturbation",
+        "official",
         "aggregate",
         "report",
     ):
-        assert "Usage" in run(ROOT, sys.executable, "-m", f"stages.{stage}", "--help").stdout
+        assert "Usage" in run(ROOT, "python", "-m", f"stages.{stage}", "--help").stdout
+    for command in ("evaluate_noise", "experiments.study", "experiments.choose", "tracking"):
+        assert "Usage" in run(ROOT, "python", "-m", f"stages.{command}", "--help", forked=False).stdout
 
 
 def test_dvc_lock_is_that_of_the_committed_code(tmp_path):

@@ -24,7 +24,7 @@ from pathlib import Path
 
 # Packages that a stage or DVC loads; those of this repository are the clone's own.
 READY = (
-    "torch", "torch.fx.experimental.optimization", "numpy", "pandas", "scipy.ndimage", "cv2", "PIL.Image",
+    "torch", "torch._dynamo", "torch.fx.experimental.optimization", "numpy", "pandas", "scipy.ndimage", "cv2", "PIL.Image",
     "sklearn.metrics", "matplotlib.pyplot", "pydantic", "jinja2", "tqdm",
     "mlflow", "mlflow.data", "mlflow.pyfunc", "mlflow.pytorch", "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.system_metrics.system_metrics_monitor", "pip",
@@ -152,10 +152,12 @@ def command(*given) -> None:
             sys.argv = [name, *rest]
             code = main(rest)
         else:
-            assert rest[0] == "-m", rest
-            sys.argv = rest[1:]
+            module = (
+                rest.index("-m") + 1
+            )  # -u may be before it: what is written to a file is read as it is written
+            sys.argv = rest[module:]
             sys.path[0] = folder
-            runpy.run_module(rest[1], run_name="__main__", alter_sys=True)
+            runpy.run_module(rest[module], run_name="__main__", alter_sys=True)
             code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
