@@ -20,6 +20,7 @@ from archives.formats import read_cifar_batches
 from benchmarks.report import machine, write_json
 from common_corruptions import CORRUPTIONS, corrupt
 from common_corruptions.evaluation import predict
+from common_corruptions.folding import fold_norms
 from common_corruptions.generate import RECIPES_VERSION
 from common_corruptions.recipes.names import SEVERITIES
 from nets.official import load_official
@@ -51,7 +52,10 @@ def measure(shared: Path, nets: Sequence[str] = NETS, seed: int = 0, progress: b
     """
     images, labels = read_test_images(shared)
     loaded = {
-        net: load_official(shared / "reference" / "official" / net / "checkpoint.pth.tar") for net in nets
+        net: fold_norms(load_official(shared / "reference" / "official" / net / "checkpoint.pth.tar")).to(
+            memory_format=torch.channels_last
+        )
+        for net in nets
     }
     rows = pd.MultiIndex.from_product([CORRUPTIONS, range(len(images))], names=["corruption", "image"])
     errors = pd.DataFrame(0.0, index=rows, columns=list(nets))

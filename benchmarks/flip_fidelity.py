@@ -21,6 +21,7 @@ from benchmarks.fidelity import MEAN, SHARED, STD, compare, nested, read_test_im
 from benchmarks.report import machine, write_json
 from common_corruptions import PERTURBATIONS, perturb
 from common_corruptions.evaluation import predict
+from common_corruptions.folding import fold_norms
 from common_corruptions.generate import RECIPES_VERSION
 from nets.official import load_official
 
@@ -50,32 +51,36 @@ def measure(
     images, _ = read_test_images(shared)
     loaded = load_nets(shared, nets)
     rows = pd.MultiIndex.from_product([PERTURBATIONS, range(len(images))], names=["perturbation", "image"])
-    flips = pd.DataFrame(0.0, index=rows, columns=list(nets))
+    found = pd.DataFrame(0.0, index=rows, columns=list(nets))
     with tqdm(total=len(PERTURBATIONS) * len(nets), disable=not progress) as bar:
         for name in PERTURBATIONS:
             sequences = perturb(images, name, seed)
             if pairs is not None:
                 sequences = stretches(sequences, pairs)
             for net in nets:
-                flips.loc[name, net] = flips_of(loaded[net], sequences)
+                found.loc[name, net] = flips(classes_of(loaded[net], sequences))
                 bar.update()
-    return flips
+    return found
 
 
 def load_nets(shared: Path, nets: Sequence[str]) -> dict[str, nn.Module]:
-    """The authors' nets by the names of their folders, in the memory format that `predict` feeds: a third faster."""
+    """The authors' nets by the names of their folders, as they are evaluated fastest: up to rounding what they were."""
     return {
-        net: load_official(shared / "reference" / "official" / net / "checkpoint.pth.tar").to(
+        net: fold_norms(load_official(shared / "reference" / "official" / net / "checkpoint.pth.tar")).to(
             memory_format=torch.channels_last
         )
         for net in nets
     }
 
 
-def flips_of(net: nn.Module, sequences: np.ndarray) -> np.ndarray:
-    """The share of flips in each of the sequences (N, T, H, W, C), (N,)."""
+def classes_of(net: nn.Module, sequences: np.ndarray) -> np.ndarray:
+    """What a net takes each frame of sequences (N, T, H, W, C) for, (N, T)."""
     frames = sequences.reshape(-1, *sequences.shape[2:])
-    classes = predict(net, frames, mean=MEAN, std=STD).argmax(axis=1).reshape(sequences.shape[:2])
+    return predict(net, frames, mean=MEAN, std=STD).argmax(axis=1).reshape(sequences.shape[:2])
+
+
+def flips(classes: np.ndarray) -> np.ndarray:
+    """The share of flips in each sequence of classes (N, T), (N,)."""
     return (classes[:, 1:] != classes[:, :-1]).mean(axis=1)
 
 
@@ -108,14 +113,14 @@ def main(shared: Path, nets: tuple[str, ...], pairs: int | None, seed: int, outp
         raise click.ClickException(
             f"no checkpoint of {', '.join(missing)} in {shared / 'reference' / 'official'}"
         )
-    flips = measure(shared, nets, seed, pairs, progress=True)
-    table = compare(flips, read_published(shared, nets))
+    found = measure(shared, nets, seed, pairs, progress=True)
+    table = compare(found, read_published(shared, nets))
     click.echo(table.to_string(float_format="{:.4f}".format))
     write_json(
         output,
         machine=machine(torch=torch.__version__, numpy=np.__version__),
         setting={
-            "images": len(flips) // len(PERTURBATIONS),
+            "images": len(found) // len(PERTURBATIONS),
             "pairs": pairs or "all",
             "seed": seed,
             "recipes": RECIPES_VERSION,

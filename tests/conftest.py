@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests import forked_python
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -15,6 +17,19 @@ ROOT = Path(__file__).parents[1]
 def warnings_in_this_process_alone():
     """EncodingWarning is raised here where `make test` asks for it, and not on stderr of what the tests start."""
     os.environ.pop("PYTHONWARNDEFAULTENCODING", None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that processes which take one file after the other end together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_commands():
+    """What forks commands, where a test needed it, ends with the tests."""
+    yield
+    forked_python.stop()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from benchmarks.gpu.answers import save_answers, spread_answers
 from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.table import markdown
 from stages.files.predictions import load_frames, load_logits
+from tests import forked_python
 from tests.conftest import ROOT
 
 
@@ -75,11 +76,14 @@ def test_tests_are_reported_as_they_end(tmp_path, options):
     assert last["tests"] == 3 and last["passed"] == 2 and last["exit"] == 1
 
 
-def start(data, out, *options: str) -> subprocess.Popen:
+def start(data, out, *options: str, parts: str = sys.executable) -> subprocess.Popen:
+    """The measurement as a process; `parts` is the interpreter that it starts its parts with."""
+    begin = "import sys; sys.executable = sys.argv.pop(1); from benchmarks.gpu.__main__ import main; main()"
     command = [
         sys.executable,
-        "-m",
-        "benchmarks.gpu",
+        "-c",
+        begin,
+        parts,
         "--data",
         str(data),
         "--out",
@@ -142,8 +146,9 @@ def children(process: int) -> list[int]:
 
 @pytest.mark.slow
 def test_every_part_runs_on_the_cpu(data, tmp_path):
+    """Forked off an interpreter with torch; in `test_a_kill_in_the_recipe` parts have an interpreter of their own."""
     out = tmp_path / "out"
-    process = start(data, out)
+    process = start(data, out, parts=str(forked_python.server().folder / "python"))
     said = process.communicate()[0].decode()
     parts = json.loads((out / "results.json").read_text(encoding="utf-8"))["parts"]
     log = (out / "log.txt").read_text(encoding="utf-8")

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from benchmarks.fidelity import compare, read_test_images
-from benchmarks.flip_fidelity import NETS, RESULTS, flips_of, load_nets, measure, read_published, stretches
+from benchmarks.flip_fidelity import (
+    NETS,
+    RESULTS,
+    classes_of,
+    flips,
+    load_nets,
+    measure,
+    read_published,
+    stretches,
+)
 from benchmarks.reference_perturbations import REFERENCE
 from common_corruptions import PERTURBATIONS, perturb
 from common_corruptions.generate import RECIPES_VERSION
@@ -15,8 +24,9 @@ from common_corruptions.recipes.random import Draws
 
 @pytest.mark.slow
 def test_flip_probabilities_are_the_published_ones(shared, one_thread):
-    nets = NETS[:2]
-    table = compare(measure(shared, nets, pairs=3), read_published(shared, nets))
+    """Of one net on two pairs of frames of each sequence; on more pairs and of every net they are on file (below)."""
+    nets = NETS[:1]
+    table = compare(measure(shared, nets, pairs=2), read_published(shared, nets))
     mean = table.xs("mean", level="perturbation")
     assert (mean["difference"].abs() <= 3 * mean["standard_error"]).all(), mean
     rest = table.drop(index="mean", level="perturbation")
@@ -38,11 +48,15 @@ def test_a_net_flips_as_on_the_plain_recipe(shared, one_thread, name):
     plain = np.stack(
         [REFERENCE[name](image, None, *layer) for image, layer in zip(images, drawn, strict=True)]
     )
-    other = (ours != plain).any(axis=(1, 2, 3, 4))  # the others flip alike
+    other = (ours != plain).any(axis=(2, 3, 4))
+    around = other.any(axis=1)  # the others flip alike
     difference = np.zeros(len(images))
     if other.any():
         net = load_nets(shared, NETS[:1])[NETS[0]]
-        difference[other] = flips_of(net, ours[other]) - flips_of(net, plain[other])
+        on_ours = classes_of(net, ours[around])
+        on_plain = on_ours.copy()
+        on_plain[other[around]] = classes_of(net, plain[other][:, None])[:, 0]
+        difference[around] = flips(on_ours) - flips(on_plain)
     assert abs(difference.mean()) <= 3 * difference.std() / np.sqrt(len(images))
 
 

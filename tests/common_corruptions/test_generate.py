@@ -353,11 +353,19 @@ def session_is_empty(process):
     return False
 
 
+@pytest.fixture(scope="module")
+def expected():
+    """Of four perturbations, of images enough to be interrupted in."""
+    return {
+        name: perturb(images(300), name, 3) for name in ("translate", "spatter", "snow", "gaussian_noise")
+    }
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_stopped_run_leaves_no_half_file_and_goes_on(tmp_path, number):
+def test_stopped_run_leaves_no_half_file_and_goes_on(tmp_path, number, expected):
     x, folder = images(300), tmp_path / "out"
     np.save(tmp_path / "x.npy", x)
-    names = ["translate", "spatter", "snow", "gaussian_noise"]
+    names = list(expected)
     command = ["perturb", tmp_path / "x.npy", folder, "--only", ",".join(names), "--seed", 3, "--workers", 2]
     process = start_command(*command)
     wait_for(lambda: (folder / "translate.npy").exists() or process.poll() is not None)
@@ -371,12 +379,12 @@ def test_stopped_run_leaves_no_half_file_and_goes_on(tmp_path, number):
     whole = {path.stem for path in folder.glob("*.npy")}
     assert {"translate"} <= whole < set(names)
     for name in whole:
-        np.testing.assert_array_equal(np.load(folder / f"{name}.npy"), perturb(x, name, 3))
+        np.testing.assert_array_equal(np.load(folder / f"{name}.npy"), expected[name])
     again = generate_perturbations(x, None, folder, perturbations=names, seed=3, workers=1, progress=False)
     assert set(again) == set(names) - whole
     assert {path.name for path in folder.iterdir()} == {"generated.json", *(f"{name}.npy" for name in names)}
     for name in again:
-        np.testing.assert_array_equal(np.load(folder / f"{name}.npy"), perturb(x, name, 3))
+        np.testing.assert_array_equal(np.load(folder / f"{name}.npy"), expected[name])
 
 
 class TestCommand:

@@ -15,7 +15,10 @@ from common_corruptions import benchmark, onnx_runtime
 from common_corruptions.answers import answer_corruptions, rank_perturbations
 from common_corruptions.evaluation import predict
 from common_corruptions.onnx_runtime import WORTH_EXPORTING, Exported, for_many
+from nets.densenet import DenseNet
 from nets.registry import create_net
+from nets.resnet import BasicBlock, ResNet
+from pushpull import convert
 
 NORMALISATION = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25]}
 
@@ -63,9 +66,9 @@ def with_statistics(net):
 
 
 NETS = {
-    "resnet20": lambda: create_net("resnet20"),
-    "resnet20-pp": lambda: create_net("resnet20", pushpull="first"),
-    "densenet40_12": lambda: create_net("densenet40_12"),
+    "resnet8": lambda: ResNet(BasicBlock, (1, 1, 1)),
+    "resnet8-pp": lambda: convert(ResNet(BasicBlock, (1, 1, 1))),
+    "densenet10_12": lambda: DenseNet(10, 12),
     "alexnet": lambda: create_net("alexnet"),
     "lenet_b": lambda: create_net("lenet_b", in_channels=1),
     "a user's": Shuffling,

@@ -45,7 +45,9 @@ def test_the_published_nets_classify_as_published(folder, shared, test_images):
     images, labels = test_images
     assert len(images) == 509
     with torch.no_grad():
-        predictions = torch.cat([net(batch).argmax(1) for batch in images.split(128)])
+        net.to(memory_format=torch.channels_last)  # takes a third less time
+        batches = images.contiguous(memory_format=torch.channels_last).split(64)
+        predictions = torch.cat([net(batch).argmax(1) for batch in batches])
     error = 100 * (predictions != labels).float().mean().item()
     assert error == pytest.approx(published_error, abs=2.5)
 

@@ -11,6 +11,7 @@ import torch
 import torchvision.models
 from torch import nn
 from torch.nn.utils import parametrizations, prune
+from torchvision.models import ConvNeXt, DenseNet, MobileNetV3, ResNet, convnext, mobilenetv3, resnet
 
 from nets import create_net
 from nets.__main__ import count_multiply_adds
@@ -442,7 +443,7 @@ TORCHVISION = {
 
 
 @pytest.mark.parametrize("name", TORCHVISION)
-def test_a_torchvision_net_trains_and_exports(name):
+def test_a_torchvision_net_trains(name):
     layers, count = TORCHVISION[name]
     torch.manual_seed(0)
     net = getattr(torchvision.models, name)(weights=None, num_classes=10)
@@ -458,20 +459,52 @@ def test_a_torchvision_net_trains_and_exports(name):
     weight = net.get_submodule(push_pull_names(net)[0]).weight
     before = weight.detach().clone()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = (
-                1.0  # running statistics of the last batch, so that outputs in eval mode are not tiny
-            )
     loss = nn.functional.cross_entropy(net.train()(x), labels)
     loss.backward()
     assert loss.isfinite()
     optimizer.step()
     assert not torch.equal(weight, before)
 
-    net.eval()
+
+# Of the same blocks, a few each, since the time of an export is that of its layers: net, number of push-pull layers.
+SHALLOW = {
+    "resnet50": (lambda: ResNet(resnet.Bottleneck, [1, 1, 1, 1], num_classes=10), 1),
+    "densenet121": (lambda: DenseNet(32, (1, 1, 1, 1), 64, num_classes=10), 1),
+    "convnext_tiny": (
+        lambda: ConvNeXt(
+            [convnext.CNBlockConfig(96, 192, 1), convnext.CNBlockConfig(192, None, 1)], num_classes=10
+        ),
+        2,
+    ),
+    "mobilenet_v3_small": (
+        lambda: MobileNetV3(
+            [
+                mobilenetv3.InvertedResidualConfig(16, 3, 16, 16, True, "RE", 2, 1, 1),
+                mobilenetv3.InvertedResidualConfig(16, 5, 96, 40, True, "HS", 2, 1, 1),
+                mobilenetv3.InvertedResidualConfig(40, 5, 240, 40, True, "HS", 1, 1, 1),
+            ],
+            last_channel=1024,
+            num_classes=10,
+        ),
+        2,
+    ),
+    "squeezenet1_1": (lambda: torchvision.models.squeezenet1_1(num_classes=10), 9),
+}
+
+
+@pytest.mark.parametrize("name", SHALLOW)
+def test_a_torchvision_net_exports(name):
+    make, count = SHALLOW[name]
+    torch.manual_seed(0)
+    net = convert(make(), layers=TORCHVISION[name][0])
+    assert len(push_pull_names(net)) == count
+    x = images(4, 3, 32, 32)
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0  # statistics of this batch, so that outputs in eval mode are not tiny
     with torch.no_grad():
-        expected = net(x)
+        net.train()(x)
+        expected = net.eval()(x)
     assert expected.std() > 1e-3
     program = torch.export.export(net, (x,))
     torch.testing.assert_close(program.module()(x), expected, rtol=1e-4, atol=1e-4)

@@ -84,9 +84,10 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, empty_store):
     one = MlflowServer(tmp_path_factory.mktemp("server"))
+    shutil.copy(empty_store, one.folder / "server.db")
     try:
         one.start()
         yield one
@@ -94,7 +95,7 @@ def server(tmp_path_factory):
         one.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def empty_store(tmp_path_factory) -> Path:
     """A new database of MLflow, which takes seconds to make."""
     import mlflow

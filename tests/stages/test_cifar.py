@@ -12,7 +12,7 @@ import torch
 from archives.sources import from_folder
 from common_corruptions import CORRUPTIONS
 from tests.archives.miniatures import cifar, corruptions
-from tests.stages.test_pipeline import clone, run
+from tests.stages.clones import clone, run
 from tests.stages.yaml_files import write_yaml
 
 pytestmark = pytest.mark.slow

@@ -1,11 +1,8 @@
 """The whole pipeline in a clone of its own, with small nets: what runs, what is left behind, and a kill."""
 
 import json
-import os
-import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,50 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.files.yaml_file import read_yaml
 from tests.archives.miniatures import few_digits
-from tests.stages.yaml_files import write_yaml
+from tests.conftest import ROOT
+from tests.stages.clones import clone, environment, run, runs
 
-ROOT = Path(__file__).parents[2]
-
-# In one group: tests of one pipeline, which two processes would each run.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("pipeline")]
-
-
-def run(folder: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess:
-    done = subprocess.run(
-        command, cwd=folder, env=environment(), capture_output=True, encoding="utf-8", check=False
-    )
-    if check and done.returncode:
-        raise AssertionError(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
-    return done
-
-
-def environment() -> dict[str, str]:
-    outside = {
-        key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_", "GIT_"))
-    }
-    identity = {
-        f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-    }
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**outside, **identity, "PATH": path, "OMP_NUM_THREADS": "1"}
-
-
-def clone(folder: Path, change) -> Path:
-    """A repository with the working tree's files and changed parameters, nothing run yet."""
-    listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
-    for name in filter(None, listed.split("\0")):
-        if (ROOT / name).exists() and not name.startswith("metrics/") and name != "dvc.lock":
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    params = read_yaml(ROOT / "params.yaml")
-    change(params)
-    write_yaml(folder / "params.yaml", params)
-    run(folder, "git", "init", "-q")
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "commit", "-qm", "base")
-    return folder
+pytestmark = pytest.mark.slow
 
 
 def small(params: dict) -> None:
@@ -65,7 +23,7 @@ def small(params: dict) -> None:
         "corruptions": ["gaussian_noise", "contrast", "saturate"],
         "perturbations": ["gaussian_noise", "translate"],
         "corrupted_images": 100,
-        "perturbed_images": 20,
+        "perturbed_images": 8,
     }
     params["train"] |= {"epochs": 2, "milestones": [1], "seeds": [0, 1]}
     params["nets"] = {
@@ -83,7 +41,7 @@ def small(params: dict) -> None:
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory) -> Path:
     images = tmp_path_factory.mktemp("few")
-    few_digits(images, train=256, test=64)
+    few_digits(images, train=256, test=32)
 
     def change(params: dict) -> None:
         small(params)
@@ -94,18 +52,6 @@ def pipeline(tmp_path_factory) -> Path:
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "results")
     return folder
-
-
-def runs(folder: Path):
-    """Parent runs, and child runs by their parents' ids, in the store of a clone."""
-    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    found = client.search_runs([client.get_experiment_by_name("digits").experiment_id])
-    parents = [one for one in found if one.data.tags["role"] == "experiment"]
-    children = {parent.info.run_id: [] for parent in parents}
-    for one in found:
-        if one.data.tags["role"] == "net":
-            children[one.data.tags["mlflow.parentRunId"]].append(one)
-    return parents, children
 
 
 def test_repro_measures_everything_once(pipeline):
@@ -160,8 +106,8 @@ def test_every_net_and_seed_has_its_run(pipeline):
 
 def test_results_found_in_git_reach_mlflow(pipeline):
     before, _ = runs(pipeline)
-    run(pipeline, sys.executable, "-m", "stages.tracking", "mirror")
-    run(pipeline, sys.executable, "-m", "stages.tracking", "mirror")  # has nothing left to do
+    run(pipeline, "python", "-m", "stages.tracking", "mirror")
+    run(pipeline, "python", "-m", "stages.tracking", "mirror")  # has nothing left to do
     parents, children = runs(pipeline)
     (new,) = {one.info.run_id for one in parents} - {one.info.run_id for one in before}
     assert len(children[new]) == 6
@@ -199,7 +145,7 @@ def test_killed_training_goes_on_to_the_same_bits(tmp_path):
 
     folder = clone(tmp_path, longer)
     run(folder, "dvc", "repro", "fetch")
-    command = [sys.executable, "-m", "stages.train", "lenet-pp"]
+    command = ["python", "-m", "stages.train", "lenet-pp"]
     run(folder, *command)
     model = folder / "models" / "lenet-pp.pt"
     whole = torch.load(model, weights_only=True)["weights"]
@@ -207,7 +153,11 @@ def test_killed_training_goes_on_to_the_same_bits(tmp_path):
 
     scratch = folder / ".dvc" / "tmp" / "pushpull"
     process = subprocess.Popen(
-        command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command,
+        cwd=folder,
+        env=environment(forked=False),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
     while not list(scratch.glob("lenet-pp-*/1.pt")):  # in the middle of the second seed
@@ -238,22 +188,26 @@ def test_killed_training_goes_on_to_the_same_bits(tmp_path):
 
 def test_a_mistake_is_one_line_without_traceback(tmp_path):
     folder = clone(tmp_path, lambda params: params["pushpull"].update(alhpa=2))
-    done = run(folder, sys.executable, "-m", "stages.fetch", check=False)
+    done = run(folder, "python", "-m", "stages.fetch", check=False)
     assert done.returncode == 1
     assert done.stderr.strip() == "Error: params.yaml: unknown key `pushpull.alhpa`; did you mean 'alpha'?"
 
 
 def test_stages_explain_themselves():
+    """Those that no other test starts in an interpreter of their own, as `make repro` starts the rest, are here."""
     for stage in (
         "fetch",
         "corrupt",
         "train",
         "evaluate_corruption",
         "evaluate_perturbation",
+        "official",
         "aggregate",
         "report",
     ):
-        assert "Usage" in run(ROOT, sys.executable, "-m", f"stages.{stage}", "--help").stdout
+        assert "Usage" in run(ROOT, "python", "-m", f"stages.{stage}", "--help").stdout
+    for command in ("evaluate_noise", "experiments.study", "experiments.choose", "tracking"):
+        assert "Usage" in run(ROOT, "python", "-m", f"stages.{command}", "--help", forked=False).stdout
 
 
 def test_dvc_lock_is_that_of_the_committed_code(tmp_path):

@@ -24,7 +24,7 @@ from common_corruptions import CORRUPTIONS, PERTURBATIONS
 from stages import corrupt, fetch
 from tests.archives.archive_server import ArchiveServer, File, serving
 from tests.archives.miniatures import cifar, corruptions, describe, npy_bytes, perturbations, tar_bytes
-from tests.stages.test_pipeline import clone, environment, run
+from tests.stages.clones import clone, environment, run
 from tests.stages.yaml_files import write_yaml
 
 PAGE = b"<!DOCTYPE html><html><head><title>Down for maintenance</title></head></html>"

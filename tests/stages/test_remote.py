@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stages.test_pipeline import clone, run
+from tests.stages.clones import clone, run
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.stages.clones import run
 from tests.stages.yaml_files import write_yaml
 
 PLAIN = {"resnet20": {"E_clean": 8.0, "E_corr": 30.1, "mCE": 101.5, "rCE": 90.0, "mFP": 4.25}}
@@ -18,7 +19,7 @@ NOISE = {"clean": {"0": 1.0}, "gaussian_noise": {"0.1": 20.0, "0.2": 30.0}}
 
 
 def dvc(folder: Path, *arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "dvc", *arguments], cwd=folder, check=True, capture_output=True)
+    run(folder, "dvc", *arguments)
 
 
 def git(folder: Path, *arguments: str) -> None:

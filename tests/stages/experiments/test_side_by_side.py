@@ -9,7 +9,7 @@ import pytest
 
 from stages.files.yaml_file import read_yaml
 from tests.archives.miniatures import few_digits
-from tests.stages.test_pipeline import clone, environment, run, runs
+from tests.stages.clones import clone, environment, run, runs
 from tests.stages.yaml_files import write_yaml
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ def one_small_net(images):
 def choose(folder: Path, *overrides: str) -> None:
     """As `make table4` does."""
     study = ["--pipeline", "studies", "-S", "studies/params.yaml:study=${table4}"]
-    run(folder, sys.executable, "-m", "stages.experiments.choose", *study, *overrides)
+    run(folder, "python", "-m", "stages.experiments.choose", *study, *overrides)
 
 
 def ran(output: str) -> list[str]:

@@ -1,9 +1,7 @@
 """`dvc plots diff` with the project's page and templates: everything is drawn, and without a network."""
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,23 +9,11 @@ import pandas as pd
 import pytest
 
 from tests.conftest import ROOT
+from tests.stages.clones import run
 
 pytest.importorskip("vl_convert", reason="vl-convert-python, which brings Vega, is not installed")
 
 COLOURS = ["#945dd6", "#13adc7"]  # DVC's for the first two experiments
-
-
-def run(folder: Path, *command: str) -> str:
-    identity = {
-        f"GIT_{who}_{what}": "test@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-    }
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "GIT_"))}
-    environment |= {**identity, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

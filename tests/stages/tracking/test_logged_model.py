@@ -15,7 +15,7 @@ import torch
 
 from stages.tracking import store
 from tests.conftest import ROOT
-from tests.stages.test_pipeline import environment
+from tests.stages.clones import environment
 from tests.stages.tracking.test_copies import begin, log_small_model
 
 

@@ -1,0 +1,178 @@
+"""Commands in processes forked off one that has imported torch, MLflow and DVC, which takes seconds of each otherwise.
+
+A folder for the PATH holds `python` (for `python -m MODULE ...`) and `dvc`. Each hands its arguments, folder,
+environment and standard streams to a server, which forks; the fork runs the command as a process of its own, with the
+modules of this repository as they are in its folder, and ends as the command does; the server imports none of them.
+"""
+
+import array
+import atexit
+import contextlib
+import functools
+import logging
+import os
+import runpy
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import traceback
+from pathlib import Path
+
+# Packages that a stage or DVC loads; those of this repository are the clone's own.
+READY = (
+    "torch", "torch._dynamo", "torch.fx.experimental.optimization", "numpy", "pandas", "scipy.ndimage", "cv2", "PIL.Image",
+    "sklearn.metrics", "matplotlib.pyplot", "pydantic", "jinja2", "tqdm",
+    "mlflow", "mlflow.data", "mlflow.pyfunc", "mlflow.pytorch", "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.system_metrics.system_metrics_monitor", "pip",
+    "dvc.cli", "dvc.cli.parser", "dvc.repo", "dvc.repo.reproduce", "dvc.repo.experiments", "dvc.stage.run",
+    "dvc_data.hashfile.build", "dvc.output", "dvc.dependency",
+)  # fmt: skip
+
+CLIENT = """#!{python} -SE
+import array, os, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    request = repr((sys.argv, os.getcwd(), dict(os.environ))).encode()
+    streams = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))
+    server.sendmsg([len(request).to_bytes(8, "big")], [streams])
+    server.sendall(request)
+    answer = server.recv(4)
+sys.exit(int.from_bytes(answer, "big") if answer else 70)
+"""
+
+
+class Server:
+    """The server, and the folder with the commands that it answers; it ends with the process that started it."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="forked-"))
+        address = self.folder / "socket"
+        for name in ("python", "dvc"):
+            (self.folder / name).write_text(
+                CLIENT.format(python=sys.executable, address=str(address)), encoding="utf-8"
+            )
+            (self.folder / name).chmod(0o755)
+        outside = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_"))}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, str(address)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=outside
+            | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
+        )  # fmt: skip
+        assert self.process.stdout.readline() == b"ready\n"
+
+    def stop(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+        shutil.rmtree(self.folder)
+
+
+@functools.cache
+def server() -> Server:
+    """The server of this process, started the first time it is asked for."""
+    return Server()
+
+
+def stop() -> None:
+    """Stop the server if there is one."""
+    if server.cache_info().currsize:
+        server().stop()
+        server.cache_clear()
+
+
+def serve(address: str) -> None:
+    """Answer until standard input is closed."""
+    for name in READY:
+        with contextlib.suppress(ImportError):  # of a package that is optional
+            __import__(name)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen(64)
+        print("ready", flush=True)
+        while True:
+            ready, _, _ = select.select([listening, 0], [], [], 1)
+            with contextlib.suppress(ChildProcessError):
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            if 0 in ready:
+                return
+            if listening in ready:
+                asked, _ = listening.accept()
+                if not os.fork():
+                    listening.close()
+                    answer(asked)
+                asked.close()
+
+
+def answer(asked: socket.socket) -> None:
+    """Run what a client asks for and tell it the exit status; a client that goes away takes its command with it."""
+    size, control, _, _ = asked.recvmsg(8, socket.CMSG_SPACE(12))
+    streams = array.array("i", control[0][2])
+    request = b""
+    while len(request) < int.from_bytes(size, "big"):
+        request += asked.recv(1 << 20)
+    child = os.fork()
+    if not child:
+        asked.close()
+        command(*streams, *eval(request))
+    for stream in (0, 1, 2, *streams):
+        os.close(stream)
+    ended = os.pidfd_open(child)
+    if ended not in select.select([ended, asked], [], [])[0]:
+        os.killpg(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    with contextlib.suppress(OSError):
+        asked.sendall((code if code >= 0 else 128 - code).to_bytes(4, "big"))
+    os._exit(0)
+
+
+def command(*given) -> None:
+    """Become the command: in its folder, with its environment and streams, in a group of its own."""
+    *streams, arguments, folder, environment = given
+    code = 1
+    try:
+        os.setpgid(0, 0)
+        for place, stream in enumerate(streams):
+            os.dup2(stream, place)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.stdin, sys.stdout, sys.stderr = (
+            open(place, mode, encoding="utf-8", buffering=1)  # noqa: SIM115
+            for place, mode in enumerate("rww")
+        )
+        logging.root.handlers.clear()  # a process begins without
+        name, *rest = arguments
+        if Path(name).name == "dvc":
+            from dvc.cli import main
+
+            sys.argv = [name, *rest]
+            code = main(rest)
+        else:
+            module = (
+                rest.index("-m") + 1
+            )  # -u may be before it: what is written to a file is read as it is written
+            sys.argv = rest[module:]
+            sys.path[0] = folder
+            runpy.run_module(rest[module], run_name="__main__", alter_sys=True)
+            code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(Exception):
+            atexit._run_exitfuncs()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):
+                stream.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
