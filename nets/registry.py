@@ -90,12 +90,14 @@ def create_net(
     name: str,
     *,
     pushpull: str | None = None,
-    alpha: float = 1.0,
+    alpha: float | str = 1.0,
     scale: float = 2.0,
     train_alpha: bool = False,
     lpf_size: int | None = None,
     num_classes: int = 10,
     in_channels: int = 3,
+    pull: str = "upsampled",
+    average_size: int = 0,
     **options: Any,
 ) -> nn.Module:
     """Build a net with random weights; it takes normalised float images (N, in_channels, H, W) and returns logits.
@@ -106,8 +108,9 @@ def create_net(
     Args:
         name: one of `list_nets()`.
         pushpull: which convolutions are push-pull layers, see `push_pull_layers`.
-        alpha, scale, train_alpha: inhibition strength, upsampling factor, learned alpha; as for
-            `pushpull.PushPull2d`, without effect where `pushpull` is None.
+        alpha, scale, train_alpha, pull, average_size: inhibition strength, upsampling factor, learned alpha, which pull
+            kernel and the average of its response; as for `pushpull.PushPull2d`, without effect where `pushpull` is
+            None.
         lpf_size: side 1 to 7 of the low-pass filter before each stride; ResNets only.
         num_classes: length of the output.
         in_channels: image channels; 3 also for a net designed for grey images, unless given.
@@ -133,7 +136,10 @@ def create_net(
 
     net = entry.build(**options)
     layers = push_pull_layers(net, pushpull, entry.block1)
-    return convert(net, layers=layers, alpha=alpha, scale=scale, train_alpha=train_alpha) if layers else net
+    if not layers:
+        return net
+    front = {"alpha": alpha, "scale": scale, "train_alpha": train_alpha}
+    return convert(net, layers=layers, **front, pull=pull, average_size=average_size)
 
 
 def push_pull_layers(net: nn.Module, pushpull: str | None, block1: str | None = None) -> list[str]:

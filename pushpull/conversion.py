@@ -2,10 +2,12 @@
 
 import difflib
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pushpull.arguments import SCALE
 from pushpull.module import PushPull1d, PushPull2d, PushPull3d
 from pushpull.replacement import COMPILED, compiled, kind_of, replace, take_over, what_is_lost
 
@@ -25,16 +27,19 @@ def convert(
     net: nn.Module,
     *,
     layers: Layers = "first",
-    alpha: float | Tensor = 1.0,
-    scale: float = 2.0,
+    alpha: float | Tensor | str = 1.0,
+    scale: float = SCALE,
     train_alpha: bool = False,
+    pull: str = "upsampled",
+    average_size: int = 0,
 ) -> nn.Module:
     """Swap convolutions of `net` for push-pull layers of the same weights; the net is changed in place and returned.
 
     Conv1d, Conv2d and Conv3d become PushPull1d, PushPull2d and PushPull3d.
 
     A converted net computes another function and wants fine-tuning, except for `alpha=0`, where a layer equals the
-    convolution followed by a ReLU: a net that has a ReLU there anyway computes what it did before.
+    convolution followed by a ReLU: a net that has a ReLU there anyway computes what it did before. (Where the pull is
+    complementary, that holds without a bias.)
 
     Args:
         net: any module; one that is itself a convolution is replaced by the layer returned.
@@ -45,11 +50,11 @@ def convert(
               shortcuts and gates, which have no receptive field to invert and enlarge;
             - a name or names, as `named_modules` gives them;
             - a predicate of (name, module), asked about every convolution.
-        alpha, scale, train_alpha: as for PushPull2d.
+        alpha, scale, train_alpha, pull, average_size: as for PushPull2d.
 
     The new layers hold the same Parameter objects, so optimizers and shared weights go on working; device, dtype,
-    training mode, `requires_grad`, forward and backward hooks and added attributes are kept, and no random numbers are
-    drawn. A layer used in several places is swapped in all of them.
+    training mode, `requires_grad`, forward and backward hooks and added attributes are kept, and the generator of
+    random numbers is left as it was. A layer used in several places is swapped in all of them.
 
     Raises:
         ValueError: nothing to convert; a name that is not there; "first" where a push-pull layer comes first
@@ -63,14 +68,18 @@ def convert(
         raise TypeError(f"net must be a torch.nn.Module, got {type(net).__name__}")
     swaps: dict[nn.Module, nn.Module] = {}
     wrapped = compiled(net)
-    for name in _choose(net, layers):
-        old = net.get_submodule(name)
-        problem = COMPILED if old in wrapped else _problem(old)
-        if problem or not isinstance(old, _CONVOLUTIONS):
-            hint = '; choose others by name, or layers="all"' if layers == "first" else ""
-            raise ValueError(f"cannot convert {name or 'the net'!r} ({type(old).__name__}): {problem}{hint}")
-        if old not in swaps:  # one new layer for a convolution that stands in several places
-            swaps[old] = _push_pull(old, alpha, scale, train_alpha)
+    options = {"scale": scale, "train_alpha": train_alpha, "pull": pull, "average_size": average_size}
+    with torch.random.fork_rng(devices=[]):  # from which an alpha may be drawn
+        for name in _choose(net, layers):
+            old = net.get_submodule(name)
+            problem = COMPILED if old in wrapped else _problem(old)
+            if problem or not isinstance(old, _CONVOLUTIONS):
+                hint = '; choose others by name, or layers="all"' if layers == "first" else ""
+                raise ValueError(
+                    f"cannot convert {name or 'the net'!r} ({type(old).__name__}): {problem}{hint}"
+                )
+            if old not in swaps:  # one new layer for a convolution that stands in several places
+                swaps[old] = _push_pull(old, alpha, **options)
     return replace(net, swaps)
 
 
@@ -143,7 +152,7 @@ def _problem(layer: nn.Module) -> str | None:
 
 
 def _push_pull(
-    old: nn.Conv1d | nn.Conv2d | nn.Conv3d, alpha: float | Tensor, scale: float, train_alpha: bool
+    old: nn.Conv1d | nn.Conv2d | nn.Conv3d, alpha: float | Tensor | str, **options: Any
 ) -> PushPull1d | PushPull2d | PushPull3d:
     kind = kind_of(old, _PUSH_PULL)
     new = _PUSH_PULL[kind](
@@ -156,14 +165,14 @@ def _push_pull(
         old.groups,
         old.bias is not None,
         alpha=alpha,
-        scale=scale,
-        train_alpha=train_alpha,
+        **options,
         device="meta",  # its weights are replaced: no memory for them, no random numbers
     )
     new.weight, new.bias = old.weight, old.bias  # type: ignore[assignment]  # Parameters, as `_problem` has seen
     if isinstance(new.alpha, Tensor):
+        alpha = torch.rand(old.out_channels, device="cpu") if isinstance(alpha, str) else alpha
         values = torch.as_tensor(alpha, device=old.weight.device, dtype=old.weight.dtype)
         values = values.detach().expand(old.out_channels).clone()
-        new.alpha = nn.Parameter(values) if train_alpha else values
+        new.alpha = nn.Parameter(values) if new.train_alpha else values
     take_over(new, old, kind)
     return new

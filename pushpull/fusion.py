@@ -32,8 +32,8 @@ def fuse(net: nn.Module) -> nn.Module:
 
     Raises:
         ValueError: no push-pull layer has an alpha of 0; an alpha is on the meta device, so not known; a layer to be
-            swapped is parametrized or a subclass, or has a rectifier given as a function, which no module stands for.
-            The net is then unchanged.
+            swapped is parametrized or a subclass, or has a rectifier given as a function, which no module stands for,
+            or a bias behind its rectifier, as where the pull is complementary. The net is then unchanged.
         TypeError: a net that is not a module.
     """
     if not isinstance(net, nn.Module):
@@ -67,6 +67,10 @@ def _problem(layer: PushPull1d | PushPull2d | PushPull3d) -> str | None:
         return "its weight is parametrized; remove the parametrization first"
     if lost := what_is_lost(layer, kind_of(layer, _PUSH_PULL)):
         return lost
+    if layer.pull == "complementary" and layer.bias is not None:
+        return (
+            "its bias is added after the rectification, which no convolution followed by an activation does"
+        )
     if layer.rectifier not in _ACTIVATIONS:
         return f"its rectifier {layer.rectifier!r} is a function, not one of {', '.join(_ACTIVATIONS)}"
     return None

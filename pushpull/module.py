@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from pushpull.arguments import SCALE, Rectifier, check_alpha, check_pull, rectifier_function
 from pushpull.cache import KernelCache
-from pushpull.functional import Rectifier, check_alpha, push_pull_conv, rectifier_function
+from pushpull.functional import push_pull_conv
 from pushpull.geometry import Sides, check_odd, check_sides, numeric_padding, pull_size
 
 # torch.fx takes the response as one operation, as it takes a convolution.
@@ -31,13 +32,15 @@ class _PushPull(nn.Module):
         groups: int = 1,
         bias: bool = True,
         *,
-        alpha: float | Tensor = 1.0,
-        scale: float = 2.0,
+        alpha: float | Tensor | str = 1.0,
+        scale: float = SCALE,
         train_alpha: bool = False,
         dual_output: bool = False,
         rectifier: Rectifier = "relu",
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        pull: str = "upsampled",
+        average_size: int = 0,
     ) -> None:
         super().__init__()
         kernels = out_channels // 2 if dual_output else out_channels
@@ -62,10 +65,18 @@ class _PushPull(nn.Module):
         self.train_alpha = train_alpha
         self.dual_output = dual_output
         self.rectifier = rectifier
+        self.pull = pull
+        self.average_size = average_size
         check_odd(self.kernel_size)
         rectifier_function(rectifier)  # refuses an unknown name now, not at the first forward
         pull_size(1, scale)  # and a bad scale
-        check_alpha(alpha, kernels)
+        check_pull(pull, scale, average_size, dual_output, bias)
+        if not isinstance(alpha, str):
+            check_alpha(alpha, kernels)
+        elif alpha != "uniform" or not train_alpha:
+            raise ValueError(
+                f'alpha must be a number, a tensor, or "uniform" with train_alpha, got {alpha!r}'
+            )
         if isinstance(alpha, Tensor) and not ((alpha >= 0) & (alpha < math.inf)).all():
             raise ValueError("alpha must be finite and >= 0 for every kernel")
 
@@ -80,8 +91,12 @@ class _PushPull(nn.Module):
             self.register_buffer("alpha", empty(kernels))
         else:
             self.alpha = float(alpha)
-        # On the CPU, so that a layer made without memory still knows it.
-        self._initial_alpha = torch.as_tensor(alpha, dtype=torch.float64, device="cpu").detach().clone()
+        # On the CPU, so that a layer made without memory still knows it; None where it is drawn.
+        self._initial_alpha = (
+            None
+            if isinstance(alpha, str)
+            else torch.as_tensor(alpha, dtype=torch.float64, device="cpu").detach().clone()
+        )
         self._kernels = KernelCache()
         self.reset_parameters()
 
@@ -91,7 +106,9 @@ class _PushPull(nn.Module):
         if self.bias is not None:
             bound = 1 / math.sqrt(self.weight[0].numel())
             nn.init.uniform_(self.bias, -bound, bound)
-        if isinstance(self.alpha, Tensor):
+        if self._initial_alpha is None:
+            nn.init.uniform_(self.alpha)  # type: ignore[arg-type]  # it is trained, so a Parameter
+        elif isinstance(self.alpha, Tensor):
             with torch.no_grad():
                 self.alpha.copy_(self._initial_alpha)
 
@@ -111,22 +128,26 @@ class _PushPull(nn.Module):
             scale=self.scale,
             dual_output=self.dual_output,
             rectifier=self.rectifier,
+            pull=self.pull,
+            average_size=self.average_size,
             cache=None if self.training or traced else self._kernels,
         )
 
     def get_extra_state(self) -> Tensor:
         """alpha and scale, which decide the function as the weights do; alpha is -1 where it is a tensor of its own.
 
-        A tensor, as what reads a state_dict often takes tensors alone.
+        Where the pull is complementary, alpha and average_size, behind a 0 in the place of the scale. A tensor, as what
+        reads a state_dict often takes tensors alone.
         """
         alpha = -1.0 if isinstance(self.alpha, Tensor) else self.alpha
-        return torch.tensor([alpha, self.scale], dtype=torch.float64, device="cpu")
+        form = (self.scale,) if self.pull == "upsampled" else (0.0, float(self.average_size))
+        return torch.tensor([alpha, *form], dtype=torch.float64, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
         """Raise ValueError where the weights to be loaded are of a layer with another alpha or scale."""
         saved, own = state.to("cpu", torch.float64), self.get_extra_state()
         rounding = max(torch.finfo(state.dtype).eps, 1e-6)  # weights are stored in half precision too
-        if not torch.allclose(saved, own, rtol=rounding, atol=0):
+        if saved.shape != own.shape or not torch.allclose(saved, own, rtol=rounding, atol=0):
             raise ValueError(
                 f"these weights are of a push-pull layer with {_described(saved)}, this one has {_described(own)}"
             )
@@ -145,7 +166,11 @@ class _PushPull(nn.Module):
         text = (
             f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
         )
-        text += f", padding={self.padding}, alpha={alpha}, scale={self.scale}"
+        text += f", padding={self.padding}, alpha={alpha}"
+        if self.pull == "upsampled":
+            text += f", scale={self.scale}"
+        else:
+            text += f", pull={self.pull}, average_size={self.average_size}"
         if set(self.dilation) != {1}:
             text += f", dilation={self.dilation}"
         if self.groups != 1:
@@ -162,8 +187,9 @@ class _PushPull(nn.Module):
 
 
 def _described(state: Tensor) -> str:
-    alpha, scale = state.tolist()
-    return f"alpha={'one per kernel' if alpha < 0 else f'{alpha:g}'}, scale={scale:g}"
+    alpha, scale, *average_size = state.tolist()
+    form = f"pull=complementary, average_size={average_size[0]:g}" if average_size else f"scale={scale:g}"
+    return f"alpha={'one per kernel' if alpha < 0 else f'{alpha:g}'}, {form}"
 
 
 class PushPull1d(_PushPull):
@@ -177,31 +203,35 @@ class PushPull2d(_PushPull):
 
     Takes the place of a convolution; only the push kernel is learned, the pull kernel is derived from it at each
     forward, and gradient reaches the push kernel through both. The layer adds no parameter to the convolution's
-    unless `train_alpha`.
+    unless `train_alpha`. With `pull="complementary"` it is the layer of 2024, see `push_pull_conv2d`.
 
     Not a subclass of Conv2d: tools that fold a batch normalisation into every Conv2d, or quantise it, would do so here
     without noticing the rectification.
 
-    Its state_dict holds alpha and scale as `_extra_state`; one without them, as of a convolution, can be loaded too.
+    Its state_dict holds alpha and scale (or average_size) as `_extra_state`; one without them, as of a convolution, can
+    be loaded too.
 
     In eval mode on a CPU the pull kernel is kept while the push kernel stays the same.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, device, dtype: as for Conv2d;
             the sides of the kernel must be odd, and beyond the image are zeros.
-        alpha: inhibition strength >= 0, one number or a tensor of one per kernel.
+        alpha: inhibition strength >= 0, one number or a tensor of one per kernel; "uniform" draws those to be learned
+            from 0 to 1.
         scale: upsampling factor h > 0 of the pull kernel.
         train_alpha: learn one alpha per kernel, starting at `alpha`; rectified in forward (paper, section 4.4).
         dual_output: output `out_channels // 2` rectified push responses followed by as many pull responses, without
             alpha, instead of their difference.
         rectifier: applied to both responses: "relu", "tanh" or a function of a tensor, see `push_pull_conv2d`.
+        pull, average_size: "upsampled", or "complementary" with the side of its average, see `push_pull_conv2d`.
 
     Shape: (N, in_channels, H, W) to (N, out_channels, H', W'), H' and W' as for Conv2d.
 
     Raises:
         ValueError: an even kernel, negative alpha, scale that is not positive, channels that `groups` does not divide,
             odd `out_channels` with `dual_output`, or `train_alpha` with `dual_output`, which has no alpha to train,
-            an unknown rectifier; and in `load_state_dict`, weights of a layer with another alpha or scale.
+            an unknown rectifier or pull, what the other pull has (see `push_pull_conv2d`); and in `load_state_dict`,
+            weights of a layer with another alpha, scale, pull or average_size.
         TypeError: a size that is no integer, an alpha that is neither a number nor a tensor.
     """
 

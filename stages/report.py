@@ -58,7 +58,11 @@ def main() -> None:
     coupled = dict.fromkeys(net for couple in study.couples for net in couple)
     shown = [net for net in coupled if net in study.nets] or study.nets
     figures.error_bars(folder / "figures" / "figure7.png", study.corruption, shown[:8], published)
-    layer = next((block for block in map(params.block, params.nets) if block.layers), Block())
+    blocks = map(params.block, params.nets)
+    papers = (
+        block for block in blocks if block.layers and block.pull == "upsampled" and block.alpha != "uniform"
+    )
+    layer = next(papers, Block())
     kept = figures.response_maps(
         folder / "figures" / "figure2.png", np.array(test.images[0]), layer.alpha, layer.scale
     )

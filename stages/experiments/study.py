@@ -77,6 +77,10 @@ def gather(params: Params, folder: Path, keys: list[str]) -> pd.DataFrame:
                 f"{path} must hold every measurement of the seeds {seeds} once; remove it, then the same command"
             )
         options = params.options(name)
+        if options["pull"] != "upsampled" or options["alpha"] == "uniform":
+            raise click.ClickException(
+                f"{name} has no number as its alpha, or another pull than the paper's, for which the table has no place"
+            )
         plain = options["pushpull"] is None
         values = [float("nan"), float("nan"), False] if plain else [options[key] for key in OPTIONS]
         net = entry.arch if plain else f"{entry.arch}-pp"

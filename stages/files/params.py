@@ -17,8 +17,9 @@ TOP = Path()
 SECTIONS = {"data": Data, "train": Train, "evaluate": Evaluate, "official": Official, "nets": Net}
 PRESETS = ("paper", "jpeg", "authors")  # values that `make paper` and the like copy over those above
 FIXED = (*SECTIONS, *PRESETS)
-BLOCKS = ("conv", "pushpull")
-LAYER_OPTIONS = ("alpha", "scale", "train_alpha")  # of a block, which nothing reads without the layer
+BLOCKS = ("conv", "pushpull", "pushpull2024", "lowpass")
+# Options of a block that nothing reads without the layer.
+LAYER_OPTIONS = ("alpha", "scale", "train_alpha", "pull", "average_size")
 
 
 in_pipeline = click.option(
@@ -129,7 +130,7 @@ def _first(error: ValidationError, prefix: str, model: type | None = None) -> st
     # A misspelt key is both unknown and missing; the unknown one tells more.
     found = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     # pydantic adds the member of a union to the path; those are no keys of the file.
-    member = re.compile(r"[\[(]|^(bool|str|int|float|dict)$|^literal")
+    member = re.compile(r"[\[(]|^(constrained-)?(bool|str|int|float|dict)$|^literal")
     path = [str(part) for part in found["loc"] if not member.search(str(part))]
     key = (prefix + ".".join(path)).rstrip(".") or "nets"  # what concerns several sections names them itself
     if found["type"] == "extra_forbidden":

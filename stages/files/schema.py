@@ -128,10 +128,24 @@ class Block(Section):
     """Options of `nets.create_net` shared by the nets that name this section as their `block`."""
 
     layers: Literal["first", "block1", "all"] | None = None
-    alpha: float = Field(1.0, ge=0)
+    alpha: Annotated[float, Field(ge=0)] | Literal["uniform"] = 1.0
     scale: float = Field(2.0, gt=0)
     train_alpha: bool = False
     lpf_size: int | None = Field(None, ge=1, le=7)
+    pull: Literal["upsampled", "complementary"] = "upsampled"
+    average_size: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def of_one_pull(self) -> "Block":
+        if self.alpha == "uniform" and not self.train_alpha:
+            raise ValueError("alpha: `uniform` is where a learned alpha starts; set `train_alpha: true`")
+        if self.average_size and (self.pull == "upsampled" or self.average_size % 2 == 0):
+            raise ValueError("average_size must be 0 or odd, and 0 unless `pull: complementary`")
+        if self.pull == "complementary" and self.scale != 2.0:
+            raise ValueError(
+                "scale is of `pull: upsampled`; the complementary kernel has the size of the push kernel"
+            )
+        return self
 
 
 class Net(Section):

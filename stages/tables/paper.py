@@ -27,10 +27,10 @@ def counterparts(params: Params) -> dict[str, str]:
     found = {}
     for name, net in params.nets.items():
         options = params.options(name)
-        front = (options["pushpull"], options["alpha"], options["scale"], options["train_alpha"])
+        front = tuple(options[key] for key in ("pushpull", "pull", "alpha", "scale", "train_alpha"))
         if options["lpf_size"] is None and options["pushpull"] is None:
             twin = net.arch
-        elif options["lpf_size"] is None and front == ("first", 1.0, 2.0, False):
+        elif options["lpf_size"] is None and front == ("first", "upsampled", 1.0, 2.0, False):
             twin = f"{net.arch}-pp"
         else:
             continue

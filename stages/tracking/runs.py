@@ -170,7 +170,8 @@ def child_name(params: Params, net: str) -> str:
     if block.layers is None:
         return net
     alpha = "learned" if block.train_alpha else f"{block.alpha:g}"
-    return f"{net} (alpha={alpha}{'' if block.scale == 2 else f', scale={block.scale:g}'})"
+    pull = "" if block.pull == "upsampled" else f", complementary, average {block.average_size}"
+    return f"{net} (alpha={alpha}{'' if block.scale == 2 else f', scale={block.scale:g}'}{pull})"
 
 
 def net_params(params: Params, net: str, seed: int) -> dict[str, Any]:

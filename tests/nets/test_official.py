@@ -151,6 +151,7 @@ def dual_output_net() -> nn.Module:
         (lambda: create_net("resnet14", in_channels=1), "3 channels, not 1"),
         (lambda: create_net("resnet14", pushpull="first", alpha=0.5), "alpha=0.5.*taken for granted"),
         (lambda: create_net("resnet14", pushpull="first", scale=1.5), "scale=1.5.*taken for granted"),
+        (lambda: create_net("resnet14", pushpull="first", pull="complementary"), "no complementary pull"),
         (lambda: create_net("densenet40_12", pushpull="all"), "just these places"),
         (lambda: convert(create_net("resnet14"), layers="layer1.0.conv1"), "just these places: layer1.0.conv1"),
         (

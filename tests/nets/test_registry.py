@@ -109,16 +109,20 @@ def test_options_reach_every_layer():
         assert layer.scale == 1.5
         assert torch.equal(layer.alpha.detach(), torch.full((16,), 0.5))
     assert create_net("resnet14", pushpull="first", alpha=2).conv1.alpha == 2
+    layer = create_net("resnet14", pushpull="first", pull="complementary", average_size=5).conv1
+    assert (layer.pull, layer.average_size) == ("complementary", 5)
 
 
 def test_push_pull_nets_start_from_the_weights_of_their_baseline():
     states = []
-    for pushpull in (None, "first", "all"):
+    drawn = {"pull": "complementary", "alpha": "uniform", "train_alpha": True}
+    for options in ({}, {"pushpull": "first"}, {"pushpull": "all"}, {"pushpull": "all", **drawn}):
         torch.manual_seed(3)
-        states.append((create_net("resnet14", pushpull=pushpull).state_dict(), torch.get_rng_state()))
+        states.append((create_net("resnet14", **options).state_dict(), torch.get_rng_state()))
     (baseline, generator), *others = states
     for state, generator_after in others:
-        assert {name for name in state if not name.endswith("_extra_state")} == baseline.keys()
+        added = (".alpha", "_extra_state")
+        assert {name for name in state if not name.endswith(added)} == baseline.keys()
         assert all(torch.equal(state[key], baseline[key]) for key in baseline)
         assert torch.equal(generator_after, generator)
 

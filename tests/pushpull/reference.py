@@ -61,6 +61,37 @@ def push_pull(x, weight, bias, stride, padding, dilation, groups, alpha, scale, 
     return np.stack(outputs)
 
 
+def complement(kernel: np.ndarray) -> np.ndarray:
+    """The pull kernel of 2024 of one kernel (C / groups, kH, kW): each value v becomes max + min - v."""
+    values = kernel.ravel().tolist()
+    return np.array([max(values) + min(values) - v for v in values]).reshape(kernel.shape)
+
+
+def average(response: np.ndarray, size: int) -> np.ndarray:
+    """Mean over the neighbours, in a square of odd side `size`, that are inside a (H, W) response."""
+    reach = size // 2
+    out = np.empty_like(response)
+    for i, j in np.ndindex(response.shape):
+        rows = slice(max(i - reach, 0), i + reach + 1)
+        out[i, j] = np.mean(response[rows, max(j - reach, 0) : j + reach + 1])
+    return out
+
+
+def push_pull_2024(x, weight, bias, stride, padding, dilation, groups, alpha, size):
+    """Response (N, O, H', W') of the layer of 2024; arguments as for `push_pull`, `size` of the average or 0."""
+    pull, none = np.array([complement(kernel) for kernel in weight]), np.zeros(len(weight))
+    args = (stride, dilation, groups, weight.shape[2:], padding)
+    outputs = []
+    for image in x:
+        excitation = np.maximum(correlate(image, weight, none, *args), 0)
+        inhibition = correlate(image, pull, none, *args)
+        if size:
+            inhibition = np.array([average(response, size) for response in inhibition])
+        difference = excitation - alpha[:, None, None] * np.maximum(inhibition, 0)
+        outputs.append(difference + bias[:, None, None])
+    return np.stack(outputs)
+
+
 def correlate_backward(x, kernels, gradient, stride, dilation, groups, centre_shape, padding):
     """Gradients to x, kernels and bias of `correlate`, from that of its output."""
     reach = [(d * (s - 1)) // 2 for d, s in zip(dilation, centre_shape, strict=True)]

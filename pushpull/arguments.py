@@ -1,0 +1,67 @@
+"""What decides a push-pull response besides its kernels: alpha, the rectifier, and which pull; and what they may be."""
+
+import math
+import numbers
+import operator
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Rectifier = str | Callable[[Tensor], Tensor]
+NUMBERS = (numbers.Real, torch.SymFloat, torch.SymInt)  # the last two where torch.export reads a number
+
+# They write over the responses, which nothing else holds: a new tensor of that size costs more than the rectification.
+RECTIFIERS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_, "tanh": torch.tanh_}
+
+PULLS = ("upsampled", "complementary")
+SCALE = 2.0  # of an upsampled pull kernel, unless told
+
+
+def check_alpha(alpha: float | Tensor, out_channels: int) -> None:
+    """Raise ValueError unless `alpha` is a finite number >= 0, or a tensor of one or `out_channels` values.
+
+    TypeError for what is neither. The values of a tensor are not looked at: a GPU would have to be waited for.
+    """
+    if isinstance(alpha, Tensor):
+        if alpha.ndim > 0 and alpha.shape != (out_channels,):
+            raise ValueError(
+                f"alpha must be a number or a tensor of shape ({out_channels},), got {tuple(alpha.shape)}"
+            )
+    elif not isinstance(alpha, NUMBERS):
+        raise TypeError(f"alpha must be a number or a tensor of shape ({out_channels},), got {alpha!r}")
+    elif not 0 <= alpha < math.inf:  # false for nan; torch.compile cannot follow math.isfinite
+        raise ValueError(f"alpha must be a finite number >= 0, got {alpha}")
+
+
+def rectifier_function(rectifier: Rectifier) -> Callable[[Tensor], Tensor]:
+    """The function a rectifier's name stands for, or the function itself; ValueError for another name."""
+    if callable(rectifier):
+        return rectifier
+    if rectifier not in RECTIFIERS:
+        raise ValueError(f"rectifier must be a function or one of {', '.join(RECTIFIERS)}, got {rectifier!r}")
+    return RECTIFIERS[rectifier]
+
+
+def check_pull(pull: str, scale: float, average_size: int, dual_output: bool, bias: bool) -> None:
+    """Raise ValueError for an unknown pull, and for what the other one has: no option is left out in silence.
+
+    TypeError for a size of the average that is no integer.
+    """
+    if pull not in PULLS:
+        raise ValueError(f"pull must be one of {', '.join(PULLS)}, got {pull!r}")
+    try:
+        size = operator.index(average_size)
+    except TypeError:
+        raise TypeError(f"average_size must be an integer, got {average_size!r}") from None
+    if size < 0 or (size > 0 and size % 2 == 0):
+        raise ValueError(f"average_size must be 0 or an odd number of pixels, got {size}")
+    if pull == "upsampled":
+        if size > 0:
+            raise ValueError(f'average_size={size} is of pull="complementary"; the upsampled pull has none')
+    elif scale != SCALE:
+        raise ValueError(f'scale={scale} is of pull="upsampled"; the complementary kernel has the push size')
+    elif dual_output and bias:
+        raise ValueError(
+            "dual_output has no place for a bias that is added after the subtraction; bias must be left out"
+        )
