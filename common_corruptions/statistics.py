@@ -4,7 +4,6 @@ import operator
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike
 from scipy.special import nctdtr, ndtri, stdtrit
 
@@ -142,21 +141,25 @@ def expected_calibration_error(logits: ArrayLike, labels: ArrayLike, *, bins: in
         ValueError: other shapes, fewer than 2 classes, logits that are not finite, labels that are none of the classes,
             or no bins.
     """
-    logits = torch.as_tensor(as_array(logits).astype(np.float32))
-    labels = torch.as_tensor(class_indices(labels, "labels", 1).astype(np.int64))
+    logits = as_array(logits).astype(np.float32)
+    labels = class_indices(labels, "labels", 1)
     if logits.ndim < 2 or 0 in logits.shape or labels.shape != logits.shape[-2:-1] or logits.shape[-1] < 2:
         raise ValueError(
-            f"logits {tuple(logits.shape)} and labels {tuple(labels.shape)}; expected (..., N, K), (N,), K >= 2"
+            f"logits {logits.shape} and labels {labels.shape}; expected (..., N, K), (N,), K >= 2"
         )
-    if not torch.isfinite(logits).all():
+    if not np.isfinite(logits).all():
         raise ValueError("logits hold a value that is not finite")
     if labels.max() >= logits.shape[-1]:
         raise ValueError(f"label {labels.max()} for logits of {logits.shape[-1]} classes")
     if operator.index(bins) < 1:
         raise ValueError(f"bins must be at least 1, not {bins}")
     *conditions, images, classes = logits.shape
-    confidence, predicted = logits.reshape(-1, images, classes).softmax(2, dtype=torch.float64).max(2)
-    return _calibration_error(confidence, predicted == labels, bins).reshape(conditions).numpy()
+    rows = logits.reshape(-1, classes).astype(np.float64)
+    predicted = rows.argmax(1)
+    rows -= rows.max(1, keepdims=True)
+    confidence = 1 / np.exp(rows, out=rows).sum(1)  # the largest softmax probability
+    correct = predicted.reshape(-1, images) == labels
+    return _calibration_error(confidence.reshape(-1, images), correct, bins).reshape(conditions)
 
 
 def calibration_error(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 15) -> float:
@@ -167,13 +170,16 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray, *, bins: int 
         correct: (N,) whether its class is the image's.
         bins: as for `expected_calibration_error`.
     """
-    rows = torch.as_tensor(confidence).double()[None], torch.as_tensor(correct)[None]
+    rows = np.asarray(confidence, np.float64)[None], np.asarray(correct)[None]
     return float(_calibration_error(*rows, bins)[0])
 
 
-def _calibration_error(confidence: torch.Tensor, correct: torch.Tensor, bins: int) -> torch.Tensor:
+def _calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int) -> np.ndarray:
     """(M,) of (M, N) confidences."""
-    gap = correct.double() - confidence
-    index = (confidence * bins).ceil().long().clamp(1, bins) - 1
-    sums = torch.zeros(len(gap), bins, dtype=torch.float64).scatter_add_(1, index, gap)
-    return 100 * sums.abs().sum(1) / confidence.shape[1]
+    sets, images = confidence.shape
+    index = (np.ceil(confidence * bins).astype(np.int64) - 1).clip(0, bins - 1) + bins * np.arange(sets)[
+        :, None
+    ]
+    sums = np.bincount(index.ravel(), (correct - confidence).ravel(), minlength=sets * bins)
+    error: np.ndarray = 100 * np.abs(sums.reshape(sets, bins)).sum(1) / images
+    return error

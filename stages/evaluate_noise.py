@@ -12,7 +12,7 @@ from stages.files.datasets import load_split
 from stages.files.interruption import stopping
 from stages.files.models import every_seed, load, options, refusing_other_logits
 from stages.files.params import in_pipeline, load_params
-from stages.files.trained import MODELS
+from stages.files.workspace import MODELS
 from stages.files.writing import write_csv, write_text
 
 

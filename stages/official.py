@@ -1,25 +1,21 @@
 """Stage `official`: the authors' trained nets, from a folder of their checkpoints, measured like our own."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 import pandas as pd
 from tqdm import tqdm
 
-from common_corruptions.answers import answer_corruptions, answer_perturbations, count_images
-from common_corruptions.evaluation import memory_format
-from common_corruptions.onnx_runtime import DifferentLogits, for_many
 from common_corruptions.recipes.names import SEVERITIES
-from nets.official import load_official
 from stages.files import workspace
 from stages.files.datasets import DATASETS, load_split
-from stages.files.devices import evaluation_device
 from stages.files.interruption import stopping
 from stages.files.measurements import AUTHORS
 from stages.files.params import load_params
 from stages.files.predictions import PREDICTIONS, Logits, save_frames, save_logits
+from stages.files.schema import Params
 from stages.files.writing import write_csv
-from training.normalisation import CIFAR_MEAN, CIFAR_STD
 
 
 @click.command()
@@ -30,6 +26,25 @@ def main() -> None:
     The answers on single images go to predictions/<data>/official/.
     """
     params = load_params()
+    (PREDICTIONS / params.data.name / "official").mkdir(parents=True, exist_ok=True)
+    corruption, perturbation = measure(params, checkpoints(params)) if params.official.path else ([], [])
+    folder = Path("metrics") / params.data.name / "official"
+    columns = ["net", "seed", "corruption", "severity", "error"]
+    write_csv(folder / "corruption.csv", pd.DataFrame(corruption, columns=columns))
+    columns = ["net", "seed", "perturbation", "protocol", "metric", "value"]
+    write_csv(folder / "perturbation.csv", pd.DataFrame(perturbation, columns=columns))
+
+
+def measure(params: Params, found: Mapping[str, Path]) -> tuple[list[tuple], list[tuple]]:
+    """Write the answers of every net, by name and file; the rows of both tables."""
+    # With torch, for which nobody waits who has no checkpoints, and that is almost everybody.
+    from common_corruptions.answers import answer_corruptions, answer_perturbations, count_images
+    from common_corruptions.evaluation import memory_format
+    from common_corruptions.onnx_runtime import DifferentLogits, for_many
+    from nets.official import load_official
+    from stages.files.devices import evaluation_device
+    from training.normalisation import CIFAR_MEAN, CIFAR_STD
+
     data = params.data
     device = evaluation_device(params)
     options = {
@@ -38,9 +53,7 @@ def main() -> None:
         "batch_size": params.evaluate.batch_size,
     }
     answers = PREDICTIONS / data.name / "official"
-    answers.mkdir(parents=True, exist_ok=True)
     corruption, perturbation = [], []
-    found = checkpoints(workspace.below_root(params.official.path)) if params.official.path else {}
     names, flips = data.corruption_names(), data.perturbation_names()
     total = len(found) * (1 + len(names) * len(SEVERITIES) + len(flips))
     with tqdm(total=total, unit="set", desc="official") as bar:
@@ -64,19 +77,16 @@ def main() -> None:
                 answers / "corruption" / f"{name}.npz", Logits(labels[: logits.shape[1]], sets, {0: logits})
             )
             save_frames(answers / "perturbation" / f"{name}.npz", {0: frames})
-    folder = Path("metrics") / data.name / "official"
-    columns = ["net", "seed", "corruption", "severity", "error"]
-    write_csv(folder / "corruption.csv", pd.DataFrame(corruption, columns=columns))
-    columns = ["net", "seed", "perturbation", "protocol", "metric", "value"]
-    write_csv(folder / "perturbation.csv", pd.DataFrame(perturbation, columns=columns))
+    return corruption, perturbation
 
 
-def checkpoints(folder: Path) -> dict[str, Path]:
-    """Name and file of every checkpoint below a folder, as the authors place them: `<net>/checkpoint.pth.tar`.
+def checkpoints(params: Params) -> dict[str, Path]:
+    """Name and file of every checkpoint below official.path, as the authors place them: `<net>/checkpoint.pth.tar`.
 
     Raises:
         click.ClickException: no such folder, no checkpoint in it, or two of one name.
     """
+    folder = workspace.below_root(params.official.path)
     files = sorted(folder.rglob("*.pth.tar"))
     if not files:
         raise click.ClickException(f"official.path: no <net>/checkpoint.pth.tar below {folder}")

@@ -21,7 +21,8 @@ from stages.files.checkpoints import save_checkpoint, usable_checkpoint, work_fo
 from stages.files.datasets import Split, load_split
 from stages.files.params import PARAMS, in_pipeline, load_params
 from stages.files.schema import Params
-from stages.files.trained import MODELS, Trained
+from stages.files.trained import Trained
+from stages.files.workspace import MODELS
 from stages.files.writing import write_csv
 from stages.tracking import logged_model
 from stages.tracking.recording import begin, recording

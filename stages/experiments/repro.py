@@ -46,7 +46,7 @@ def main() -> None:
             experiment = runs.open_experiment(params)
             parent = experiment.client.get_run(experiment.parent)
             if not parent.data.metrics:
-                from stages.tracking import mirror  # with torch, for which nobody waits who needs none
+                from stages.tracking import mirror  # with pandas, for which nobody waits who needs none
 
                 mirror.mirror_files(params)
             elif parent.info.end_time < started:  # otherwise `aggregate` ran and printed them

@@ -15,7 +15,8 @@ from nets.checkpoint import read_checkpoint
 from nets.registry import create_net
 from stages.files.devices import evaluation_device
 from stages.files.schema import Params
-from stages.files.trained import MODELS, Trained
+from stages.files.trained import Trained
+from stages.files.workspace import MODELS
 
 
 def load(path: Path) -> Trained:

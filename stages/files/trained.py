@@ -12,8 +12,6 @@ from common_corruptions.evaluation import memory_format
 from nets.registry import create_net
 from stages.files.writing import write_bytes
 
-MODELS = Path("models")
-
 
 @dataclass
 class Trained:

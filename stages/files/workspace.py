@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 from filelock import FileLock
 
+MODELS = Path("models")  # trained nets, in the folder of a pipeline
+
 
 def root() -> Path:
     """The folder of DVC's repository; for an experiment in a temporary folder, of the one it was started from."""

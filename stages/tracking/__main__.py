@@ -72,7 +72,7 @@ def _show_links(port: int) -> None:
 @main.command("mirror")
 def mirror_results() -> None:
     """Log the results in metrics/<data.name> to MLflow, unless the run of this state of the workspace has them."""
-    from stages.tracking import mirror  # which loads torch, as nothing else here does
+    from stages.tracking import mirror  # with pandas, which nothing else here needs
 
     params = load_params()
     experiment = runs.open_experiment(params)

@@ -12,7 +12,7 @@ import pandas as pd
 from stages.files.datasets import DATASETS
 from stages.files.measurements import check
 from stages.files.schema import Params
-from stages.files.trained import MODELS
+from stages.files.workspace import MODELS
 from stages.tracking import links, recording, runs
 from stages.tracking.recording import SECONDS
 

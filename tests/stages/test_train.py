@@ -21,8 +21,7 @@ from stages.files import models
 from stages.files.checkpoints import usable_checkpoint, work_folder
 from stages.files.datasets import load_split
 from stages.files.params import load_params
-from stages.files.trained import MODELS
-from stages.files.workspace import lock
+from stages.files.workspace import MODELS, lock
 from stages.tracking import logged_model, runs, store
 from tests.stages.conftest import read_params, write_params
 from training import engine, parallel, resumable

@@ -9,7 +9,7 @@ from stages.experiments import launch
 from stages.files import models
 from stages.files.checkpoints import work_folder
 from stages.files.params import load_params
-from stages.files.trained import MODELS
+from stages.files.workspace import MODELS
 from stages.tracking import logged_model
 from tests.stages.conftest import read_params, write_params
 

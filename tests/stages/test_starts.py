@@ -1,0 +1,34 @@
+"""Stages load what they need: torch where nets run, MLflow where runs are written."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+NO_NETS = (
+    "fetch",
+    "corrupt",
+    "official",
+    "aggregate",
+    "tracking.__main__",
+    "tracking.mirror",
+    "experiments.repro",
+)
+NETS = ("train", "evaluate_corruption", "evaluate_perturbation", "evaluate_noise", "report")
+
+
+def loaded(*modules: str) -> list[str]:
+    """Which of torch and mlflow a process has that imports the modules of stages/."""
+    imports = ", ".join(f"stages.{module}" for module in modules)
+    code = f"import sys, {imports}; print(*{{'torch', 'mlflow'}} & {{*sys.modules}})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    )
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize(("modules", "expected"), [(NO_NETS, []), (NETS, ["torch"])])
+def test_a_start_loads_what_the_stage_needs(modules, expected):
+    assert loaded(*modules) == expected
