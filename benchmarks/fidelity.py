@@ -142,7 +142,11 @@ def main(shared: Path, nets: tuple[str, ...], seed: int, output: Path) -> None:
     write_json(
         output,
         machine=machine(torch=torch.__version__, numpy=np.__version__),
-        setting={"images": len(errors) // len(CORRUPTIONS), "seed": seed, "recipes": RECIPES_VERSION},
+        setting={
+            "images": len(errors) // len(CORRUPTIONS),
+            "seed": seed,
+            "recipes": RECIPES_VERSION["corruption"],
+        },
         error=nested(table, digits=3),
     )
 

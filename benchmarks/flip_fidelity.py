@@ -123,7 +123,7 @@ def main(shared: Path, nets: tuple[str, ...], pairs: int | None, seed: int, outp
             "images": len(found) // len(PERTURBATIONS),
             "pairs": pairs or "all",
             "seed": seed,
-            "recipes": RECIPES_VERSION,
+            "recipes": RECIPES_VERSION["perturbation"],
         },
         flip_probability=nested(table, digits=5),
     )

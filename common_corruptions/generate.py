@@ -26,7 +26,7 @@ from common_corruptions.recipes.scales import scale_of
 from common_corruptions.record import RECORD, Entry, Record, check_digest, digest, read_record, write_record
 from common_corruptions.writing import SetFile, available_cores, write_files
 
-RECIPES_VERSION = 4
+RECIPES_VERSION = {"corruption": 4, "perturbation": 3}
 """Goes up when the output of a published recipe changes, so that files made by the old one are made again."""
 
 
@@ -165,7 +165,7 @@ def _set_file(kind: str, name: str, shape: tuple[int, ...], seed: int, scale: st
 def recipe_version(file: SetFile) -> int | str:
     """Of the recipe: the number of the published ones, or a digest of one's own, of its constants and source."""
     if file.kind == "perturbation" or file.name in CORRUPTIONS:
-        return RECIPES_VERSION
+        return RECIPES_VERSION[file.kind]
     own = recipe(file.name)
     try:
         source = inspect.getsource(own.function)

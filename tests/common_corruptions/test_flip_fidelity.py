@@ -69,7 +69,7 @@ def test_the_result_on_file_is_of_these_recipes_and_near_the_published_one(share
         )
         for name in PERTURBATIONS
     }
-    assert result["setting"]["recipes"] == RECIPES_VERSION
+    assert result["setting"]["recipes"] == RECIPES_VERSION["perturbation"]
     assert tuple(result["flip_probability"]) == NETS
     published = read_published(shared)
     for net, rows in result["flip_probability"].items():

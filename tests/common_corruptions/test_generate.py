@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from common_corruptions import CORRUPTIONS, PERTURBATIONS, corrupt, perturb
 from common_corruptions.__main__ import main
-from common_corruptions.generate import generate_corruptions, generate_perturbations
+from common_corruptions.generate import RECIPES_VERSION, generate_corruptions, generate_perturbations
 from common_corruptions.recipes.names import FRAMES
 
 ROOT = Path(__file__).parents[2]
@@ -141,7 +141,7 @@ class TestAgain:
 
     def test_other_recipes_are_not_believed(self, tmp_path, monkeypatch):
         self.run(tmp_path, ["fog"])
-        monkeypatch.setattr("common_corruptions.generate.RECIPES_VERSION", 1000)
+        monkeypatch.setitem(RECIPES_VERSION, "corruption", 1000)
         assert self.run(tmp_path, ["fog"]) == ["fog"]
 
     def test_other_images_are_not_believed(self, tmp_path):
