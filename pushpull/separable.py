@@ -1,0 +1,100 @@
+"""The pull convolution in two steps, columns by hat functions and rows by a smaller kernel, and its gradient.
+
+Column by column, the pull kernel is a combination of its kH hat functions, so its response is a (kH, kW') convolution,
+with a stride of kH, of images in which kH filtered rows stand for each row of the response: kH kW' products per input
+channel in place of kH' kW'. The filtered rows are a banded matrix times the rows of the images. Stride, padding and
+dilation are in the matrix, and the values come out where the convolution reads them, in either layout.
+"""
+
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pushpull.execution import without_modes
+from pushpull.geometry import Geometry, Sides, output_layout
+from pushpull.layout import channels_last
+from pushpull.upsampling import hats, upsample
+
+_backward = torch.ops.aten.convolution_backward
+
+
+def separable_kernel(weight: Tensor, geometry: Geometry) -> Tensor:
+    """What is left of the pull kernel after the vertical hats: (out_channels, in_channels, kH, kW')."""
+    return -upsample(weight, (weight.shape[2], geometry.pull_size[1]))
+
+
+def filtered_rows(images: Tensor, rows: int, geometry: Geometry) -> Tensor:
+    """The images filtered by each of `rows` vertical hats at the rows of the response: (N, C, H' * rows, W)."""
+    count, channels, height, width = images.shape
+    reach = geometry.dilation[0] * (geometry.pull_size[0] - 1)
+    outputs = (height + 2 * geometry.pull_padding[0] - reach - 1) // geometry.stride[0] + 1
+    band = _band(rows, geometry, height, outputs).flatten(0, 1)
+    if layout_of(images) == torch.channels_last:
+        flat = images.permute(0, 2, 3, 1).reshape(count, height, width * channels)
+        return torch.matmul(band, flat).view(count, -1, width, channels).permute(0, 3, 1, 2)
+    return torch.matmul(band, images)
+
+
+@functools.lru_cache(maxsize=32)
+def _band(rows: int, geometry: Geometry, height: int, outputs: int) -> Tensor:
+    """The weight (outputs, rows, height) of each row of the images in the filtered rows of each row of the response.
+
+    They are hat functions, `rows` of them over the side of the pull kernel.
+    """
+    taps, stride = geometry.pull_size[0], geometry.stride[0]
+    padding, dilation = geometry.pull_padding[0], geometry.dilation[0]
+    with without_modes():
+        values = hats(rows, taps, torch.float32, torch.device("cpu"))
+        padded = torch.zeros((outputs, rows, height + 2 * padding), dtype=torch.float32, device="cpu")
+        for output, weights in enumerate(padded):
+            first = output * stride
+            weights[:, first : first + dilation * (taps - 1) + 1 : dilation] = values
+        return padded[:, :, padding : padding + height].contiguous()
+
+
+def pull_sides(kernel: Tensor, geometry: Geometry) -> tuple[Sides, Sides, Sides]:
+    """Stride, padding and dilation of the convolution of the filtered images with the separable kernel."""
+    return (kernel.shape[2], geometry.stride[1]), (0, geometry.pull_padding[1]), (1, geometry.dilation[1])
+
+
+def through_pull(gradient: Tensor, kernel: Tensor, images: Tensor, geometry: Geometry) -> Tensor:
+    """Gradient to the images from that of the convolution of the filtered ones with the separable kernel."""
+    out_channels, channels, rows, taps = kernel.shape
+    count, _, height, width = images.shape
+    # No two rows of the kernel meet the same row of the filtered images, so rows can stand as channels.
+    across = kernel.transpose(1, 2).reshape(out_channels, rows * channels, 1, taps)
+    (_, stride), (_, padding), (_, dilation) = pull_sides(kernel, geometry)
+    reach = dilation * (taps - 1) - padding
+    if stride == 1 and reach >= 0:  # a correlation with the turned kernel, which is the faster way
+        turned = across.transpose(0, 1).flip(3)
+        to_rows = F.conv2d(gradient, turned, None, 1, (0, reach), (1, dilation))
+    else:
+        shape = gradient.new_empty((count, rows * channels, gradient.shape[2], width))
+        sides = [1, stride], [0, padding], [1, dilation]
+        to_rows = _backward(
+            gradient,
+            arranged(shape, layout_of(images)),
+            across,
+            None,
+            *sides,
+            False,
+            [0, 0],
+            1,
+            [True, False, False],
+        )[0]
+    to_rows = to_rows.unflatten(1, (rows, channels))
+    band = _band(rows, geometry, height, gradient.shape[2]).permute(2, 1, 0).flatten(1)  # (H, rows * H')
+    if layout_of(images) == torch.channels_last:
+        flat = to_rows.permute(0, 1, 3, 4, 2).reshape(count, -1, width * channels)
+        return torch.matmul(band, flat).view(count, height, width, channels).permute(0, 3, 1, 2)
+    return torch.matmul(band, to_rows.transpose(1, 2).reshape(count, channels, -1, width))
+
+
+def layout_of(images: Tensor) -> torch.memory_format:
+    return output_layout(images, images)
+
+
+def arranged(images: Tensor, layout: torch.memory_format) -> Tensor:
+    return channels_last(images) if layout == torch.channels_last else images.contiguous()
