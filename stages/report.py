@@ -67,6 +67,9 @@ def main() -> None:
         folder / "figures" / "figure2.png", np.array(test.images[0]), layer.alpha, layer.scale
     )
 
+    tested = min(
+        len(test.labels), params.data.corrupted_images or len(test.labels)
+    )  # clean, as they are corrupted
     baseline, normaliser = choose_baseline(params, measured.rows, measured.faults)
     private = {"official": True, "data": {"path", "archives"}}  # folders of this machine
     untrained = {} if params.nets else {"train": True}
@@ -74,7 +77,7 @@ def main() -> None:
     page = render(
         name=full_name(params.data.name, len(test.labels)),
         measured=[name for name in sections.kinds() if name in set(study.corruption.corruption)],
-        about=describe_run(params, normaliser, baseline, len(test.labels)),
+        about=describe_run(params, normaliser, baseline, tested),
         warnings=measured.warnings + history.warnings,
         headline=headline(study, differences),
         overall=sections.overall(study),
