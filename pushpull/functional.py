@@ -11,7 +11,6 @@ from pushpull.arguments import SCALE, Rectifier, check_alpha, check_pull, rectif
 from pushpull.cache import KernelCache
 from pushpull.execution import ordinary
 from pushpull.geometry import Geometry, Sides, check_sides, numeric_padding, place, pull_sizes
-from pushpull.separable import separable_kernel
 from pushpull.upsampling import upsample
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -143,7 +142,7 @@ def push_pull_conv(
         and function is torch.relu_
         and fast.suits(input, weight, bias, alpha, groups, geometry)
     ):
-        kernel = _derived(separable_kernel, weight, geometry, cache)
+        kernel = _derived(fast.separable_kernel, weight, geometry, cache)
         return fast.push_pull(input, weight, kernel, bias, alpha, geometry)
     kernel = _derived(_full_kernel if upsampled else _complement, weight, geometry, cache)
     inside = bias if upsampled else None

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pushpull import PushPull2d, fast, functional, pull_kernel, separable
+from pushpull import PushPull2d, fast, functional, pull_kernel
 
 BATCH = (40, 3, 32, 32)
 
@@ -118,13 +118,13 @@ class TestKeptKernel:
     @pytest.fixture
     def derived(self, monkeypatch) -> list[int]:
         """Grows by one at every upsampling of a push kernel."""
-        calls, original = [], separable.upsample
+        calls, original = [], fast.upsample
 
         def counted(*arguments):
             calls.append(1)
             return original(*arguments)
 
-        monkeypatch.setattr(separable, "upsample", counted)
+        monkeypatch.setattr(fast, "upsample", counted)
         monkeypatch.setattr(functional, "upsample", counted)
         return calls
 
