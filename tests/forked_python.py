@@ -24,8 +24,8 @@ from pathlib import Path
 
 # Packages that a stage or DVC loads; those of this repository are the clone's own.
 READY = (
-    "torch", "torch._dynamo", "torch.fx.experimental.optimization", "numpy", "pandas", "scipy.ndimage", "cv2", "PIL.Image",
-    "sklearn.metrics", "matplotlib.pyplot", "pydantic", "jinja2", "tqdm",
+    "torch", "torch._dynamo", "torch.fx.experimental.optimization", "numpy", "pandas", "cv2", "PIL.Image",
+    "scipy.ndimage", "sklearn.metrics", "matplotlib.pyplot", "pydantic", "jinja2", "tqdm",
     "mlflow", "mlflow.data", "mlflow.pyfunc", "mlflow.pytorch", "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.system_metrics.system_metrics_monitor", "pip",
     "dvc.cli", "dvc.cli.parser", "dvc.repo", "dvc.repo.reproduce", "dvc.repo.experiments", "dvc.stage.run",
@@ -137,6 +137,8 @@ def command(*given) -> None:
         os.setpgid(0, 0)
         for place, stream in enumerate(streams):
             os.dup2(stream, place)
+        for stream in streams:
+            os.close(stream)
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
@@ -144,7 +146,8 @@ def command(*given) -> None:
             open(place, mode, encoding="utf-8", buffering=1)  # noqa: SIM115
             for place, mode in enumerate("rww")
         )
-        logging.root.handlers.clear()  # a process begins without
+        logging.root.handlers.clear()  # a process begins without one, and at this level
+        logging.root.setLevel(logging.WARNING)
         name, *rest = arguments
         if Path(name).name == "dvc":
             from dvc.cli import main
