@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from pathlib import Path
 
@@ -84,6 +85,7 @@ def stop() -> None:
 
 def serve(address: str) -> None:
     """Answer until standard input is closed."""
+    sys.path.pop(0)  # the folder of this file, whose folders are named as the rooms of the repository are
     for name in READY:
         with contextlib.suppress(ImportError):  # of a package that is optional
             __import__(name)
@@ -155,11 +157,9 @@ def command(*given) -> None:
             sys.argv = [name, *rest]
             code = main(rest)
         else:
-            module = (
-                rest.index("-m") + 1
-            )  # -u may be before it: what is written to a file is read as it is written
+            module = rest.index("-m") + 1  # -u may be before it
             sys.argv = rest[module:]
-            sys.path[0] = folder
+            sys.path.insert(0, folder)
             runpy.run_module(rest[module], run_name="__main__", alter_sys=True)
             code = 0
     except SystemExit as end:
@@ -169,7 +169,8 @@ def command(*given) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # as an interpreter ends
+            threading._shutdown()
             atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):
