@@ -19,13 +19,14 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from pathlib import Path
 
 # Packages that a stage or DVC loads; those of this repository are the clone's own.
 READY = (
-    "torch", "torch._dynamo", "torch.fx.experimental.optimization", "numpy", "pandas", "scipy.ndimage", "cv2", "PIL.Image",
-    "sklearn.metrics", "matplotlib.pyplot", "pydantic", "jinja2", "tqdm",
+    "torch", "torch._dynamo", "torch.fx.experimental.optimization", "numpy", "pandas", "cv2", "PIL.Image",
+    "scipy.ndimage", "sklearn.metrics", "matplotlib.pyplot", "pydantic", "jinja2", "tqdm",
     "mlflow", "mlflow.data", "mlflow.pyfunc", "mlflow.pytorch", "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.system_metrics.system_metrics_monitor", "pip",
     "dvc.cli", "dvc.cli.parser", "dvc.repo", "dvc.repo.reproduce", "dvc.repo.experiments", "dvc.stage.run",
@@ -84,6 +85,7 @@ def stop() -> None:
 
 def serve(address: str) -> None:
     """Answer until standard input is closed."""
+    sys.path.pop(0)  # the folder of this file, whose folders are named as the rooms of the repository are
     for name in READY:
         with contextlib.suppress(ImportError):  # of a package that is optional
             __import__(name)
@@ -137,6 +139,8 @@ def command(*given) -> None:
         os.setpgid(0, 0)
         for place, stream in enumerate(streams):
             os.dup2(stream, place)
+        for stream in streams:
+            os.close(stream)
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
@@ -144,7 +148,8 @@ def command(*given) -> None:
             open(place, mode, encoding="utf-8", buffering=1)  # noqa: SIM115
             for place, mode in enumerate("rww")
         )
-        logging.root.handlers.clear()  # a process begins without
+        logging.root.handlers.clear()  # a process begins without one, and at this level
+        logging.root.setLevel(logging.WARNING)
         name, *rest = arguments
         if Path(name).name == "dvc":
             from dvc.cli import main
@@ -152,11 +157,9 @@ def command(*given) -> None:
             sys.argv = [name, *rest]
             code = main(rest)
         else:
-            module = (
-                rest.index("-m") + 1
-            )  # -u may be before it: what is written to a file is read as it is written
+            module = rest.index("-m") + 1  # -u may be before it
             sys.argv = rest[module:]
-            sys.path[0] = folder
+            sys.path.insert(0, folder)
             runpy.run_module(rest[module], run_name="__main__", alter_sys=True)
             code = 0
     except SystemExit as end:
@@ -166,7 +169,8 @@ def command(*given) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # as an interpreter ends
+            threading._shutdown()
             atexit._run_exitfuncs()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):

@@ -21,8 +21,9 @@ TRAIN = {"epochs": 2, "batch_size": 16, "lr": 0.01, "milestones": [1], "seeds": 
 
 
 @pytest.fixture
-def workspace(tmp_path, monkeypatch) -> Path:
+def workspace(tmp_path, monkeypatch, empty_store) -> Path:
     """The current folder, with params.yaml for the nets `small` and `small-pp` and the set `tiny`, in one thread."""
+    shutil.copy(empty_store, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -84,7 +85,7 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (12, 32, 32, 3), np.uint8)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory, empty_store):
     one = MlflowServer(tmp_path_factory.mktemp("server"))
     shutil.copy(empty_store, one.folder / "server.db")

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -318,9 +317,8 @@ def test_an_interrupted_training_whose_database_was_removed_gets_a_new_run(inter
     whole_run(client, runs.find_experiment(client, "tiny"))
 
 
-def test_a_training_needs_no_mlflow(workspace, empty_store, monkeypatch):
+def test_a_training_needs_no_mlflow(workspace, monkeypatch):
     """A lock that stays longer than a stage waits: the net is trained, without a run."""
-    shutil.copy(empty_store, workspace)
     monkeypatch.setattr(store, "LOCKED", 0.05)
     monkeypatch.setattr(store, "PATIENCE", 0.2)
     with contextlib.closing(sqlite3.connect(workspace / "mlflow.db", isolation_level=None)) as other:
