@@ -183,16 +183,30 @@ class Net(Section):
 
 
 class Study(Section):
-    """The nets of a study of the paper, in a params.yaml of its own, and how studies/dvc.yaml measures them.
+    """The nets of a study, in a params.yaml of its own, and how studies/dvc.yaml measures them.
 
-    `tables` are those it fills, each with the measurement behind it. `train` overrides the training section for all.
+    `tables` are those of the paper that it fills, each with the measurement behind it; `comparisons` the tables of nets
+    side by side, each with the net to which the others' differences are. `train` overrides the training section.
     """
 
-    tables: dict[Literal["table1", "table4", "table5"], Literal["noise", "corruption"]] = Field(min_length=1)
+    tables: dict[Literal["table1", "table4", "table5"], Literal["noise", "corruption"]] = {}
+    comparisons: dict[Literal["frontends"], str] = {}
     nets: dict[str, Any] = Field(min_length=1)
-    noise: dict[str, Any]
-    corruption: dict[str, Any]
+    noise: dict[str, Any] = {}
+    corruption: dict[str, Any] = {}
+    perturbation: dict[str, Any] = {}
     train: dict[str, Any]
+
+    @model_validator(mode="after")
+    def something_to_write(self) -> "Study":
+        if not self.tables and not self.comparisons:
+            raise ValueError("names neither `tables` nor `comparisons`, so there is nothing to write")
+        for table, baseline in self.comparisons.items():
+            if baseline not in self.nets:
+                raise ValueError(
+                    f"comparisons.{table}: no net {baseline!r} in `nets`{hint(baseline, self.nets)}"
+                )
+        return self
 
 
 class Params(Section):

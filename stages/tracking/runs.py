@@ -130,7 +130,7 @@ def study_name(params: Params) -> str | None:
     if params.study is None:
         return None
     state = hashlib.sha256(params.model_dump_json().encode()).hexdigest()[:6]
-    return "-".join([*params.study.tables, params.data.name, state])
+    return "-".join([*params.study.tables, *params.study.comparisons, params.data.name, state])
 
 
 def child_run(experiment: Experiment, params: Params, net: str, seed: int, tags: Mapping[str, str]) -> str:

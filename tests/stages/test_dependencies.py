@@ -39,7 +39,8 @@ EVALUATION = {"common_corruptions.recipes.registry", "training.device", "trainin
 IN_SOME |= dict.fromkeys(
     ("evaluate_corruption", "evaluate_perturbation", "evaluate_noise", "official"), EVALUATION
 )
-
+# What a net costs is measured on a device that is asked for in the same way, of a net without a set of corruptions.
+IN_SOME["cost"] = NAMES | EVALUATION
 
 PIPELINES = ("dvc.yaml", "studies/dvc.yaml")
 STAGES = [
