@@ -17,7 +17,6 @@ operations. In a product with a banded matrix one value that is not finite spoil
 plain path is taken; in the gradient of a response it spoils a column of the gradient to the images.
 """
 
-import functools
 import math
 from typing import Any
 
@@ -25,15 +24,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pushpull.execution import ordinary, without_modes
+from pushpull.execution import ordinary
 from pushpull.geometry import Geometry, Sides, output_layout, output_size
-from pushpull.layout import channels_last
-from pushpull.upsampling import hats, upsample
+from pushpull.rows import arranged, filter_rows, layout_inside, pull_places, push_places, through_pull
+from pushpull.upsampling import upsample
 
 # input, push kernel, separable pull kernel, bias, alpha
 Arguments = tuple[Tensor, Tensor, Tensor, Tensor | None, float | Tensor]
 
-FLAT = 3  # channels up to which oneDNN's convolutions read contiguous images as they are
 BLOCK = (
     2**21
 )  # values of a response worked on at a time: less is too many calls, the memory of more is new every time
@@ -114,7 +112,7 @@ def _in_blocks(
     for images, part in zip(input.split(count), output.split(count), strict=True):
         _, push, pull = _responses(images, weight, kernel, bias, geometry)
         # Sources and destination in two layouts would be read value by value: subtract first, rearrange then.
-        if _layout_inside(input, weight) == layout:
+        if layout_inside(input, weight) == layout:
             _difference(push, pull, alpha, part)
         else:
             part.copy_(_difference(push, pull, alpha, push))
@@ -125,10 +123,10 @@ def _responses(
     input: Tensor, weight: Tensor, kernel: Tensor, bias: Tensor | None, geometry: Geometry
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The filtered images, and the rectified push and pull responses."""
-    images = _arranged(input, _layout_inside(input, weight))
-    filtered = _filtered(images, weight.shape[2], geometry)
-    push = F.conv2d(images, weight, bias, *_push(geometry)).relu_()
-    pull = F.conv2d(filtered, kernel, None if bias is None else -bias, *_pull(kernel, geometry)).relu_()
+    images = arranged(input, layout_inside(input, weight))
+    filtered = filter_rows(images, weight.shape[2], geometry)
+    push = F.conv2d(images, weight, bias, *push_places(geometry)).relu_()
+    pull = F.conv2d(filtered, kernel, None if bias is None else -bias, *pull_places(kernel, geometry)).relu_()
     return filtered, push, pull
 
 
@@ -171,9 +169,11 @@ def _recorded(ctx: Any, gradient: Tensor, arguments: Arguments) -> list[Tensor |
     input, weight, kernel = (tensor.view_as(tensor) for tensor in arguments[:3])
     bias = None if arguments[3] is None else arguments[3].view_as(arguments[3])
     alpha = arguments[4].view_as(arguments[4]) if isinstance(arguments[4], Tensor) else arguments[4]
-    push = F.conv2d(input, weight, bias, *_push(ctx.geometry)).relu()
-    filtered = _filtered(input, weight.shape[2], ctx.geometry)
-    pull = F.conv2d(filtered, kernel, None if bias is None else -bias, *_pull(kernel, ctx.geometry)).relu()
+    push = F.conv2d(input, weight, bias, *push_places(ctx.geometry)).relu()
+    filtered = filter_rows(input, weight.shape[2], ctx.geometry)
+    pull = F.conv2d(
+        filtered, kernel, None if bias is None else -bias, *pull_places(kernel, ctx.geometry)
+    ).relu()
     output = push - (_as_column(alpha) if isinstance(alpha, Tensor) else alpha) * pull
     views = (input, weight, kernel, bias, alpha)
     needed = [
@@ -197,7 +197,7 @@ def _gradients(
     # The gradient of the pull response has the factor -alpha. It is given to the kernel and to the sums, which are
     # small, and not to the response.
     factor = -alpha.detach().view(-1, 1, 1, 1) if isinstance(alpha, Tensor) else -alpha
-    images, gradient = (_arranged(t, _layout_inside(input, weight)) for t in (input, gradient))
+    images, gradient = (arranged(t, layout_inside(input, weight)) for t in (input, gradient))
 
     def backward(
         behind: Tensor, source: Tensor, kernel: Tensor, placed: tuple[Sides, Sides, Sides], to_source: bool
@@ -211,13 +211,13 @@ def _gradients(
         return found
 
     behind = _rectifier_backward(gradient, push, 0)
-    to_input, to_weight, to_bias = backward(behind, images, weight, _push(geometry), needs_input)
+    to_input, to_weight, to_bias = backward(behind, images, weight, push_places(geometry), needs_input)
     del behind  # the next one takes its memory, which is still in the cache
     behind = _rectifier_backward(gradient, pull, 0)
-    _, to_kernel, to_pull_bias = backward(behind, filtered, kernel, _pull(kernel, geometry), False)
+    _, to_kernel, to_pull_bias = backward(behind, filtered, kernel, pull_places(kernel, geometry), False)
     to_alpha = None
     if needs_input:
-        to_input += _through_pull(behind, kernel * factor, images, geometry)
+        to_input += through_pull(behind, kernel * factor, images, geometry)
     if needs_alpha:
         to_alpha = -(behind * pull).sum((0, 2, 3))
         if isinstance(alpha, Tensor) and alpha.ndim == 0:
@@ -230,91 +230,6 @@ def _gradients(
         None if bias is None else to_bias.sub_(to_pull_bias.mul_(_flat(factor))),
         to_alpha,
     ]
-
-
-def _through_pull(gradient: Tensor, kernel: Tensor, images: Tensor, geometry: Geometry) -> Tensor:
-    """Gradient to the images from that of the convolution of the filtered ones with the separable kernel."""
-    out_channels, channels, rows, taps = kernel.shape
-    count, _, height, width = images.shape
-    # No two rows of the kernel meet the same row of the filtered images, so rows can stand as channels.
-    across = kernel.transpose(1, 2).reshape(out_channels, rows * channels, 1, taps)
-    (_, stride), (_, padding), (_, dilation) = _pull(kernel, geometry)
-    reach = dilation * (taps - 1) - padding
-    if stride == 1 and reach >= 0:  # a correlation with the turned kernel, which is the faster way
-        turned = across.transpose(0, 1).flip(3)
-        to_rows = F.conv2d(gradient, turned, None, 1, (0, reach), (1, dilation))
-    else:
-        shape = gradient.new_empty((count, rows * channels, gradient.shape[2], width))
-        sides = [1, stride], [0, padding], [1, dilation]
-        to_rows = _backward(
-            gradient,
-            _arranged(shape, _layout(images)),
-            across,
-            None,
-            *sides,
-            False,
-            [0, 0],
-            1,
-            [True, False, False],
-        )[0]
-    to_rows = to_rows.unflatten(1, (rows, channels))
-    band = _band(rows, geometry, height, gradient.shape[2]).permute(2, 1, 0).flatten(1)  # (H, rows * H')
-    if _layout(images) == torch.channels_last:
-        flat = to_rows.permute(0, 1, 3, 4, 2).reshape(count, -1, width * channels)
-        return torch.matmul(band, flat).view(count, height, width, channels).permute(0, 3, 1, 2)
-    return torch.matmul(band, to_rows.transpose(1, 2).reshape(count, channels, -1, width))
-
-
-def _filtered(images: Tensor, rows: int, geometry: Geometry) -> Tensor:
-    """The images filtered by each of `rows` vertical hats at the rows of the response: (N, C, H' * rows, W)."""
-    count, channels, height, width = images.shape
-    reach = geometry.dilation[0] * (geometry.pull_size[0] - 1)
-    outputs = (height + 2 * geometry.pull_padding[0] - reach - 1) // geometry.stride[0] + 1
-    band = _band(rows, geometry, height, outputs).flatten(0, 1)
-    if _layout(images) == torch.channels_last:
-        flat = images.permute(0, 2, 3, 1).reshape(count, height, width * channels)
-        return torch.matmul(band, flat).view(count, -1, width, channels).permute(0, 3, 1, 2)
-    return torch.matmul(band, images)
-
-
-@functools.lru_cache(maxsize=32)
-def _band(rows: int, geometry: Geometry, height: int, outputs: int) -> Tensor:
-    """The weight (outputs, rows, height) of each row of the images in the filtered rows of each row of the response.
-
-    They are hat functions, `rows` of them over the side of the pull kernel.
-    """
-    taps, stride = geometry.pull_size[0], geometry.stride[0]
-    padding, dilation = geometry.pull_padding[0], geometry.dilation[0]
-    with without_modes():
-        values = hats(rows, taps, torch.float32, torch.device("cpu"))
-        padded = torch.zeros((outputs, rows, height + 2 * padding), dtype=torch.float32, device="cpu")
-        for output, weights in enumerate(padded):
-            first = output * stride
-            weights[:, first : first + dilation * (taps - 1) + 1 : dilation] = values
-        return padded[:, :, padding : padding + height].contiguous()
-
-
-def _push(geometry: Geometry) -> tuple[Sides, Sides, Sides]:
-    """Stride, padding and dilation of the push convolution."""
-    return geometry.stride, geometry.padding, geometry.dilation
-
-
-def _pull(kernel: Tensor, geometry: Geometry) -> tuple[Sides, Sides, Sides]:
-    """Stride, padding and dilation of the convolution of the filtered images with the separable kernel."""
-    return (kernel.shape[2], geometry.stride[1]), (0, geometry.pull_padding[1]), (1, geometry.dilation[1])
-
-
-def _layout_inside(input: Tensor, weight: Tensor) -> torch.memory_format:
-    """The layout that all work is done in: channels last, unless oneDNN reads contiguous images as they are."""
-    return torch.channels_last if input.shape[1] > FLAT else output_layout(input, weight)
-
-
-def _layout(images: Tensor) -> torch.memory_format:
-    return output_layout(images, images)
-
-
-def _arranged(images: Tensor, layout: torch.memory_format) -> Tensor:
-    return channels_last(images) if layout == torch.channels_last else images.contiguous()
 
 
 def _as_column(alpha: Tensor) -> Tensor:
