@@ -7,7 +7,7 @@ export PATH := $(VENV)/bin:$(PATH)
 
 SETUP := $(VENV)/.installed mlflow.db .dvc/plots/page.html
 
-.PHONY: help setup repro test lint paper jpeg authors table4 table5 mnist ui exps register bench gpu-image clean lock
+.PHONY: help setup repro test lint paper jpeg authors table4 table5 mnist frontends ui exps register bench gpu-image clean lock
 
 help: ## Show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -61,13 +61,16 @@ authors: $(SETUP) ## Measure the authors' nets alone (CHECKPOINTS=folder, DATA=f
 table4: $(SETUP) ## Study scale and alpha (table 4); DATA=cifar10 for full size, ARGS and LAUNCHER as for paper
 table5: $(SETUP) ## Study the learned alpha (table 5); DATA=cifar10 for full size
 mnist: $(SETUP) ## Study the LeNets (table 1, figures 4 and 5); DATA=mnist for full size
+frontends: $(SETUP) ## Compare front ends in a ResNet-20; DATA=cifar10, or cifar10-jpeg with ARGS="-S jpeg.data.path=FILE"
 table4 table5: PUBLISHED_ON := cifar10
-table4 table5: FULL := -S 'data=$${paper.data}'
 mnist: PUBLISHED_ON := mnist
+frontends: PUBLISHED_ON := cifar10 cifar10-jpeg
+table4 table5 mnist frontends: SIZE = $(if $(filter cifar10-jpeg,$(DATA)),jpeg,paper)
+table4 table5 frontends: FULL = -S 'data=$${$(SIZE).data}'
 mnist: FULL := -S data.name=mnist
-table4 table5 mnist: STUDY = -S 'studies/params.yaml:study=$${$(if $(DATA),paper.)$@}' \
-	$(if $(DATA),$(FULL) -S 'train=$${paper.train}' -S 'evaluate=$${paper.evaluate}') $(ARGS)
-table4 table5 mnist:
+table4 table5 mnist frontends: STUDY = -S 'studies/params.yaml:study=$${$(if $(DATA),paper.)$@}' \
+	$(if $(DATA),$(FULL) -S 'train=$${$(SIZE).train}' -S 'evaluate=$${$(SIZE).evaluate}') $(ARGS)
+table4 table5 mnist frontends:
 	$(if $(filter-out $(PUBLISHED_ON),$(DATA)),$(error $@ is at full size on $(PUBLISHED_ON). Without DATA it runs on the \
 		set of params.yaml))
 	python -m stages.experiments.choose --pipeline studies $(STUDY)

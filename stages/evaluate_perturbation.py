@@ -10,7 +10,7 @@ from common_corruptions.answers import answer_perturbations
 from stages.files.datasets import DATASETS, naming_stage_corrupt
 from stages.files.interruption import stopping
 from stages.files.models import every_seed, load, options, refusing_other_logits
-from stages.files.params import load_params
+from stages.files.params import in_pipeline, load_params
 from stages.files.predictions import PREDICTIONS, save_frames
 from stages.files.trained import MODELS
 from stages.files.writing import write_csv
@@ -18,15 +18,16 @@ from stages.files.writing import write_csv
 
 @click.command()
 @click.argument("net")
+@in_pipeline
 @stopping("measures this net from the start")
-def main(net: str) -> None:
+def main(net: str, pipeline: Path) -> None:
     """Measure NET, writing metrics/<data>/perturbation/<net>.csv: a row for each seed and measurement.
 
     The predicted class of every frame goes to predictions/<data>/perturbation/<net>.npz.
     """
-    params = load_params()
+    params = load_params(pipeline=pipeline)
     data = params.data
-    trained = load(MODELS / f"{net}.pt")
+    trained = load(pipeline / MODELS / f"{net}.pt")
     names = data.perturbation_names()
     rows, frames = [], {}
     with (
@@ -39,9 +40,9 @@ def main(net: str) -> None:
                 module, DATASETS / data.name, names, data.perturbed_images, bar, **options(trained, params)
             )
             rows += [(net, seed, *row) for row in measured]
-    save_frames(PREDICTIONS / data.name / "perturbation" / f"{net}.npz", frames)
+    save_frames(pipeline / PREDICTIONS / data.name / "perturbation" / f"{net}.npz", frames)
     table = pd.DataFrame(rows, columns=["net", "seed", "perturbation", "protocol", "metric", "value"])
-    write_csv(Path("metrics") / data.name / "perturbation" / f"{net}.csv", table)
+    write_csv(pipeline / "metrics" / data.name / "perturbation" / f"{net}.csv", table)
 
 
 if __name__ == "__main__":

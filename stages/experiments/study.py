@@ -3,6 +3,7 @@
 They go to metrics/<data>/studies, from where `dvc repro` takes them into the report; the results also go to MLflow.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -44,7 +45,7 @@ def main(table: str, pipeline: Path) -> None:
     show((folder / f"{table}.md").read_text(encoding="utf-8"))
     if table == "table1":
         write_figures(folder, accuracies(measured), full_name(data_name))
-    spared(mirror, params, kind, measured, results / "history")
+    spared(mirror, params, {kind: measured}, results / "history")
 
 
 def gather(params: Params, folder: Path, keys: list[str]) -> pd.DataFrame:
@@ -112,16 +113,25 @@ def write_figures(folder: Path, values: pd.DataFrame, name: str) -> None:
         accuracy_bars(folder / f"{figure}.png", values, sweep, levels, title=title, axis=axis)
 
 
-def mirror(params: Params, kind: str, measured: pd.DataFrame, history: Path) -> None:
-    """Give every net and seed its run in MLflow with what was measured, and the parent run the means."""
+def mirror(params: Params, measured: Mapping[str, pd.DataFrame], history: Path) -> None:
+    """Give every net and seed its run in MLflow with what was measured, and the parent run the means.
+
+    Args:
+        params: of the study.
+        measured: kind of measurement -> name (or net), seed, error (percent), and the columns of its stage.
+        history: folder with the training curves.
+    """
     experiment = runs.open_experiment(params)
     client = experiment.client
-    for name, rows in measured.groupby("name", sort=False):
+    for name in params.nets:
         curves = pd.read_csv(history / f"{name}.csv")
         values = {}
-        for seed, of_seed in rows.groupby("seed"):
+        for seed in params.training(name).seeds:
             run, _ = net_run(experiment, params, name, seed, curves)
-            values[seed] = {f"{kind}/{key}": error for key, error in by_condition(kind, of_seed).items()}
+            values[seed] = {}
+            for kind, table in measured.items():
+                own = table[(table["name" if "name" in table else "net"] == name) & (table.seed == seed)]
+                values[seed] |= {f"{kind}/{key}": error for key, error in by_condition(kind, own).items()}
             runs.log_metrics(client, run, values[seed])
             client.set_terminated(run)
         means = pd.DataFrame(values.values()).mean()
@@ -131,8 +141,8 @@ def mirror(params: Params, kind: str, measured: pd.DataFrame, history: Path) -> 
 
 def by_condition(kind: str, rows: pd.DataFrame) -> dict[str, float]:
     """Error of one net and seed by condition, as MLflow names it: `gaussian_noise_0.01`, or the corruption."""
-    if kind == "corruption":
-        return rows.groupby("corruption").error.mean().to_dict()
+    if kind != "noise":
+        return rows.groupby(kind).error.mean().to_dict()
     names = rows.sweep.where(rows.sweep == "clean", rows.sweep + "_" + rows.level.map("{:g}".format))
     return dict(zip(names, rows.error, strict=True))
 

@@ -1,9 +1,10 @@
-"""Figures 4 and 5 of the paper: accuracy of the LeNets, each beside its push-pull twin, as noise grows."""
+"""Pictures of the studies: the LeNets' accuracy as noise grows (figures 4 and 5 of the paper), front ends compared."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pandas as pd
 
 from stages.page.figures import save
@@ -55,4 +56,44 @@ def accuracy_bars(
     axes.spines[["top", "right"]].set_visible(False)
     axes.margins(x=0.01)
     axes.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1), fontsize=8)
+    save(figure, path)
+
+
+FRONT_ENDS = ("#8c8c8c", "#0072b2", "#d55e00", "#009e73", "#cc79a7")  # the baseline grey
+
+
+def front_end_bars(path: Path, table: pd.DataFrame, quantities: Mapping[str, str], *, title: str) -> None:
+    """Every net's value of each quantity with its spread over seeds; below, differences to the first with intervals.
+
+    Args:
+        path: the PNG to write.
+        table: net, quantity, value, spread (percent), difference, low, high, low_images, high_images (points; NaN for
+            the first net). The interval over seeds and images is drawn thin, that over images alone thick.
+        quantities: which, with their names on the axis.
+        title: of the figure.
+    """
+    nets = list(dict.fromkeys(table.net))
+    rows = table.set_index(["net", "quantity"])
+    figure, (bars, below) = plt.subplots(2, figsize=(9, 5.4), layout="constrained", sharex=True)
+    places, width = np.arange(len(quantities)), 0.8 / len(nets)
+    below.axhline(0, color="#999999", linewidth=0.8)
+    for i, net in enumerate(nets):
+        own, colour = rows.loc[[(net, key) for key in quantities]], FRONT_ENDS[i % len(FRONT_ENDS)]
+        x = places + (i - (len(nets) - 1) / 2) * width
+        error = {"elinewidth": 0.8, "ecolor": "#444444"}
+        bars.bar(x, own["value"], width, yerr=own.spread.fillna(0), color=colour, label=net, error_kw=error)
+        if i > 0:
+            below.vlines(x, own.low, own.high, color=colour, linewidth=0.9)
+            below.vlines(x, own.low_images, own.high_images, color=colour, linewidth=2.6)
+            below.plot(x, own.difference, "o", color=colour, markersize=4.5)
+    below.set_xticks(places, list(quantities.values()))
+    bars.set_ylim(bottom=0)
+    bars.set_ylabel("percent")
+    below.set_ylabel(f"minus {nets[0]}, points")
+    for axes in (bars, below):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e5e5e5", linewidth=0.6)
+        axes.set_axisbelow(True)
+    bars.set_title(title, loc="left", size=10)
+    bars.legend(frameon=False, fontsize=9)
     save(figure, path)

@@ -35,9 +35,9 @@ def one_small_net(images):
     return change
 
 
-def choose(folder: Path, *overrides: str) -> None:
+def choose(folder: Path, *overrides: str, table: str = "table4") -> None:
     """As `make table4` does."""
-    study = ["--pipeline", "studies", "-S", "studies/params.yaml:study=${table4}"]
+    study = ["--pipeline", "studies", "-S", f"studies/params.yaml:study=${{{table}}}"]
     run(folder, sys.executable, "-m", "stages.experiments.choose", *study, *overrides)
 
 
@@ -82,8 +82,8 @@ def test_a_study_runs_what_is_missing_and_no_more(tmp_path, one_small_net):
     }
     folder = clone(tmp_path, one_small_net)
     file = folder / "studies" / "params.yaml"
-    section = {"tables": {"table4": "noise"}, "nets": nets, "noise": nets, "corruption": {}, "train": {}}
-    write_yaml(file, {**read_yaml(file), "table4": section})
+    raw = read_yaml(file)
+    write_yaml(file, {**raw, "table4": raw["table4"] | {"nets": nets, "noise": nets}})
     run(folder, "git", "commit", "-qam", "two nets")
     assert "studies/dvc.yaml" not in run(folder, "dvc", "status").stdout
     choose(folder)

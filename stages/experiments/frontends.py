@@ -1,0 +1,81 @@
+"""Stage `comparison@frontends` of studies/dvc.yaml: nets that differ in their front end, in one table and one figure.
+
+They go to metrics/<data>/studies, from where `dvc repro` takes them into the report; the results also go to MLflow.
+"""
+
+from pathlib import Path
+
+import click
+
+from stages.experiments.study import mirror
+from stages.files.datasets import full_name
+from stages.files.measurements import check
+from stages.files.params import in_pipeline, load_params
+from stages.files.predictions import PREDICTIONS
+from stages.files.schema import Params
+from stages.files.writing import read_table, show
+from stages.page.study_figures import front_end_bars
+from stages.tables.answers import Answers, read_answers
+from stages.tables.frontends import frontends, labels
+from stages.tables.table import write_table
+from stages.tracking.store import spared
+
+
+@click.command()
+@click.argument("table", type=click.Choice(["frontends"]))
+@in_pipeline
+def main(table: str, pipeline: Path) -> None:
+    """Write TABLE and its figure to metrics/<data>/studies."""
+    params = load_params(pipeline=pipeline)
+    if params.study is None or table not in params.study.comparisons:
+        raise click.UsageError(f"{table} is no table of a study; name its folder, as in `--pipeline studies`")
+    data_name, results = params.data.name, pipeline / "metrics" / params.data.name
+    errors = whole(results / "corruption", params, ["corruption", "severity"])
+    flips = whole(results / "perturbation", params, ["perturbation", "protocol", "metric"])
+    answers = all_answers(params, pipeline / PREDICTIONS / data_name, errors, flips)
+    path = results / "cost" / f"{table}.csv"
+    cost = read_table(path, ["net", "training_ms"])
+    if list(cost.net) != list(params.nets):
+        raise click.ClickException(f"{path} is not of these nets; remove it, then the same command")
+    folder = Path("metrics") / data_name / "studies"
+    written = frontends(params, answers, cost, params.study.comparisons[table])
+    write_table(folder, **written._asdict())
+    show((folder / f"{table}.md").read_text(encoding="utf-8"))
+    title = f"{full_name(data_name, answers.images)}: error by group of corruptions, and mFP"
+    front_end_bars(folder / f"{table}.png", written.tidy, labels(params), title=title)
+    hendrycks = flips[(flips.protocol == "hendrycks") & (flips.metric == "flip_probability")]
+    measured = {"corruption": errors, "perturbation": hendrycks.assign(error=100 * hendrycks["value"])}
+    spared(mirror, params, measured, results / "history")
+
+
+def whole(folder: Path, params: Params, keys: list[str]):
+    """The measurements of all nets of the study.
+
+    Raises:
+        click.ClickException: one is missing, there twice with two values, or no number in its range.
+    """
+    found = check(folder, params, keys)
+    if len(found.faults):
+        raise click.ClickException(f"{found.warnings[0]}; remove the file, then the same command")
+    return found.rows
+
+
+def all_answers(params: Params, folder: Path, errors, flips) -> Answers:
+    """The answers of every net.
+
+    Raises:
+        click.ClickException: those of a net are not there, or not those behind the measurements.
+    """
+    files = {
+        net: (folder / "corruption" / f"{net}.npz", folder / "perturbation" / f"{net}.npz")
+        for net in params.nets
+    }
+    seeds = {net: params.training(net).seeds for net in params.nets}
+    answers = read_answers(files, seeds, errors, flips)
+    if answers.warnings:
+        raise click.ClickException(answers.warnings[0])
+    return answers
+
+
+if __name__ == "__main__":
+    main()
