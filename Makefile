@@ -61,7 +61,7 @@ authors: $(SETUP) ## Measure the authors' nets alone (CHECKPOINTS=folder, DATA=f
 table4: $(SETUP) ## Study scale and alpha (table 4); DATA=cifar10 for full size, ARGS and LAUNCHER as for paper
 table5: $(SETUP) ## Study the learned alpha (table 5); DATA=cifar10 for full size
 mnist: $(SETUP) ## Study the LeNets (table 1, figures 4 and 5); DATA=mnist for full size
-frontends: $(SETUP) ## Compare front ends in a ResNet-20; DATA=cifar10, or cifar10-jpeg with ARGS="-S data.path=FILE"
+frontends: $(SETUP) ## Compare front ends in a ResNet-20; DATA=cifar10, or cifar10-jpeg with ARGS="-S jpeg.data.path=FILE"
 table4 table5: PUBLISHED_ON := cifar10
 mnist: PUBLISHED_ON := mnist
 frontends: PUBLISHED_ON := cifar10 cifar10-jpeg

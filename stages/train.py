@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from filelock import Timeout
 
+from nets.registry import create_net
 from stages.files import interruption, workspace
 from stages.files.checkpoints import save_checkpoint, usable_checkpoint, work_folder
 from stages.files.datasets import Split, load_split
@@ -91,12 +92,21 @@ def taken(name: str) -> Iterator[None]:
 
 
 def untrained(params: Params, net: str, train: Split, test: Split) -> Trained:
-    """The net as params.yaml describes it, for the images of the set, without weights."""
+    """The net as params.yaml describes it, for the images of the set, without weights.
+
+    Raises:
+        click.ClickException: it cannot be built so.
+    """
     mean, std = normalisation(params.data.name, train.images)
     options = params.options(net) | {
         "num_classes": int(max(train.labels.max(), test.labels.max())) + 1,
         "in_channels": train.images.shape[3],
     }
+    try:
+        with torch.device("meta"):
+            create_net(params.nets[net].arch, **options)
+    except ValueError as error:
+        raise click.ClickException(f"nets.{net}: {error}") from None
     return Trained(params.nets[net].arch, options, mean, std, {})
 
 

@@ -72,6 +72,15 @@ def _study(raw: dict[str, Any], path: Path) -> Params:
         study = Study(**section)
     except ValidationError as error:
         raise click.ClickException(f"{path}: {_first(error, 'study.', Study)}") from None
+    if not study.tables and not study.comparisons:
+        raise click.ClickException(
+            f"{path}: `study` names neither `tables` nor `comparisons`: nothing to write"
+        )
+    for table, baseline in study.comparisons.items():
+        if baseline not in study.nets:
+            raise click.ClickException(
+                f"{path}: `study.comparisons.{table}`: no net {baseline!r} in `study.nets`{hint(baseline, study.nets)}"
+            )
     merged = {**raw, "nets": study.nets, "train": {**raw["train"], **study.train}}
     params = _check(merged, "study.", _named_blocks(raw) | _named_blocks(merged), path)
     return params.model_copy(update={"study": study})
@@ -103,6 +112,9 @@ def _check(raw: dict[str, Any], prefix: str, named: set[str], file: Path = PARAM
         params = Params(**raw)
     except ValidationError as error:
         raise click.ClickException(f"{file}: {_first(error, prefix)}") from None
+    for name, block in params.blocks.items():
+        if problem := _conflict(block):
+            raise click.ClickException(f"{file}: `{prefix}{name}`: {problem}")
     for name, net in params.nets.items():
         if "." in name:
             raise click.ClickException(
@@ -115,6 +127,8 @@ def _check(raw: dict[str, Any], prefix: str, named: set[str], file: Path = PARAM
             except ValidationError as error:
                 where = f"{prefix}nets.{name}.{part}."
                 raise click.ClickException(f"{file}: {_first(error, where, model)}") from None
+        if problem := _conflict(params.block(name)):
+            raise click.ClickException(f"{file}: `{prefix}nets.{name}.options`: {problem}")
         unused = [key for key in LAYER_OPTIONS if key in net.options]
         if unused and params.block(name).layers is None:
             raise click.ClickException(
@@ -122,6 +136,24 @@ def _check(raw: dict[str, Any], prefix: str, named: set[str], file: Path = PARAM
                 f"its block `{net.block}` nor its own options name `layers`"
             )
     return params
+
+
+def _conflict(block: Block) -> str | None:
+    """What in a block, each option of which may be, cannot be with the others; None where all can."""
+    if block.alpha == "uniform" and not block.train_alpha:
+        return "`alpha: uniform` is where a learned alpha starts; set `train_alpha: true`"
+    if block.average_size and (block.pull == "upsampled" or block.average_size % 2 == 0):
+        return "`average_size` must be 0 or odd, and 0 unless `pull: complementary`"
+    if block.pull == "complementary" and block.scale != 2.0:
+        return "`scale` is of `pull: upsampled`; the complementary kernel has the size of the push kernel"
+    placed = [
+        name for name in (*Block.model_fields, "pushpull", "num_classes", "in_channels") if name in block.own
+    ]
+    return (
+        f"`own.{placed[0]}` is no option of an architecture's own; it has a place elsewhere"
+        if placed
+        else None
+    )
 
 
 def _first(error: ValidationError, prefix: str, model: type | None = None) -> str:

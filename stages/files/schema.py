@@ -125,7 +125,10 @@ class Official(Section):
 
 
 class Block(Section):
-    """Options of `nets.create_net` shared by the nets that name this section as their `block`."""
+    """Options of `nets.create_net` shared by the nets that name this section as their `block`.
+
+    `own` are those that an architecture has besides, such as the wavelength of a front end of one's own.
+    """
 
     layers: Literal["first", "block1", "all"] | None = None
     alpha: Annotated[float, Field(ge=0)] | Literal["uniform"] = 1.0
@@ -134,18 +137,7 @@ class Block(Section):
     lpf_size: int | None = Field(None, ge=1, le=7)
     pull: Literal["upsampled", "complementary"] = "upsampled"
     average_size: int = Field(0, ge=0)
-
-    @model_validator(mode="after")
-    def of_one_pull(self) -> "Block":
-        if self.alpha == "uniform" and not self.train_alpha:
-            raise ValueError("alpha: `uniform` is where a learned alpha starts; set `train_alpha: true`")
-        if self.average_size and (self.pull == "upsampled" or self.average_size % 2 == 0):
-            raise ValueError("average_size must be 0 or odd, and 0 unless `pull: complementary`")
-        if self.pull == "complementary" and self.scale != 2.0:
-            raise ValueError(
-                "scale is of `pull: upsampled`; the complementary kernel has the size of the push kernel"
-            )
-        return self
+    own: dict[str, Any] = {}
 
 
 class Net(Section):
@@ -262,7 +254,7 @@ class Params(Section):
         """The keyword arguments of `nets.create_net` that the net's block and its own options give."""
         block = self.block(net).model_dump()
         block["pushpull"] = block.pop("layers")
-        return block
+        return block | block.pop("own")
 
 
 def hint(name: str, known: Iterable[Any]) -> str:

@@ -47,14 +47,14 @@ def frontends(params: Params, answers: Answers, cost: pd.DataFrame, baseline: st
         for row in cost.to_dict("records")
     ]
     corruptions = len(params.data.averaged_corruptions())
-    batch, device = cost.batch.iloc[0], cost.device.iloc[0]
+    batch, device = cost.batch.iloc[0], {"cpu": "CPU", "cuda": "GPU"}[cost.device.iloc[0]]
     note = (
         f"On {full_name(params.data.name, answers.images)}, percent. {' '.join(describe_trainings(params))} "
         f"A group is the mean error over its corruptions at 5 severities, E that over all {corruptions}, mFP the mean "
         "flip probability. Differences are in points, paired by seed and image, with intervals of 95 % over seeds and "
         "images (over images alone with one seed); one whose interval does not hold 0 is in bold, none is corrected "
-        f"for their number. Costs are of a batch of {batch} images on this {device}, medians of nets timed in turn, in "
-        f"parentheses their ratio to {baseline}."
+        f"for their number. Costs are of a batch of {batch} images, in float32 on this {device}, medians of nets timed "
+        f"in turn, in parentheses their ratio to {baseline}."
     )
     display = {
         "error and flips": pd.DataFrame(measured),

@@ -179,10 +179,11 @@ def net_params(params: Params, net: str, seed: int) -> dict[str, Any]:
     training = params.training(net).model_dump(exclude={"seeds"})
     chosen = params.nets[net]
     options = params.block(net).model_dump()
+    own = options.pop("own")
     if options["layers"] is None:  # a net without the layer has no alpha that could be compared
         options = {"lpf_size": options["lpf_size"]}
     return {
-        **{"net": net, "seed": seed, "arch": chosen.arch, "block": chosen.block, **options},
+        **{"net": net, "seed": seed, "arch": chosen.arch, "block": chosen.block, **options, **own},
         **_flat({"train": training, "data": params.data.model_dump(exclude={"path", "archives"})}),
     }
 

@@ -117,7 +117,7 @@ def test_the_table_holds_means_of_groups_and_paired_differences(written):
         "130.0 (1.30)",
     ]
     assert tidy.loc[("resnet20-pp", "training_ms"), "value"] == 110.0
-    assert "E that over all 3" in table.note and "a batch of 32 images on this cpu" in table.note
+    assert "E that over all 3" in table.note and "a batch of 32 images, in float32 on this CPU" in table.note
 
 
 def test_the_figure_shows_values_and_differences(written, tmp_path):
@@ -132,6 +132,7 @@ def test_the_figure_shows_values_and_differences(written, tmp_path):
 
 @pytest.mark.slow
 def test_front_ends_in_a_clone(tmp_path):
+    (tmp_path / "few").mkdir()
     few_digits(tmp_path / "few", train=64, test=36)
 
     def change(params: dict) -> None:
@@ -139,10 +140,11 @@ def test_front_ends_in_a_clone(tmp_path):
         params["data"] |= {"path": str(tmp_path / "few"), **sets}
         params["train"] |= {"epochs": 1, "milestones": [1], "lr": 0.02}
 
-    folder = clone(tmp_path, change)
+    folder = clone(tmp_path / "clone", change)
     file = folder / "studies" / "params.yaml"
     raw = read_yaml(file)
-    nets = {name: {**net, "arch": "resnet14"} for name, net in raw["frontends"]["nets"].items()}
+    names = ("resnet20", "resnet20-pp2024")
+    nets = {name: {**raw["frontends"]["nets"][name], "arch": "resnet14"} for name in names}
     section = {"nets": nets, "corruption": nets, "perturbation": nets, "train": {"seeds": [0, 1]}}
     write_yaml(file, {**raw, "frontends": raw["frontends"] | section})
     run(folder, "git", "commit", "-qam", "small nets")
@@ -165,6 +167,6 @@ def test_front_ends_in_a_clone(tmp_path):
     assert ran(run(folder, "dvc", "repro", "studies/dvc.yaml").stdout) == []
     ((parent,), children) = runs(folder)
     assert parent.data.tags["dvc.exp"].startswith("frontends-digits-")
-    metrics = {"corruption/fog/resnet20-lowpass", "perturbation/translate/resnet20-lowpass"}
+    metrics = {"corruption/fog/resnet20-pp2024", "perturbation/translate/resnet20-pp2024"}
     assert metrics <= set(parent.data.metrics)
     assert len(children[parent.info.run_id]) == 2 * len(nets)

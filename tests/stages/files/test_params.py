@@ -107,10 +107,14 @@ def test_a_net_overrides_options_of_its_block(tmp_path):
         ("resnet20-pp", {"scale": 0.0}, "`nets.own.options.scale`.*greater than 0, got 0.0"),
         ("resnet20-pp", {"alpha": "much"}, "`nets.own.options.alpha`.*valid number, got 'much'"),
         ("resnet20", {"alpha": 2.0}, "`nets.own.options.alpha`: the net has no push-pull layer.* `conv` "),
-        ("resnet20-pp", {"alpha": "uniform"}, "alpha: `uniform` is where a learned alpha starts"),
-        ("resnet20-pp", {"average_size": 3}, "average_size must be 0 or odd, and 0 unless `pull: comp"),
-        ("resnet20-pp", {"pull": "complementary", "average_size": 2}, "average_size must be 0 or odd"),
-        ("resnet20-pp", {"pull": "complementary", "scale": 3.0}, "scale is of `pull: upsampled`"),
+        (
+            "resnet20-pp",
+            {"alpha": "uniform"},
+            "`nets.own.options`: `alpha: uniform` is where a learned alpha",
+        ),
+        ("resnet20-pp", {"average_size": 3}, "`average_size` must be 0 or odd, and 0 unless `pull: comp"),
+        ("resnet20-pp", {"pull": "complementary", "average_size": 2}, "`average_size` must be 0 or odd"),
+        ("resnet20-pp", {"pull": "complementary", "scale": 3.0}, "`scale` is of `pull: upsampled`"),
         ("resnet20", {"average_size": 3, "pull": "complementary"}, "`nets.own.options.pull`: the net has no"),
         (
             "resnet20-pp",
