@@ -41,22 +41,23 @@ lint: $(SETUP) ## Check the code's form, the types of what the wheel holds, and 
 	mypy
 	lint-imports --no-cache
 
+# On another data set `report`, the last stage, is named: without a target, DVC removes what it made on the present one.
 PAPER := -S 'data=$${paper.data}' -S 'train=$${paper.train}' -S 'evaluate=$${paper.evaluate}' -S 'nets=$${paper.nets}'
 
 paper: $(SETUP) ## Run the paper's study at full size (ARGS="-S paper.train.epochs=5", LAUNCHER=ray or ray://HOST:PORT)
 	$(if $(LAUNCHER),dvc exp run $(PAPER) $(ARGS) fetch && python -m stages.experiments.launch $(LAUNCHER))
-	dvc exp run $(PAPER) $(ARGS)
+	dvc exp run $(PAPER) $(ARGS) report
 
 JPEG := -S 'data=$${jpeg.data}' -S 'train=$${jpeg.train}' -S 'evaluate=$${jpeg.evaluate}' -S 'nets=$${jpeg.nets}'
 
 jpeg: $(SETUP) ## Train and measure on a lossy copy of CIFAR-10, a tenth of the paper's schedule (DATA=file, hours on a CPU)
-	dvc exp run $(JPEG) $(if $(DATA),-S 'jpeg.data.path=$(DATA)') $(ARGS)
+	dvc exp run $(JPEG) $(if $(DATA),-S 'jpeg.data.path=$(DATA)') $(ARGS) report
 
 AUTHORS := -S 'data=$${authors.data}' -S 'official=$${authors.official}' -S 'nets=$${authors.nets}'
 
 authors: $(SETUP) ## Measure the authors' nets alone (CHECKPOINTS=folder, DATA=folder with CIFAR-10's batches, else fetched)
 	dvc exp run $(AUTHORS) $(if $(CHECKPOINTS),-S 'authors.official.path=$(CHECKPOINTS)') \
-		$(if $(DATA),-S 'authors.data.path=$(DATA)') $(ARGS)
+		$(if $(DATA),-S 'authors.data.path=$(DATA)') $(ARGS) report
 
 table4: $(SETUP) ## Study scale and alpha (table 4); DATA=cifar10 for full size, ARGS and LAUNCHER as for paper
 table5: $(SETUP) ## Study the learned alpha (table 5); DATA=cifar10 for full size

@@ -110,7 +110,8 @@ def main() -> None:
     if names := put_away(params.data.name):
         click.echo(
             f"Warning: DVC has put tracked results of {', '.join(names)} away, as the pipeline now runs on "
-            f"{params.data.name}; `git checkout -- {' '.join(f'metrics/{name}' for name in names)}` brings them back",
+            f"{params.data.name}; `git checkout -- {' '.join(f'metrics/{name}' for name in names)}` brings them back; "
+            "`dvc exp run ... report`, with the stage named, leaves them alone",
             err=True,
         )
 
