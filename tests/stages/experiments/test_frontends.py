@@ -18,7 +18,7 @@ from stages.tables.frontends import COSTS, frontends, labels
 from tests.archives.miniatures import few_digits
 from tests.stages.experiments.test_side_by_side import choose, ran
 from tests.stages.experiments.test_study import choose as chosen
-from tests.stages.test_pipeline import clone, run, runs
+from tests.stages.clones import clone, run, runs
 from tests.stages.yaml_files import write_yaml
 
 SEEDS = [0, 1, 2]

@@ -9,7 +9,7 @@ import pytest
 
 from stages.files.yaml_file import read_yaml
 from tests.archives.miniatures import few_digits
-from tests.stages.test_pipeline import clone, environment, run, runs
+from tests.stages.clones import clone, environment, run, runs
 from tests.stages.yaml_files import write_yaml
 
 pytestmark = pytest.mark.slow
