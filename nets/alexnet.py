@@ -31,7 +31,8 @@ class AlexNet(nn.Module):
         self.fc5 = nn.Linear(4096, 4096)
         self.fc6 = nn.Linear(4096, num_classes)
         for layer in self.modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear):
+            # Drawn on the meta device, which has shapes alone, they would have torch load its compiler, for seconds.
+            if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.is_meta:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
                 nn.init.zeros_(layer.bias)
 

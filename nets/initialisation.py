@@ -9,7 +9,10 @@ def initialise(net: nn.Module) -> None:
     """He initialisation (He et al. 2015): zero-mean normal kernels with variance 2 / (kernel area * output channels).
 
     Batch normalisations start as the identity. Linear layers are left as PyTorch draws them.
+    A net on the meta device has shapes alone and is left as it is: to draw there, torch loads its compiler for seconds.
     """
+    if any(parameter.is_meta for parameter in net.parameters()):
+        return
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
             kernel_area = math.prod(module.kernel_size)
