@@ -5,24 +5,27 @@ MLflow reads the columns of a table from a tag of the experiment that the addres
 """
 
 import json
+from collections.abc import Sequence
 from typing import NamedTuple
-from urllib.parse import quote
 
 import click
 
 from stages.tracking import copies, runs, store
 
 PORT = 5000
-VIEW = "overview"
-MOST_COMPARED = 24  # runs beside each other on one page
 
-METRICS = ("E_clean", "E_corr", "mCE", "rCE", "mFP")
-COLUMNS = (  # heading is the name; width in pixels
-    ("tags.`dvc.exp`", 150),
-    ("params.`seed`", 65),
-    ("params.`alpha`", 70),
+# Heading is the name; width in pixels. What decides comes first: at a first visit MLflow's assistant stands beside it.
+COLUMNS = (
+    ("attributes.`Run Name`", 330),
+    ("metrics.`test/mCE`", 130),
+    ("metrics.`test/E_corr`", 130),
+    ("params.`alpha`", 65),
+    ("tags.`seed`", 60),
+    ("metrics.`test/E_clean`", 130),
+    ("metrics.`test/rCE`", 130),
+    ("metrics.`test/mFP`", 130),
     ("params.`scale`", 70),
-    *((f"metrics.`test/{name}`", 100) for name in METRICS),
+    ("tags.`dvc.exp`", 150),
     ("params.`train.epochs`", 110),
     ("metrics.`train/seconds`", 120),
     ("tags.`device`", 110),
@@ -33,7 +36,7 @@ COLUMNS = (  # heading is the name; width in pixels
 
 
 class Links(NamedTuple):
-    """Addresses of the nets as a table and as charts, of all experiments, and of the last two side by side."""
+    """Addresses of the nets as a table and as charts, of all experiments, and of what differs between the last two."""
 
     table: str
     charts: str
@@ -48,22 +51,27 @@ def links(client, host: str, experiment: str, compared: list[str]) -> Links:
         client: client of the store that `host` serves.
         host: address of the server, without a slash at the end.
         experiment: id of the experiment, that is of a data set.
-        compared: ids of the runs that stand side by side.
+        compared: ids of the parent runs that stand side by side.
     """
-    client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{VIEW}", json.dumps(_view()))
-    table = f"{host}/#/experiments/{experiment}/runs?workflowType=machine_learning"
-    ids = json.dumps(compared, separators=(",", ":"))
-    comparison = f"{host}/#/compare-runs?runs={quote(ids)}&experiments={quote(json.dumps([experiment]))}"
+    views = {
+        "nets": nets(),
+        "charts": charts(),
+        "experiments": experiments(client, experiment),
+        "comparison": comparison(compared),
+    }
+    for name, view in views.items():
+        client.set_experiment_tag(experiment, f"mlflow.sharedViewState.{name}", json.dumps(view))
+    page = f"{host}/#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey="
     return Links(
-        table=f"{table}&viewStateShareKey={VIEW}",
-        charts=f"{table}&viewStateShareKey={VIEW}&compareRunsMode=CHART",
-        experiments=table,
-        comparison=comparison,
+        table=f"{page}nets",
+        charts=f"{page}charts&compareRunsMode=CHART",
+        experiments=f"{page}experiments",
+        comparison=f"{page}comparison&compareRunsMode=CHART",
     )
 
 
-def compared_runs(client, experiment: str, newest: str | None) -> list[str]:
-    """Ids of the runs of every net of two experiments; where that is too many, of its first seed.
+def compared_experiments(client, experiment: str, newest: str | None) -> list[str]:
+    """Ids of the parent runs of two experiments with nets, the older one first; of one, where there is no other.
 
     Args:
         client: client of the store.
@@ -76,18 +84,12 @@ def compared_runs(client, experiment: str, newest: str | None) -> list[str]:
         max_results=3, order_by=["attributes.end_time DESC"],
     )  # fmt: skip
     others = [run.info.run_id for run in ended if run.info.run_id != newest]
-    groups = []  # of nets, newest first
-    for parent in [newest, *others] if newest else others:
-        found = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
-        if found and len(groups) < 2:
-            groups.append(sorted(found, key=lambda run: (int(run.data.tags["seed"]), run.data.tags["net"])))
-    nets = [run for group in reversed(groups) for run in group]
-    if len(nets) > MOST_COMPARED:
-        first = {}
-        for run in nets:
-            first.setdefault((run.data.tags["mlflow.parentRunId"], run.data.tags["net"]), run)
-        nets = list(first.values())
-    return [run.info.run_id for run in nets]
+    found = [
+        parent
+        for parent in ([newest, *others] if newest else others)
+        if client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=1)
+    ]
+    return found[1::-1]
 
 
 def show(local, data_name: str, parent: str | None, port: int = PORT) -> None:
@@ -117,7 +119,7 @@ def show(local, data_name: str, parent: str | None, port: int = PORT) -> None:
 
 
 def _print(client, host: str, data_name: str, experiment: str | None, newest: str | None) -> None:
-    compared = compared_runs(client, experiment, newest) if experiment else []
+    compared = compared_experiments(client, experiment, newest) if experiment else []
     if not compared:
         click.echo(f"MLflow has no runs on {data_name} yet; `dvc repro` makes them ({host})")
         return
@@ -128,14 +130,90 @@ def _print(client, host: str, data_name: str, experiment: str | None, newest: st
     click.echo(f"MLflow, the last two:    {addresses.comparison}")
 
 
-def _view() -> dict:
-    """The state of MLflow's page of runs: nets alone, best mCE first, with the columns that decide."""
+def nets() -> dict:
+    """The state of MLflow's page of runs with the nets, best mCE first: the means over seeds, and each seed below."""
+    keys = [{"mode": "tag", "groupByData": runs.GROUP}]
     return {
-        "searchFilter": "tags.role = 'net'",
-        "orderByKey": "metrics.`test/mCE`",
-        "orderByAsc": True,
-        "selectedColumns": [name for name, _ in COLUMNS],
-        "columnOrder": [name for name, _ in COLUMNS],
-        "columnWidths": dict(COLUMNS),
+        **_table("tags.role = 'net'", "metrics.`test/mCE`", True, COLUMNS),
+        "groupBy": {"aggregateFunction": "average", "groupByKeys": keys},
+    }
+
+
+def charts() -> dict:
+    """The state of that page with charts wide enough for their titles, and a legend of net, alpha and experiment."""
+    sections = [
+        _section(name, columns=2, height=400) for name in ("test", "corruption", "perturbation", "train")
+    ]
+    return {**nets(), "runListHidden": True, "compareRunCharts": [], **_sections(sections)}
+
+
+def experiments(client, experiment: str) -> dict:
+    """The state of that page with the DVC experiments, newest first: mCE and E of each net, alpha and data set."""
+    newest = client.search_runs([experiment], "tags.role = 'experiment'", max_results=20)
+    measured = dict.fromkeys(key for run in newest for key in run.data.metrics)
+    metrics = [key for name in ("mCE", "E_corr") for key in measured if key.startswith(f"{name}/")]
+    columns = [
+        *((f"metrics.`{key}`", 120) for key in metrics),
+        *(
+            (f"params.`{key}`", 110)
+            for key in ("pushpull.alpha", "pushpull.scale", "train.epochs", "data.name")
+        ),
+        ("tags.`git.commit`", 100),
+    ]
+    return _table("tags.role = 'experiment'", "attributes.`Created`", False, columns)
+
+
+def comparison(compared: list[str]) -> dict:
+    """The state of that page with two experiments: a table of the parameters and means that differ."""
+    section = _section("what differs", columns=1, height=700)
+    table = {
+        "type": "DIFFERENCE",
+        "uuid": "difference",
+        "metricSectionId": section["uuid"],
+        "deleted": False,
+        "isGenerated": False,
+        "runsCountToCompare": len(compared),
+        "chartName": "Parameters and means that differ",
+        "compareGroups": ["Parameters", "Model metrics"],
+        "showChangeFromBaseline": False,
+        "showDifferencesOnly": True,
+        "baselineColumnUuid": "",
+    }
+    ids = ", ".join(f"'{run}'" for run in compared)
+    return {
+        **_table(f"attributes.run_id IN ({ids})", "attributes.`Created`", False, ()),
+        "runListHidden": True,
+        "compareRunCharts": [table],
+        **_sections([section]),
+    }
+
+
+def _section(name: str, columns: int, height: int) -> dict:
+    """A section of charts; `height` of each is in pixels."""
+    return {
+        "uuid": name,
+        "name": name,
+        "display": True,
+        "isReordered": True,
+        "deleted": False,
+        "isGenerated": False,
+        "columns": columns,
+        "cardHeight": height,
+    }
+
+
+def _sections(sections: list[dict]) -> dict:
+    """These sections first and in this order."""
+    return {"compareRunSections": sections, "isAccordionReordered": True}
+
+
+def _table(query: str, order: str, ascending: bool, columns: Sequence[tuple[str, int]]) -> dict:
+    return {
+        "searchFilter": query,
+        "orderByKey": order,
+        "orderByAsc": ascending,
+        "selectedColumns": [name for name, _ in columns],
+        "columnOrder": [name for name, _ in columns],
+        "columnWidths": dict(columns),
         "runsHiddenMode": "FIRST_20_RUNS",
     }

@@ -23,6 +23,9 @@ from stages.files.workspace import commit, lock, root
 from stages.tracking.store import connect, spared
 
 MOST_METRICS = 1000  # that a request to MLflow may hold
+GROUP = (
+    "net of experiment"  # tag that all seeds of a net in one experiment share: MLflow's page shows their mean
+)
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ def child_run(experiment: Experiment, params: Params, net: str, seed: int, tags:
             "role": "net",
             "net": net,
             "seed": str(seed),
+            GROUP: f"{child_name(params, net)}, {experiment.tags['dvc.exp']}",
             "data": params.data.name,
             "mlflow.parentRunId": experiment.parent,
             **tags,

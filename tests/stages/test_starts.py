@@ -32,3 +32,18 @@ def loaded(*modules: str) -> list[str]:
 @pytest.mark.parametrize(("modules", "expected"), [(NO_NETS, []), (NETS, ["torch"])])
 def test_a_start_loads_what_the_stage_needs(modules, expected):
     assert loaded(*modules) == expected
+
+
+@pytest.mark.parametrize("arch", ["alexnet", "densenet40_12", "lenet_a", "resnet20"])
+def test_a_net_of_shapes_alone_loads_no_compiler(arch):
+    """As an evaluation makes one, to compare a file with."""
+    code = (
+        "import sys, torch, nets\n"
+        f"with torch.device('meta'): net = nets.create_net({arch!r})\n"
+        "assert all(value.is_meta for value in net.parameters())\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    )
+    assert done.stdout.split() == ["False"]

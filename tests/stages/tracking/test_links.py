@@ -3,7 +3,6 @@
 import json
 import re
 from pathlib import Path
-from urllib.parse import unquote
 
 import pandas as pd
 import pytest
@@ -88,44 +87,67 @@ def test_printed_addresses_show_which_net_is_better(local, server, page, monkeyp
 
     page.goto(printed["all nets"])
     page.get_by_text("12 matching runs").wait_for()
-    names = page.locator(".ag-center-cols-container .ag-row, .ag-pinned-left-cols-container .ag-row")
-    names.filter(has_text="resnet20-pp (alpha=2)").first.wait_for()
+    groups = page.get_by_text(re.compile("^Group: "))
+    groups.first.wait_for()
+    best = [
+        "Group: resnet20-pp (alpha=2), dense-moth",
+        "Group: resnet20-pp (alpha=1), spiny-cat",
+    ]
+    assert groups.all_inner_texts()[:2] == best and groups.count() == 6
     headings = from_left(page.locator(".ag-header-cell"))
-    expected = ["dvc.exp", "seed", "alpha", "scale", *(f"test/{key}" for key in SUMMARY)]
+    expected = [
+        "test/mCE",
+        "test/E_corr",
+        "alpha",
+        "seed",
+        "test/E_clean",
+        "test/rCE",
+        "test/mFP",
+        "scale",
+        "dvc.exp",
+    ]
     shown = [heading for heading in map(str.strip, headings) if heading in expected]
     assert shown == expected
     others = {"train.epochs", "train/seconds", "device", "git.commit", "data.name", "Dataset"}
     assert others <= {heading.strip() for heading in headings}
-    cells = page.locator(".ag-center-cols-container [col-id*='dvc.exp']").all_inner_texts()
-    assert cells[:2] == ["dense-moth", "dense-moth"]  # the best net, both seeds
-    alphas = page.locator(".ag-center-cols-container [col-id*='alpha']").all_inner_texts()
-    assert alphas[:4] == ["2.0", "2.0", "1.0", "1.0"] and set(alphas[4:]) == {"-"}
-
-    assert page.locator(".ag-center-cols-container [col-id*='device']").all_inner_texts() == ["cpu"] * 12
+    means = [text for text in cells(page, "mCE") if "average" in text]
+    assert [float(text.split()[0]) for text in means[:2]] == pytest.approx([60.16665, 63.5], abs=1e-4)
+    assert cells(page, "seed")[:6] == ["", "0", "1", "", "0", "1"]
+    assert [text for text in cells(page, "dvc.exp") if text][:4] == ["dense-moth"] * 2 + ["spiny-cat"] * 2
+    assert cells(page, "device").count("cpu") == 12
 
     page.goto(printed["charts"])
-    for title in ("corruption/contrast", "corruption/fog", "perturbation/translate"):
-        page.get_by_text(title, exact=True).first.wait_for()
     page.locator(".js-plotly-plot").first.wait_for()
+    page.get_by_text("resnet20-pp (alpha=2), dense-moth").first.wait_for()
     sections = page.locator("[data-testid='experiment-view-compare-runs-chart-area']").inner_text()
     assert re.search(r"corruption\s*\(2\)", sections) and re.search(r"perturbation\s*\(1\)", sections)
-
-    page.goto(printed["the last two"])
-    page.get_by_text("Comparing 12 Runs from 1 Experiment").first.wait_for()
-    alpha = page.locator("tr", has=page.get_by_role("rowheader", name="alpha", exact=True))
-    assert "diff-row" in alpha.get_attribute("class")
-    assert alpha.locator("td").all_inner_texts() == ["", "", "1.0"] * 2 + ["", "", "2.0"] * 2
-    same = page.locator("tr", has=page.get_by_role("rowheader", name="train.epochs", exact=True))
-    assert "diff-row" not in (same.get_attribute("class") or "")
-    names = page.locator("tr", has=page.get_by_role("rowheader", name="Run Name:")).locator("td")
-    assert [text.strip() for text in names.all_inner_texts()] == [
-        *("alexnet", "resnet20", "resnet20-pp (alpha=1)") * 2,
-        *("alexnet", "resnet20", "resnet20-pp (alpha=2)") * 2,
-    ]
+    assert re.search(r"test\s*\(.*corruption\s*\(", sections, re.S)  # in this order
+    for title in ("test/mCE", "corruption/contrast", "corruption/fog", "perturbation/translate"):
+        page.get_by_placeholder("Search metric charts").fill(title)  # what is below the window is not drawn
+        page.get_by_text(title, exact=True).first.wait_for()
 
     page.goto(printed["all experiments"])
-    for name in ("spiny-cat", "dense-moth"):
-        page.get_by_text(name, exact=True).first.wait_for()
+    page.get_by_text("2 matching runs").wait_for()
+    assert cells(page, "mCE/resnet20-pp") == ["60.1667", "63.5"]  # the newest first
+    assert cells(page, "pushpull.alpha") == ["2.0", "1.0"]
+
+    page.goto(printed["the last two"])
+    page.get_by_text("Parameters and means that differ").wait_for()
+    page.get_by_text("pushpull.alpha", exact=True).first.wait_for()
+    table = page.locator("[data-testid='experiment-view-compare-runs-chart-area']").inner_text()
+    assert re.search(r"pushpull\.alpha\s+2\.0\s+1\.0\s", table)
+    assert re.search(r"mCE/resnet20-pp\s+60\.17\s+63\.50\s", table)
+    assert "train.epochs" not in table and "mCE/alexnet" not in table  # the same in both
+
+
+def cells(page, column: str) -> list[str]:
+    """The texts of a column, from the upper end."""
+    found = page.locator(f".ag-center-cols-container [col-id*='{column}']")
+    found.first.wait_for()
+    return found.evaluate_all(
+        "cells => cells.map(c => [c.getBoundingClientRect().top, c.innerText.trim()])"
+        ".sort((a, b) => a[0] - b[0]).map(pair => pair[1])"
+    )
 
 
 @pytest.fixture
@@ -153,12 +175,12 @@ def test_looking_at_an_empty_store_creates_nothing_and_says_so(local, served, co
 @pytest.mark.parametrize("command", ["links", "ui"])
 def test_looking_from_another_state_compares_the_last_two_experiments(local, served, monkeypatch, command):
     params = load_params()
-    nets = []
+    parents = []
     for name in ("spiny-cat", "dense-moth", "proud-newt"):
         opened = runs.open_experiment(params, runs.identity(name))
-        nets.append(runs.child_run(opened, params, "resnet20", 0, {}))
-        local.set_terminated(nets[-1])
+        local.set_terminated(runs.child_run(opened, params, "resnet20", 0, {}))
         local.set_terminated(opened.parent)
+        parents.append(opened.parent)
     running = runs.open_experiment(params, runs.identity("tabby-hare"))
     runs.child_run(running, params, "resnet20", 0, {})
     before = {run.info.run_id for run in runs_of(local)}
@@ -167,21 +189,25 @@ def test_looking_from_another_state_compares_the_last_two_experiments(local, ser
         done = CliRunner().invoke(main, [command, *(["--port", "5123"] if command == "ui" else [])])
         assert done.exit_code == 0, done.output
         assert {run.info.run_id for run in runs_of(local)} == before
-        (compared,) = re.findall(r"compare-runs\?runs=(\S+)&", done.output)
-        newest = [running.child("resnet20", 0).info.run_id] if state == "tabby-hare" else []
-        assert json.loads(unquote(compared)) == [*nets, *newest][-2:]
+        tags = local.get_experiment(running.id).tags
+        view = json.loads(tags["mlflow.sharedViewState.comparison"])
+        newest = [running.parent] if state == "tabby-hare" else []
+        assert re.findall(r"'(\w+)'", view["searchFilter"]) == [*parents, *newest][-2:]
+        assert "viewStateShareKey=comparison" in done.output
         assert ("http://127.0.0.1:5123/" in done.output) == (command == "ui")
     assert len(served) == (2 if command == "ui" else 0)
 
 
 def test_an_empty_run_of_this_state_is_passed_over(local):
     params = load_params()
+    parents = []
     for name in ("spiny-cat", "dense-moth"):
         opened = runs.open_experiment(params, runs.identity(name))
         runs.child_run(opened, params, "resnet20", 0, {})
         local.set_terminated(opened.parent)
+        parents.append(opened.parent)
     empty = runs.open_experiment(params)
-    assert len(links.compared_runs(local, empty.id, empty.parent)) == 2
+    assert links.compared_experiments(local, empty.id, empty.parent) == parents
 
 
 def test_no_address_that_is_printed_holds_the_password(local, server, monkeypatch):
