@@ -16,9 +16,9 @@ from stages.page.study_figures import front_end_bars
 from stages.tables.answers import Answers, Scores
 from stages.tables.frontends import COSTS, frontends, labels
 from tests.archives.miniatures import few_digits
+from tests.stages.clones import clone, run, runs
 from tests.stages.experiments.test_side_by_side import choose, ran
 from tests.stages.experiments.test_study import choose as chosen
-from tests.stages.clones import clone, run, runs
 from tests.stages.yaml_files import write_yaml
 
 SEEDS = [0, 1, 2]
