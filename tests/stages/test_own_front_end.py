@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from stages import train
 from stages.files.yaml_file import read_yaml
 from tests.archives.miniatures import few_digits
+from tests.stages.clones import clone, run
 from tests.stages.conftest import read_params, write_params
-from tests.stages.test_pipeline import clone, run
 from tests.stages.yaml_files import write_yaml
 
 MODULE = '''"""ResNet-14 behind fixed Gabor filters."""
