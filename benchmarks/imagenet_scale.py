@@ -11,6 +11,7 @@ The cost of a pixel is also compared with that of the same corruption of CIFAR-1
 """
 
 import importlib
+import os
 import sys
 import time
 import types
@@ -115,7 +116,11 @@ def main(folder: Path | None, batch: int, few: int, repeats: int, output: Path) 
             row[key.replace("_ms", "_ratio")] = row[key] / row["ms"]
     click.echo("all                " + "  ".join(f"{key} {value:8.3f}" for key, value in total.items()))
     versions = machine(
-        numpy=np.__version__, scipy=scipy.__version__, opencv=cv2.__version__, pillow=PIL.__version__
+        numpy=np.__version__,
+        scipy=scipy.__version__,
+        opencv=cv2.__version__,
+        pillow=PIL.__version__,
+        load=os.getloadavg()[0],
     )
     setting = {"batch": batch, "images_for_the_package": few, "repeats": repeats, "side": 224}
     rounded = {name: {key: round(value, 4) for key, value in row.items()} for name, row in rows.items()}
