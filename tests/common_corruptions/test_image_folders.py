@@ -132,7 +132,7 @@ def test_a_part_of_the_names_and_severities(imagenet_c):
         (lambda fog: (fog / "4").rename(fog / "9"), FileNotFoundError, "fog holds no severity 4; fetch"),
         (lambda fog: (fog / "4" / "n00").mkdir(), FileNotFoundError, r"n00 holds no image .*; each folder of .* is a"),
         (lambda fog: write(fog / "4", 0, 30), ValueError, r"fog/4 holds images of 30 x 30 pixels, and .* 32 x"),
-        (lambda fog: (fog / "4" / FILES[0]).write_text("<html>"), ValueError, "n01/ILSVRC_0.JPEG is no image that P"),
+        (lambda fog: (fog / "4" / FILES[0]).write_bytes(b"<html>"), ValueError, "ILSVRC_0.JPEG is no image that"),
         (lambda fog: (fog.parent / "blur" / "fog" / "1").mkdir(parents=True), ValueError, "both .* are there; leave"),
         (lambda fog: np.save(fog.parent / "fog.npy", LABELS), ValueError, "holds more than one of .npy files, <corrup"),
     ],
@@ -199,7 +199,7 @@ def test_images_are_listed_and_decoded_as_by_torchvision(tmp_path):
     write(tmp_path, 0, files=["b/10.png", "b/9.png", "B/x.jpg", "a/1.bmp", "c/y.JPEG"])
     Image.new("L", (SIZE, SIZE), 77).save(tmp_path / "c" / "grey.png")
     Image.new("RGBA", (SIZE, SIZE), (1, 2, 3, 4)).save(tmp_path / "c" / "alpha.png")
-    (tmp_path / "c" / "notes.txt").write_text("no image")
+    (tmp_path / "c" / "notes.txt").write_text("no image", encoding="utf-8")
     reference = datasets.ImageFolder(tmp_path)
     listing = list_images(tmp_path)
     assert [str(tmp_path / name) for name in listing.names] == [path for path, _ in reference.imgs]

@@ -288,7 +288,8 @@ def test_a_run_that_was_killed_goes_on(folder, tmp_path):
     assert sum(batches()) - 4 == ALL - whole * COUNT and b"anew" not in done.stderr
     fresh = subprocess.run([*command, "--output", "fresh.csv"], **options, check=True)
     assert sum(batches()) - 4 == ALL and b"anew" not in fresh.stderr
-    assert (tmp_path / "table.csv").read_text() == (tmp_path / "fresh.csv").read_text()
+    table, fresh = ((tmp_path / name).read_text(encoding="utf-8") for name in ("table.csv", "fresh.csv"))
+    assert table == fresh
 
 
 def test_an_onnx_file_is_known_by_its_bytes(folder, tmp_path, monkeypatch):
