@@ -1,9 +1,10 @@
 """What `benchmark` returns, for the terminal and as a CSV file."""
 
-import os
 from pathlib import Path
 
 import pandas as pd
+
+from common_corruptions.replacing import replacing
 
 
 def as_text(table: pd.DataFrame, summary: dict[str, float]) -> str:
@@ -35,12 +36,8 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     Raises:
         OSError: the folder is not there, or cannot be written to.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with replacing(path) as part:
         table.to_csv(part, index=False)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _pivot(rows: pd.DataFrame, columns: str) -> pd.DataFrame:

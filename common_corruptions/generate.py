@@ -23,7 +23,16 @@ from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, PERTURBATIONS,
 from common_corruptions.recipes.perturbations import LARGEST as PERTURBED_LARGEST
 from common_corruptions.recipes.registry import check_corruption, recipe
 from common_corruptions.recipes.scales import scale_of
-from common_corruptions.record import RECORD, Entry, Record, check_digest, digest, read_record, write_record
+from common_corruptions.record import (
+    RECORD,
+    Entry,
+    Record,
+    check_digest,
+    digest,
+    digest_of_images,
+    read_record,
+    write_record,
+)
 from common_corruptions.writing import SetFile, available_cores, write_files
 
 RECIPES_VERSION = {"corruption": 4, "perturbation": 3}
@@ -113,7 +122,7 @@ def _generate(
     workers = _checked_workers(workers)
     labels = None if labels is None else _checked_labels(labels, images)
     files = [_set_file(kind, name, images.shape, int(seed), scale) for name in names]
-    fingerprint = _fingerprint(images)
+    fingerprint = digest_of_images(repr(images.shape), images)
     # What decides the bytes of each file.
     common: Entry = {"images": fingerprint, "seed": int(seed)}
     if scale:
@@ -188,13 +197,6 @@ def _checked_labels(labels: np.ndarray, images: np.ndarray) -> np.ndarray:
         found = f"{labels.dtype} {labels.shape}"
         raise ValueError(f"labels must be {len(images)} integers, one for each image, not {found}")
     return labels
-
-
-def _fingerprint(images: np.ndarray) -> str:
-    digest = hashlib.sha256(repr(images.shape).encode())
-    for first in range(0, len(images), 1000):
-        digest.update(np.ascontiguousarray(images[first : first + 1000]).data)
-    return digest.hexdigest()
 
 
 def _is_kept(file: SetFile, images: np.ndarray, folder: Path, record: Record, origin: Entry) -> bool:

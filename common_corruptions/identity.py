@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common_corruptions.record import digest_of_images
 from common_corruptions.staging import Images
-
-BLOCK = 1000  # images that a digest is taken of at a time
 
 
 def of_net(net: Any, name: str | None = None) -> str:
@@ -45,7 +44,4 @@ def of_images(images: Images) -> str:
     if filename is not None:
         status = os.stat(filename)
         return f"{described} {os.path.basename(filename)} {status.st_size} {status.st_mtime_ns}"
-    digest = hashlib.sha256(described.encode())
-    for first in range(0, len(array), BLOCK):
-        digest.update(np.ascontiguousarray(array[first : first + BLOCK]).data)
-    return digest.hexdigest()
+    return digest_of_images(described, array)

@@ -89,10 +89,11 @@ def corrupt(
             your own that returns anything but uint8 images of the same shape.
     """
     check_seed(seed, start)
-    if scale is None and isinstance(images, list | tuple):
-        scale = _common_scale(images)
+    forms = _forms(images)
+    scale = _common_scale(forms) if scale is None else scale
     return _make(
         images,
+        forms,
         lambda array, first: corrupt_array(array, name, severity, seed, start=first, scale=scale),
         start,
     )
@@ -129,14 +130,30 @@ def perturb(images: Any, name: str, seed: int = 0, *, start: int = 0) -> Any:
         TypeError, ValueError: as `corrupt`.
     """
     check_seed(seed, start)
-    return _make(images, lambda array, first: perturb_array(array, name, seed, start=first), start)
+    forms = _forms(images)
+    return _make(images, forms, lambda array, first: perturb_array(array, name, seed, start=first), start)
 
 
-def _make(images: Any, make: Callable[[np.ndarray, int], np.ndarray], start: int) -> Any:
+def _forms(images: Any) -> list[Form]:
+    """The form of each of several images in a list, or of what stands alone."""
+    if isinstance(images, list | tuple):
+        return [_element(images, position) for position in range(len(images))]
+    return [read(images)]
+
+
+def _common_scale(forms: list[Form]) -> str | None:
+    """The scale of images by their size, which must be one: a set has constants of one publication."""
+    scales = {scale_of(None, *form.array.shape[1:3]) for form in forms}
+    if len(scales) > 1:
+        raise ValueError(
+            'some images are larger than 64 pixels a side and some are not; say scale="cifar" or "imagenet" for all'
+        )
+    return scales.pop() if scales else None
+
+
+def _make(images: Any, forms: list[Form], make: Callable[[np.ndarray, int], np.ndarray], start: int) -> Any:
     if not isinstance(images, list | tuple):
-        form = read(images)
-        return form.back(make(form.array, start))
-    forms = [_element(images, position) for position in range(len(images))]
+        return forms[0].back(make(forms[0].array, start))
     ends = np.cumsum([len(form.array) for form in forms]).tolist()
     if len({form.array.shape[1:] for form in forms}) == 1:  # at once, which is faster
         parts = np.split(make(np.concatenate([form.array for form in forms]), start), ends[:-1])
@@ -145,17 +162,6 @@ def _make(images: Any, make: Callable[[np.ndarray, int], np.ndarray], start: int
         parts = [make(form.array, first) for form, first in zip(forms, firsts, strict=False)]
     made = [form.back(part) for form, part in zip(forms, parts, strict=True)]
     return made if isinstance(images, list) else tuple(made)
-
-
-def _common_scale(images: list[Any] | tuple[Any, ...]) -> str | None:
-    """The scale of images in a list by their size, which must be one: a set has constants of one publication."""
-    sizes = (_element(images, position).array.shape[1:3] for position in range(len(images)))
-    scales = {scale_of(None, *size) for size in sizes}
-    if len(scales) > 1:
-        raise ValueError(
-            'some images are larger than 64 pixels a side and some are not; say scale="cifar" or "imagenet" for all'
-        )
-    return scales.pop() if scales else None
 
 
 def _element(images: list[Any] | tuple[Any, ...], position: int) -> Form:

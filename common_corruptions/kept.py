@@ -14,7 +14,6 @@ as in torchvision's ImageFolder. Each file is written whole or not at all, with 
 """
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from common_corruptions.evaluation import predict
 from common_corruptions.identity import of_images, of_net
 from common_corruptions.onnx_runtime import agree
 from common_corruptions.opened import Sets
+from common_corruptions.replacing import replacing
 from common_corruptions.staging import Images
 
 PROBES = 4  # images that a net answers to, before its earlier answers are taken for its own
@@ -72,19 +72,14 @@ class Keeping:
         """
         path = self.folder / f"{place}.npz"
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
         decided = {
             "net": np.array(self.net),
             "images": np.array(self._origin(place, images, labels)),
             "options": np.array(self.options),
             "probe": self.probe,
         }
-        try:
-            with open(part, "wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **(arrays | decided))
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(path) as part, open(part, "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **(arrays | decided))
 
     def _is_ours(self, place: str, images: Images, labels: np.ndarray) -> bool:
         if not self.net:

@@ -6,7 +6,10 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 RECORD = "generated.json"
+BLOCK = 1000  # images read at a time
 
 Entry = dict[str, str | int]
 """Of one file: `bytes` and `sha256`, as `sha256sum` shows it, and, of images, what decides them."""
@@ -61,6 +64,14 @@ def digest(path: Path) -> Entry:
     """
     with open(path, "rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+
+def digest_of_images(described: str, images: np.ndarray) -> str:
+    """SHA-256 of a description of images (N, ...), such as their shape, and of their bytes; read block by block."""
+    found = hashlib.sha256(described.encode())
+    for first in range(0, len(images), BLOCK):
+        found.update(np.ascontiguousarray(images[first : first + BLOCK]).data)
+    return found.hexdigest()
 
 
 def check_digest(path: Path, entry: Entry) -> None:

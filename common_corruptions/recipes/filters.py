@@ -19,6 +19,9 @@ from common_corruptions.recipes.elementary import cos_sin, exp
 NARROW = 4  # taps on a side of a Gaussian, up to which it is taken step by step
 CACHED = 3 << 13  # values worked on at once where many steps follow each other: they stay in the cache
 
+Places = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Of an axis read between pixels: the two between which each place lies, and the share of the second."""
+
 
 def length_scale(images: np.ndarray) -> float:
     """By how much a length in pixels, published for 32 x 32, grows for images (N, H, W, ...): shorter side / 32."""
@@ -66,9 +69,7 @@ def wider_sigma(sigma: float, factor: float) -> float:
     What is alike is the standard deviation of the taps. Below one pixel it is less than sigma, so that sigma itself
     times `factor` would blur a larger picture more.
     """
-    return solve(
-        lambda width: _variance(gaussian_kernel(width)), factor**2 * _variance(gaussian_kernel(sigma))
-    )
+    return solve(lambda width: variance(gaussian_kernel(width)), factor**2 * variance(gaussian_kernel(sigma)))
 
 
 @functools.cache
@@ -76,15 +77,15 @@ def wider_motion(radius: int, sigma: float, factor: float) -> tuple[int, float]:
     """Radius and sigma of a motion blur that moves pixels `factor` times as small as far, on average."""
 
     def mean(radius: int, sigma: float) -> float:
-        taps = np.arange(2 * radius + 1.0)
-        weights = exp(-(taps**2) / (2 * sigma**2))
+        taps, weights = half_gaussian(radius, sigma)
         return float((taps * weights).sum() / weights.sum())
 
     wider = whole_length(radius, factor)
     return wider, solve(lambda width: mean(wider, width), factor * mean(radius, sigma))
 
 
-def _variance(kernel: np.ndarray) -> float:
+def variance(kernel: np.ndarray) -> float:
+    """Of the taps (2r + 1,) about the middle one, in square pixels."""
     taps = np.arange(len(kernel)) - len(kernel) // 2
     return float((kernel * taps**2).sum())
 
@@ -176,6 +177,12 @@ def smoothing_matrix(size: int, sigma: float, truncate: float) -> np.ndarray:
     return matrix
 
 
+def half_gaussian(radius: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """The taps of a motion blur, by their distance from the pixel, and their weights, the first 1; (2r + 1,) each."""
+    taps = np.arange(2 * radius + 1.0)
+    return taps, exp(-(taps**2) / (2 * sigma**2))
+
+
 def motion_blur(images: np.ndarray, radius: int, sigma: float, angles: np.ndarray | float) -> np.ndarray:
     """Blur uint8 images (N, H, W[, C]), each along its angle (degrees, scalar or (N,)); uint8.
 
@@ -184,8 +191,7 @@ def motion_blur(images: np.ndarray, radius: int, sigma: float, angles: np.ndarra
     which the published scripts then truncate to 8. The weights are rounded to 2^-23.
     """
     width = 2 * radius + 1
-    taps = np.arange(float(width))
-    weights = exp(-(taps**2) / (2 * sigma**2))
+    taps, weights = half_gaussian(radius, sigma)
     weights = np.rint(weights / weights.sum() * 2.0**23)  # whole, so that the sums below are exact
     weights[0] += 2.0**23 - weights.sum()
     cosine, sine = cos_sin(math.pi * np.atleast_1d(angles).astype(np.float64)[:, None] / 180)
@@ -220,7 +226,7 @@ def motion_blur(images: np.ndarray, radius: int, sigma: float, angles: np.ndarra
     return blurred.astype(np.uint8, order="C")
 
 
-def zoom_places(size: int, factor: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def zoom_places(size: int, factor: float) -> Places:
     """The clipped zoom of one axis: crop the centre, stretch it linearly, trim it.
 
     This is `scipy.ndimage.zoom` of order 1, whose end points are the centres of the outer pixels.
@@ -238,24 +244,25 @@ def zoom_places(size: int, factor: float) -> tuple[np.ndarray, np.ndarray, np.nd
 
 def clipped_zoom(images: np.ndarray, factor: float) -> np.ndarray:
     """Enlarge the centre of images (N, H, W) by `factor` (at least 1); float64 of the same shape."""
-    height, width = images.shape[1:]
-    above, below, share = zoom_places(height, factor)
-    rows = images.take(above, axis=1) * (1 - share)[:, None] + images.take(below, axis=1) * share[:, None]
-    left, right, share = zoom_places(width, factor)
-    zoomed: np.ndarray = rows.take(left, axis=2) * (1 - share) + rows.take(right, axis=2) * share
-    return zoomed
+    return _read_between(images, *(zoom_places(size, factor) for size in images.shape[1:]))
 
 
 def enlarged(planes: np.ndarray, height: int, width: int) -> np.ndarray:
     """Planes (N, h, w) read bilinearly at the centres of height x width pixels, the edge repeated; float64."""
-    above, below, share = _between_pixels(planes.shape[1], height)
-    rows = planes.take(above, axis=1) * (1 - share)[:, None] + planes.take(below, axis=1) * share[:, None]
-    left, right, share = _between_pixels(planes.shape[2], width)
-    read: np.ndarray = rows.take(left, axis=2) * (1 - share) + rows.take(right, axis=2) * share
+    sizes = zip(planes.shape[1:], (height, width), strict=True)
+    return _read_between(planes, *(_between_pixels(*size) for size in sizes))
+
+
+def _read_between(planes: np.ndarray, rows: Places, columns: Places) -> np.ndarray:
+    """Planes (N, H, W) read between two rows each, then between two columns each."""
+    above, below, share = rows
+    lines = planes.take(above, axis=1) * (1 - share)[:, None] + planes.take(below, axis=1) * share[:, None]
+    left, right, share = columns
+    read: np.ndarray = lines.take(left, axis=2) * (1 - share) + lines.take(right, axis=2) * share
     return read
 
 
-def _between_pixels(size: int, enlarged: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _between_pixels(size: int, enlarged: int) -> Places:
     """For each of `enlarged` pixels the two of `size` between whose centres it lies, and the share of the second."""
     position = np.clip((np.arange(enlarged) + 0.5) * (size / enlarged) - 0.5, 0, size - 1)
     left = np.minimum(position.astype(np.intp), max(size - 2, 0))

@@ -17,6 +17,7 @@ from common_corruptions.recipes.filters import (
     motion_blur,
     solve,
     to_uint8,
+    variance,
     wider_motion,
     wider_sigma,
     zoom_places,
@@ -47,19 +48,18 @@ def wider_disk(factor: float, radius: float, smoothing: float, margin: int) -> t
     It is the largest disk that is not too wide; what is lacking then, less than the smoothing can add, is added by it.
     """
 
-    def variance(radius: float, smoothing: float) -> float:
-        kernel = disk_kernel(radius, smoothing, margin)
-        return float((kernel.sum(axis=0) * (np.arange(len(kernel)) - len(kernel) // 2) ** 2).sum())
+    def across(radius: float, smoothing: float) -> float:
+        return variance(disk_kernel(radius, smoothing, margin).sum(axis=0))
 
-    wanted, sharp = factor**2 * variance(radius, smoothing), 0.01
+    wanted, sharp = factor**2 * across(radius, smoothing), 0.01
     squares = sorted({float(x * x + y * y) for x in range(64) for y in range(x + 1)})
     low, high = 0, len(squares) - 1
     while low < high:
         middle = (low + high + 1) // 2
-        fits = variance(squares[middle] ** 0.5, sharp) <= wanted
+        fits = across(squares[middle] ** 0.5, sharp) <= wanted
         low, high = (middle, high) if fits else (low, middle - 1)
     largest = squares[low] ** 0.5
-    return largest, solve(lambda width: variance(largest, width), wanted), margin
+    return largest, solve(lambda width: across(largest, width), wanted), margin
 
 
 @corruption(
