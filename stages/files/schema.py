@@ -189,17 +189,6 @@ class Study(Section):
     perturbation: dict[str, Any] = {}
     train: dict[str, Any]
 
-    @model_validator(mode="after")
-    def something_to_write(self) -> "Study":
-        if not self.tables and not self.comparisons:
-            raise ValueError("names neither `tables` nor `comparisons`, so there is nothing to write")
-        for table, baseline in self.comparisons.items():
-            if baseline not in self.nets:
-                raise ValueError(
-                    f"comparisons.{table}: no net {baseline!r} in `nets`{hint(baseline, self.nets)}"
-                )
-        return self
-
 
 class Params(Section):
     """params.yaml: the fixed sections, and every other one is a block that nets may name.

@@ -124,8 +124,8 @@ def test_none_runs_before_one_is_chosen(tmp_path):
         (lambda s: s["nets"]["resnet14"].update(block="pushpul"), "`study.nets.resnet14.block` names a section"),
         (lambda s: s.update(train={"epoch": 2}), "unknown key `study.train.epoch`; did you mean 'epochs'"),
         (lambda s: s.update(tables={"table9": "noise"}), "`study.tables.*table1"),
-        (lambda s: s.update(tables={}), "`study`: names neither `tables` nor `comparisons`"),
-        (lambda s: s.update(comparisons={"frontends": "resnet"}), "`study`: comparisons.frontends: no net 'resnet'"),
+        (lambda s: s.update(tables={}), "`study` names neither `tables` nor `comparisons`"),
+        (lambda s: s.update(comparisons={"frontends": "resnet"}), "`study.comparisons.frontends`: no net 'resnet'"),
         (lambda s: s.update(nosie={}), "unknown key `study.nosie`; did you mean 'noise'"),
     ],
 )  # fmt: skip
