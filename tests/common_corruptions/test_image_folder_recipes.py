@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner
 from torch import nn
 
 from common_corruptions import benchmark
-from common_corruptions.__main__ import main
 from common_corruptions.recipes.names import PERTURBATIONS
+from tests.common_corruptions.test_benchmark_command import run
 from tests.common_corruptions.test_image_folders import CLASSES, LABELS, SIZE, read, write
 from tests.conftest import ROOT
 
@@ -44,10 +43,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "my_nets", raising=False)
     return tmp_path
-
-
-def run(*arguments):
-    return CliRunner().invoke(main, ["benchmark", *map(str, arguments)])
 
 
 def recipe(title):

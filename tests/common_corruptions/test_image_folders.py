@@ -131,9 +131,17 @@ def test_a_part_of_the_names_and_severities(imagenet_c):
         (lambda fog: write(fog / "4", 0, files=["n03/x.png"]), ValueError, r"fog/4 holds n03/x.png, and .* does not"),
         (lambda fog: (fog / "4").rename(fog / "9"), FileNotFoundError, "fog holds no severity 4; fetch"),
         (lambda fog: (fog / "4" / "n00").mkdir(), FileNotFoundError, r"n00 holds no image .*; each folder of .* is a"),
-        (lambda fog: write(fog / "4", 0, 30), ValueError, r"fog/4 holds images of 30 x 30 pixels, and .* 32 x"),
-        (lambda fog: (fog / "4" / FILES[0]).write_bytes(b"<html>"), ValueError, "ILSVRC_0.JPEG is no image that"),
-        (lambda fog: (fog.parent / "blur" / "fog" / "1").mkdir(parents=True), ValueError, "both .* are there; leave"),
+        (lambda fog: write(fog / "4", 0, 30), ValueError, r"fog/4 holds images of 30 x 30 pixels, and .* 32 x 32"),
+        (
+            lambda fog: (fog / "4" / FILES[0]).write_bytes(b"<html>"),
+            ValueError,
+            "n01/ILSVRC_0.JPEG is no image that Pillow can read",
+        ),
+        (
+            lambda fog: (fog.parent / "blur" / "fog" / "1").mkdir(parents=True),
+            ValueError,
+            "both .* are there; leave one",
+        ),
         (lambda fog: np.save(fog.parent / "fog.npy", LABELS), ValueError, "holds more than one of .npy files, <corrup"),
     ],
 )  # fmt: skip

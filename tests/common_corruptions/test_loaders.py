@@ -84,10 +84,10 @@ def test_an_item_keeps_its_form(items):
         assert list(item[1:]) == list(plain[1:])
 
 
-@pytest.mark.parametrize(("context", "workers"), [("fork", 2), ("spawn", 1)])  # a spawned one imports torch
-def test_workers_and_shuffling_change_no_item(context, workers):
+@pytest.mark.parametrize("context", ["fork", "spawn"])
+def test_workers_and_shuffling_change_no_item(context):
     dataset = CorruptedDataset(TensorDataset(TENSORS, torch.arange(24)), "fog", 3, seed=2)
-    options = {"num_workers": workers, "multiprocessing_context": context}
+    options = {"num_workers": 2, "multiprocessing_context": context}
     expected = corrupt(TENSORS, "fog", 3, seed=2)
     seen = set()
     for images, indices in DataLoader(dataset, batch_size=5, shuffle=True, **options):

@@ -15,10 +15,7 @@ from common_corruptions import benchmark, onnx_runtime
 from common_corruptions.answers import answer_corruptions, rank_perturbations
 from common_corruptions.evaluation import predict
 from common_corruptions.onnx_runtime import WORTH_EXPORTING, Exported, for_many
-from nets.densenet import DenseNet
 from nets.registry import create_net
-from nets.resnet import BasicBlock, ResNet
-from pushpull import convert
 
 NORMALISATION = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25]}
 
@@ -66,9 +63,9 @@ def with_statistics(net):
 
 
 NETS = {
-    "resnet8": lambda: ResNet(BasicBlock, (1, 1, 1)),
-    "resnet8-pp": lambda: convert(ResNet(BasicBlock, (1, 1, 1))),
-    "densenet10_12": lambda: DenseNet(10, 12),
+    "resnet20": lambda: create_net("resnet20"),
+    "resnet20-pp": lambda: create_net("resnet20", pushpull="first"),
+    "densenet40_12": lambda: create_net("densenet40_12"),
     "alexnet": lambda: create_net("alexnet"),
     "lenet_b": lambda: create_net("lenet_b", in_channels=1),
     "a user's": Shuffling,
@@ -204,7 +201,9 @@ class Bar:
         pass
 
 
-def test_the_answers_of_a_folder_are_those_of_torch(tmp_path, monkeypatch):
+@pytest.fixture
+def folder(tmp_path):
+    """Sets of ten images: clean, one corruption, one perturbation."""
     arrays = {
         "clean/test_images": images(10),
         "clean/test_labels": np.arange(10, dtype=np.uint8) % 5,
@@ -214,11 +213,15 @@ def test_the_answers_of_a_folder_are_those_of_torch(tmp_path, monkeypatch):
     for name, array in arrays.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         np.save(tmp_path / f"{name}.npy", array)
+    return tmp_path
+
+
+def test_the_answers_of_a_folder_are_those_of_torch(folder, monkeypatch):
     net = Shuffling().eval()
 
     def answers():
-        rows, logits = answer_corruptions(net, tmp_path, ["fog"], Bar(), **NORMALISATION)
-        ((_, ranks),) = rank_perturbations(net, tmp_path, ["tilt"], **NORMALISATION)
+        rows, logits = answer_corruptions(net, folder, ["fog"], Bar(), **NORMALISATION)
+        ((_, ranks),) = rank_perturbations(net, folder, ["tilt"], **NORMALISATION)
         return rows, logits, ranks.argmin(2)
 
     in_torch = answers()
@@ -234,16 +237,7 @@ def test_the_answers_of_a_folder_are_those_of_torch(tmp_path, monkeypatch):
     np.testing.assert_array_equal(found[2], in_torch[2])
 
 
-def test_corruptions_and_perturbations_need_one_export(tmp_path, monkeypatch):
-    arrays = {
-        "clean/test_images": images(10),
-        "clean/test_labels": np.arange(10, dtype=np.uint8) % 5,
-        "c/fog": images(50)[::-1],
-        "p/tilt": images(10 * 31).reshape(10, 31, 32, 32, 3),
-    }
-    for name, array in arrays.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        np.save(tmp_path / f"{name}.npy", array)
+def test_corruptions_and_perturbations_need_one_export(folder, monkeypatch):
     exports = []
     monkeypatch.setattr(onnx_runtime, "WORTH_EXPORTING", 370)  # all images and frames, and neither alone
     monkeypatch.setattr(
@@ -252,10 +246,10 @@ def test_corruptions_and_perturbations_need_one_export(tmp_path, monkeypatch):
     net = Shuffling().eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        in_onnx_runtime, _ = benchmark(net, tmp_path, progress=False)
+        in_onnx_runtime, _ = benchmark(net, folder, progress=False)
         assert len(exports) == 1
         monkeypatch.setattr(onnx_runtime, "WORTH_EXPORTING", 371)
-        in_torch, _ = benchmark(net, tmp_path, progress=False)
+        in_torch, _ = benchmark(net, folder, progress=False)
     assert len(exports) == 1
     np.testing.assert_allclose(in_onnx_runtime.value, in_torch.value)
 

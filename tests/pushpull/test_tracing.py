@@ -20,15 +20,14 @@ def fresh(one_thread):
     torch.manual_seed(0)
 
 
-def compiled(function, backend="eager", **options):
-    """Traced by Dynamo into one graph, and run as it is traced, or by "aot_eager" with its gradient traced, too."""
-    return torch.compile(function, fullgraph=True, backend=backend, **options)
+def compiled(function, **options):
+    return torch.compile(function, fullgraph=True, backend="aot_eager", **options)
 
 
 @pytest.mark.parametrize("train_alpha", [False, True])
 def test_sizes_that_change(train_alpha):
     layer = PushPull2d(3, 8, 3, padding=1, train_alpha=train_alpha)
-    function = compiled(layer, "aot_eager", dynamic=True)
+    function = compiled(layer, dynamic=True)
     for shape in ((2, 3, 16, 16), (3, 3, 20, 17)):
         x = torch.randn(shape)
         torch.testing.assert_close(function(x), layer(x))
@@ -49,7 +48,7 @@ def test_numbers_that_are_arguments():
     def respond(alpha, stride, padding):
         return push_pull_conv2d(x, weight, None, stride, padding, alpha=alpha)
 
-    function = compiled(respond, "aot_eager", dynamic=True)
+    function = compiled(respond, dynamic=True)
     for numbers in ((1.0, 1, 1), (0.7, 1, 1), (0.4, 2, 0), (2, 1, 2)):
         torch.testing.assert_close(function(*numbers), respond(*numbers))
 

@@ -23,7 +23,7 @@ def small(params: dict) -> None:
         "corruptions": ["gaussian_noise", "contrast", "saturate"],
         "perturbations": ["gaussian_noise", "translate"],
         "corrupted_images": 100,
-        "perturbed_images": 8,
+        "perturbed_images": 20,
     }
     params["train"] |= {"epochs": 2, "milestones": [1], "seeds": [0, 1]}
     params["nets"] = {
@@ -41,7 +41,7 @@ def small(params: dict) -> None:
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory) -> Path:
     images = tmp_path_factory.mktemp("few")
-    few_digits(images, train=256, test=32)
+    few_digits(images, train=256, test=64)
 
     def change(params: dict) -> None:
         small(params)
