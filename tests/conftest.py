@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests import forked_python
 
@@ -44,6 +43,8 @@ def shared() -> Path:
 @pytest.fixture
 def one_thread():
     """PyTorch on one thread while the test runs."""
+    import torch  # here, for the process that only hands out the tests
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # threads that wait for each other cost more than they save where others run too
     yield

@@ -51,6 +51,7 @@ def run(what: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_equals_the_reference_in_the_interpreter():
     assert run("interpret", TRITON_INTERPRET="1").split() == ["float32"] * len(SHAPES) + ["half"] * 2 + [
         "special"

@@ -64,6 +64,7 @@ def weights_of(module: torch.nn.Module) -> torch.Tensor:
     return torch.cat([value.flatten().double() for value in module.state_dict().values()])
 
 
+@pytest.mark.slow
 def test_two_processes_train_to_the_weights_of_one(workspace, one_thread):
     """gloo, synchronised batch normalisation, and a last batch of which the second process gets nothing.
 
