@@ -88,7 +88,7 @@ register: $(SETUP) ## Register the best push-pull net in MLflow as champion (ARG
 	python -m stages.tracking register $(ARGS)
 
 bench: $(SETUP) ## Measure the speed of every part against its plain reference
-	for name in metrics corruptions imagenet_scale perturbations unpack layer training evaluation tracking; do python -m benchmarks.$$name || exit 1; done
+	for name in metrics corruptions imagenet_scale perturbations unpack layer training augmentation evaluation tracking; do python -m benchmarks.$$name || exit 1; done
 
 # Where the name is not on the path, or does not run: make gpu-image GPU_PYTHON=/path/to/python3.12
 GPU_PYTHON ?= python3.12

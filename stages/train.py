@@ -123,6 +123,7 @@ def recipe(params: Params, net: str, seed: int) -> Recipe:
         flip=params.data.name in MIRRORED if settings.flip == "auto" else settings.flip,
         seed=seed,
         precision=settings.precision,
+        augment=settings.augment,
     )
 
 

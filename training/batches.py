@@ -1,4 +1,4 @@
-"""The training images and the batches cut from them: cropped from a reflected border and mirrored, each on its own.
+"""The training images and the batches cut from them: cropped from a reflected border, mirrored, perhaps augmented.
 
 Images that fit stay on the device as uint8, and a batch is one gather from all of them. Others stay in their
 memory-mapped file; a thread gathers the next batches there, and the device crops them. Both ways make the same batches.
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from common_corruptions.staging import slices, staged
+from training.augmentation import POLICIES, Augmentation, Chains, augment, draw_chains
 
 PADDING = 4  # pixels of reflected border from which the crops are taken
 SHARE = 0.5  # of the free memory that the images may take; the net and its activations need the rest
@@ -19,20 +20,37 @@ SHARE = 0.5  # of the free memory that the images may take; the net and its acti
 
 @dataclass
 class Draws:
-    """What chance decides in an epoch, on one device: order, crop corners and mirroring of all images."""
+    """What chance decides in an epoch, on one device: order, crop corners, mirroring and augmentation of all images."""
 
     order: Tensor  # (N,) a permutation
     corners: Tensor  # (N, 2) y and x of each crop in the image with its border, 0..8
     mirrored: Tensor  # (N,) bool
+    augmentation: Augmentation
+    chains: Chains | None  # None without augmentation
+
+    def copy_(self, other: "Draws") -> None:
+        """Take over other draws for as many images, in place."""
+        for own, new in zip(self._tensors(), other._tensors(), strict=True):
+            own.copy_(new)
+
+    def _tensors(self) -> list[Tensor]:
+        chains = vars(self.chains).values() if self.chains else ()
+        return [self.order, self.corners, self.mirrored, *chains]
 
 
-def draw_epoch(count: int, seed: int, epoch: int, flip: bool, device: torch.device) -> Draws:
+def draw_epoch(
+    count: int, seed: int, epoch: int, flip: bool, device: torch.device, augmentation: Augmentation = "none"
+) -> Draws:
     """The draws of one epoch; seed and epoch alone decide them, so a resumed run needs no generator state."""
     generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
     order = torch.randperm(count, generator=generator)
     corners = torch.randint(0, 2 * PADDING + 1, (count, 2), generator=generator)
     mirrored = torch.rand(count, generator=generator) < 0.5 if flip else torch.zeros(count, dtype=torch.bool)
-    return Draws(order.to(device), corners.to(device), mirrored.to(device))
+    chains = None
+    if augmentation != "none":  # drawn last, so that the same crops are augmented
+        drawn = draw_chains(POLICIES[augmentation], count, generator)
+        chains = Chains(*(value.to(device) for value in vars(drawn).values()))
+    return Draws(order.to(device), corners.to(device), mirrored.to(device), augmentation, chains)
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -99,7 +117,25 @@ class TrainingSet:
             read = staged(self.images, chosen, self.device)
             sources = ((images, torch.arange(len(images), device=self.device)) for images in read)
         for part, (images, chosen) in zip(parts, sources, strict=True):
-            yield crop(images, chosen, draws.corners[part], draws.mirrored[part]), self.labels[part]
+            yield cut(images, chosen, draws, part), self.labels[part]
+
+
+def cut(images: Tensor, chosen: Tensor, draws: Draws, part: Tensor) -> Tensor:
+    """A batch as training sees it: crops by the draws of an epoch, augmented where they say so.
+
+    Args:
+        images: (N, H, W, C) uint8.
+        chosen: (n,) which of them.
+        part: (n,) their places in the draws.
+
+    Returns:
+        (n, H, W, C) uint8.
+    """
+    crops = crop(images, chosen, draws.corners[part], draws.mirrored[part])
+    if draws.chains is None:
+        return crops
+    chains = Chains(*(value[part] for value in vars(draws.chains).values()))
+    return augment(crops, chains, POLICIES[draws.augmentation])
 
 
 def crop(images: Tensor, chosen: Tensor, corners: Tensor, mirrored: Tensor) -> Tensor:

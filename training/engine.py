@@ -88,11 +88,13 @@ def train_epochs(
     if graph is None:
         graph = device.type == "cuda" and isinstance(data.images, Tensor) and parallel.ranks() == 1
     batch_size = recipe.batch_size
-    epoch_of = RecordedEpochs(trained, optimizer, data, batch_size, precision, layout) if graph else None
+    epoch_of = None
+    if graph:
+        epoch_of = RecordedEpochs(trained, optimizer, data, batch_size, precision, layout, recipe.augment)
     for epoch in range(first, recipe.epochs + 1):
         rate.fill_(recipe.learning_rate(epoch))
         torch.manual_seed(epoch_seed(recipe.seed, epoch) + parallel.rank())  # of dropout
-        draws = draw_epoch(len(data), recipe.seed, epoch, recipe.flip, device)
+        draws = draw_epoch(len(data), recipe.seed, epoch, recipe.flip, device, recipe.augment)
         if epoch_of is None:
             loss_sum, wrong = train_epoch(
                 trained, optimizer, data, draws, batch_size, precision, on_batch, layout

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from common_corruptions.evaluation import float32_as
-from training.batches import Draws, TrainingSet, crop
+from training.augmentation import Augmentation
+from training.batches import Draws, TrainingSet, cut, draw_epoch
 from training.epoch import counted_together, training_step
 from training.recipe import Precision
 
@@ -31,6 +32,7 @@ class RecordedEpochs:
         net, optimizer: which are trained; the learning rate of the optimizer is a tensor on the device.
         data: its images lie on the device.
         batch_size, precision, layout: as for `train_epoch`.
+        augmentation: of the epochs' draws.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class RecordedEpochs:
         batch_size: int,
         precision: Precision,
         layout: torch.memory_format | None = None,
+        augmentation: Augmentation = "none",
     ) -> None:
         if not isinstance(data.images, Tensor):
             raise ValueError("a recorded step reads its images on the device; place them there")
@@ -48,11 +51,9 @@ class RecordedEpochs:
         self.precision = precision
         count, device = len(data), data.device
         self.sizes = [min(batch_size, count - start) for start in range(0, count, batch_size)]
-        self.draws = Draws(
-            torch.arange(count, device=device),
-            torch.zeros(count, 2, dtype=torch.int64, device=device),
-            torch.zeros(count, dtype=torch.bool, device=device),
-        )
+        self.draws = draw_epoch(
+            count, 0, 0, False, device, augmentation
+        )  # each epoch copies its own into them
         self.first = torch.zeros((), dtype=torch.int64, device=device)  # place of the next batch in the order
         self.places = torch.arange(batch_size, device=device)
         self.loss_sum = torch.zeros((), device=device)
@@ -70,8 +71,7 @@ class RecordedEpochs:
 
     def __call__(self, draws: Draws, on_batch: Callable[[], object] = lambda: None) -> tuple[Tensor, Tensor]:
         """Sum of the losses and number of errors of an epoch, on the device; the next epoch overwrites them."""
-        for own, new in zip(vars(self.draws).values(), vars(draws).values(), strict=True):
-            own.copy_(new)
+        self.draws.copy_(draws)
         for start in (self.first, self.loss_sum, self.wrong):
             start.zero_()
         self.net.train()
@@ -95,7 +95,7 @@ class RecordedEpochs:
     def _work(self, size: int) -> None:
         """One step on the `size` images from the current place on."""
         part = self.draws.order[self.first + self.places[:size]]
-        images = crop(self.data.images, part, self.draws.corners[part], self.draws.mirrored[part])
+        images = cut(self.data.images, part, self.draws, part)
         loss, errors = self._step(images, self.data.labels[part], 1 / size)
         self.loss_sum += loss
         self.wrong += errors

@@ -104,6 +104,7 @@ class Train(Section):
     flip: Literal["auto"] | bool = "auto"
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    augment: Literal["none", "trivial", "augmix"] = "none"
     device: Device = "auto"
 
     @model_validator(mode="after")

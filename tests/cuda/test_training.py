@@ -10,6 +10,7 @@ import torch
 from nets.registry import create_net
 from tests.cuda.conftest import needs_gpu
 from tests.training.short import MEAN, RECIPE, STD
+from training.augmentation import POLICIES, Chains, augment, draw_chains
 from training.batches import TrainingSet, crop, draw_epoch
 from training.engine import train_epochs
 from training.graph import RecordedEpochs
@@ -77,6 +78,14 @@ def test_recorded_steps_give_the_bits_of_plain_ones(device, images, labels, name
     assert not same_bits(plain[1], recorded[1])
 
 
+@pytest.mark.parametrize("augment", POLICIES)
+def test_recorded_steps_augment_as_plain_ones(device, images, labels, augment):
+    plain, recorded = (
+        train(device, images, labels, augment=augment, options={"graph": graph}) for graph in (False, True)
+    )
+    assert not same_bits(plain[1], recorded[1])
+
+
 def test_the_same_seed_gives_the_same_bits(device, images, labels):
     first, second, other = (train(device, images, labels, seed=seed) for seed in (3, 3, 4))
     assert not same_bits(first[1], second[1])
@@ -117,6 +126,16 @@ def test_crops_are_those_of_the_cpu(device, images):
     assert torch.equal(cut.cpu(), crop(torch.from_numpy(images), draws.order, draws.corners, draws.mirrored))
 
 
+@pytest.mark.parametrize("name", POLICIES)
+def test_images_are_augmented_as_on_the_cpu(device, images, name):
+    """But for places that fall between two pixels, or two levels, within the rounding of float32."""
+    drawn = draw_chains(POLICIES[name], len(images), torch.Generator().manual_seed(0))
+    theirs = augment(torch.from_numpy(images), drawn, POLICIES[name])
+    moved = Chains(*(value.to(device) for value in vars(drawn).values()))
+    ours = augment(torch.from_numpy(images).to(device), moved, POLICIES[name]).cpu()
+    assert (ours != theirs).float().mean() < 0.01
+
+
 @pytest.mark.parametrize("name", NETS)
 def test_no_operation_warns_that_it_is_not_deterministic(device, images, labels, name):
     """But for the gradient of max-pooling in the AlexNet, whose windows do not overlap, so that nothing is added up."""
@@ -130,8 +149,10 @@ def test_no_operation_warns_that_it_is_not_deterministic(device, images, labels,
 
 
 @pytest.mark.parametrize("gpu", [pytest.param("cuda", marks=needs_gpu)])
-@pytest.mark.parametrize("graph", [False, True])
-def test_an_epoch_never_waits_for_the_gpu(gpu, images, labels, graph):
+@pytest.mark.parametrize(
+    ("graph", "augment"), [(False, "none"), (True, "none"), (False, "augmix"), (True, "trivial")]
+)
+def test_an_epoch_never_waits_for_the_gpu(gpu, images, labels, graph, augment):
     done = 0
 
     def watch():  # between the first and the last batch of the second epoch, any wait is an error
@@ -140,7 +161,7 @@ def test_an_epoch_never_waits_for_the_gpu(gpu, images, labels, graph):
         torch.cuda.set_sync_debug_mode("error" if 5 <= done < 8 else "default")
 
     try:
-        train(torch.device(gpu), images, labels, options={"graph": graph, "on_batch": watch})
+        train(torch.device(gpu), images, labels, augment=augment, options={"graph": graph, "on_batch": watch})
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert done == 8

@@ -55,6 +55,18 @@ def train_small(file: Path, log=lambda rows: None):
     train.train_seed(load_params(), "small", 0, net, data, load_split("tiny", "test"), file, None, log)
 
 
+def test_images_are_augmented_where_params_say_so(workspace, one_thread):
+    weights = {}
+    for augment in ("none", "augmix"):
+        params = read_params()
+        params["train"]["augment"] = augment
+        write_params(params)
+        net, *rest = prepared()
+        list(checkpoints(net, *rest, None))
+        weights[augment] = weights_of(net)
+    assert not torch.equal(weights["none"], weights["augmix"])
+
+
 def net_runs():
     client = mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
     return client.search_runs([client.get_experiment_by_name("tiny").experiment_id], "tags.role = 'net'")

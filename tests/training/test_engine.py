@@ -11,6 +11,8 @@ from torchvision.transforms import functional as pil
 from benchmarks import textbook
 from nets.registry import create_net
 from tests.training.short import MEAN, RECIPE, STD
+from training.augmentation import POLICIES, Chains
+from training.augmentation import augment as augment_batch
 from training.batches import PADDING, TrainingSet, crop, draw_epoch
 from training.engine import DivergedError, train_epochs
 
@@ -111,16 +113,53 @@ def test_crops_are_those_of_padded_images(images):
         np.testing.assert_array_equal(got, expected[:, ::-1] if mirrored else expected)
 
 
-def test_images_left_on_disk_train_to_the_same_bits(images, labels, tmp_path):
+@pytest.mark.parametrize("augment", ["none", "augmix"])
+def test_images_left_on_disk_train_to_the_same_bits(images, labels, tmp_path, augment):
     np.save(tmp_path / "images.npy", images)
     mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
     nets = [small_net(), small_net()]
     (*_, (row, _)), (*_, (other, _)) = (
-        run(net, mapped, labels, resident=resident) for net, resident in zip(nets, (True, False), strict=True)
+        run(net, mapped, labels, resident=resident, augment=augment)
+        for net, resident in zip(nets, (True, False), strict=True)
     )
     assert row == other
     for name, value in nets[0].state_dict().items():
         assert torch.equal(value, nets[1].state_dict()[name]), name
+
+
+@pytest.mark.parametrize("augment", POLICIES)
+def test_crops_are_augmented_by_the_draws_of_seed_epoch_and_image(images, labels, augment):
+    data = TrainingSet.place(images, labels, MEAN, STD, CPU)
+    plain, draws, again, later, other = (
+        draw_epoch(len(images), *drawn, flip=True, device=CPU, augmentation=name)
+        for *drawn, name in (
+            (0, 1, "none"),
+            (0, 1, augment),
+            (0, 1, augment),
+            (0, 2, augment),
+            (1, 1, augment),
+        )
+    )
+    assert torch.equal(plain.order, draws.order) and torch.equal(plain.corners, draws.corners)
+
+    def by_image(draws, batch_size=16, **part):
+        found = torch.cat([batch for batch, _ in data.batches(draws, batch_size, **part)])
+        order = torch.cat(
+            [batch[part.get("rank", 0) :: part.get("ranks", 1)] for batch in draws.order.split(batch_size)]
+        )
+        return dict(zip(order.tolist(), found, strict=True))
+
+    crops, augmented = by_image(plain), by_image(draws)
+    for image, expected in by_image(
+        again, 7, rank=1, ranks=2
+    ).items():  # whatever the batch, whatever the process
+        assert torch.equal(augmented[image], expected)
+    chains = draws.chains
+    for image, crop_ in crops.items():
+        one = Chains(*(value[image : image + 1] for value in vars(chains).values()))
+        assert torch.equal(augmented[image], augment_batch(crop_[None], one, POLICIES[augment])[0])
+    assert not torch.equal(later.chains.magnitudes, chains.magnitudes)
+    assert not torch.equal(other.chains.magnitudes, chains.magnitudes)
 
 
 @pytest.mark.parametrize(("free", "resident"), [(2, True), (1.9, False)])
@@ -193,12 +232,14 @@ def test_divergence_names_epoch_and_learning_rate(images, labels):
         run(small_net(), images, labels, epochs=3, lr=1e30, milestones=())
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_the_steps_that_a_gpu_records_give_the_bits_of_the_plain_ones(images, labels, precision):
+@pytest.mark.parametrize(
+    "changes", [{}, {"precision": "bf16"}, {"augment": "augmix"}, {"augment": "trivial"}], ids=str
+)
+def test_the_steps_that_a_gpu_records_give_the_bits_of_the_plain_ones(images, labels, changes):
     """Run one by one: draws, place, learning rate and sums on the device, for a net with dropout as well."""
     for make in (small_net, net_with_dropout):
         (*_, (row, state)), (*_, (other, recorded)) = (
-            run(make(), images, labels, epochs=3, precision=precision, graph=graph) for graph in (False, True)
+            run(make(), images, labels, epochs=3, graph=graph, **changes) for graph in (False, True)
         )
         assert row == other
         for name, value in state["net"].items():

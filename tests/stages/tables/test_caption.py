@@ -42,6 +42,16 @@ def test_epochs_and_seeds_of_every_net(load):
     assert "over 3 seeds (0, 1, 7)" in text
 
 
+def test_how_images_were_augmented(load):
+    assert "augmented" not in describe_run(load(), "", None, None)
+    assert "Trained on images augmented by TrivialAugment." in describe_run(
+        load(train={"augment": "trivial"}), "", None, None
+    )
+    nets = {"mixed": {"block": "conv", "arch": "resnet14", "train": {"augment": "augmix"}}}
+    text = describe_run(load(nets=nets), "", None, None)
+    assert "augmented by AugMix, without its consistency loss (mixed)." in text
+
+
 def test_the_authors_weights_alone(load, monkeypatch):
     monkeypatch.chdir(ROOT)
     params = load(data={"name": "cifar10-authors"}, nets=None, official={"path": "somewhere"})

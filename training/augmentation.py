@@ -1,0 +1,173 @@
+"""Augmentation of training images beyond crop and mirroring: TrivialAugment or AugMix, a batch at once on its device.
+
+Both send an image through chains of operations drawn for it. TrivialAugment (Müller and Hutter, ICCV 2021) has one
+chain of one operation, with the wide ranges of its paper. Three of its operations, brightness, contrast and color, are
+close to the corruptions brightness, contrast and saturate. AugMix (Hendrycks et al., ICLR 2020) has three chains of one
+to three operations, none of which is a corruption of the test, and mixes their ends with the image. Its loss of
+consistency between three copies of an image (Jensen-Shannon) is left out, and mixtures are rounded to whole levels.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from training import operations as op
+
+Augmentation = Literal["none", "trivial", "augmix"]
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """From `low` at level 0 to `high` at level 1; `whole`: by steps of 1, cut towards `low`; `signed`: either sign."""
+
+    low: float = 0.0
+    high: float = 0.0
+    whole: bool = False
+    signed: bool = False
+
+    def at(self, level: Tensor, negative: Tensor) -> Tensor:
+        """The magnitude at levels 0..1."""
+        way = level * (self.high - self.low)
+        value = self.low + (way.trunc() if self.whole else way)
+        return torch.where(negative, -value, value) if self.signed else value
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How images are augmented.
+
+    Attributes:
+        operations: each with its magnitudes; one is drawn as often as another.
+        levels: the lowest and the highest that are drawn.
+        steps: levels are whole parts of the range, so many; None: any level.
+        chains: through which an image goes, each on its own.
+        lengths: operations of a chain, from fewest to most.
+        mixed: the ends of the chains are mixed with the image, by random shares; else the chain's end is the result.
+    """
+
+    operations: tuple[tuple[op.Operation, Magnitude], ...]
+    levels: tuple[float, float]
+    steps: int | None
+    chains: int
+    lengths: tuple[int, int]
+    mixed: bool
+
+
+ENHANCED = Magnitude(0.01, 2.0)
+SHEARED = Magnitude(0, 0.99, signed=True)
+SHIFTED = Magnitude(0, 1, signed=True)
+SLIGHTLY_SHEARED = Magnitude(0, 0.3, signed=True)
+SLIGHTLY_SHIFTED = Magnitude(0, 1 / 3, signed=True)
+
+POLICIES = {
+    "trivial": Policy(
+        (
+            (lambda images, _: images, Magnitude()),
+            (op.autocontrast, Magnitude()),
+            (op.equalize, Magnitude()),
+            (op.rotate, Magnitude(0, 135, whole=True, signed=True)),
+            (op.solarize, Magnitude(256, 0, whole=True)),
+            (op.color, ENHANCED),
+            (op.posterize, Magnitude(8, 2, whole=True)),
+            (op.contrast, ENHANCED),
+            (op.brightness, ENHANCED),
+            (op.sharpness, ENHANCED),
+            (op.shear_x, SHEARED),
+            (op.shear_y, SHEARED),
+            (op.translate_x, SHIFTED),
+            (op.translate_y, SHIFTED),
+        ),
+        levels=(0, 1), steps=30, chains=1, lengths=(1, 1), mixed=False,
+    ),
+    "augmix": Policy(
+        (
+            (op.autocontrast, Magnitude()),
+            (op.equalize, Magnitude()),
+            (op.posterize, Magnitude(4, 0, whole=True)),
+            (partial(op.rotate, bilinear=True), Magnitude(0, 30, whole=True, signed=True)),
+            (op.solarize, Magnitude(256, 0, whole=True)),
+            (partial(op.shear_x, bilinear=True), SLIGHTLY_SHEARED),
+            (partial(op.shear_y, bilinear=True), SLIGHTLY_SHEARED),
+            (partial(op.translate_x, bilinear=True), SLIGHTLY_SHIFTED),
+            (partial(op.translate_y, bilinear=True), SLIGHTLY_SHIFTED),
+        ),
+        levels=(0.01, 0.3), steps=None, chains=3, lengths=(1, 3), mixed=True,
+    ),
+}  # fmt: skip
+
+
+@dataclass
+class Chains:
+    """What chance decides for each of N images, on one device.
+
+    operations: (N, chains, longest chain) int64, 1 for the policy's first; 0 where the chain has ended.
+    magnitudes: (N, chains, longest chain) float32, of the operations.
+    shares: (N, 1 + chains) float32 of the image itself and of each chain's end; their sum is 1.
+    """
+
+    operations: Tensor
+    magnitudes: Tensor
+    shares: Tensor
+
+
+def draw_chains(policy: Policy, count: int, generator: torch.Generator) -> Chains:
+    """The draws for `count` images, on the CPU."""
+    shape = (count, policy.chains, policy.lengths[1])
+    lengths = torch.randint(policy.lengths[0], policy.lengths[1] + 1, shape[:2], generator=generator)
+    drawn = torch.randint(1, len(policy.operations) + 1, shape, generator=generator)
+    operations = torch.where(torch.arange(shape[2]) < lengths[..., None], drawn, 0)
+    if policy.steps is None:
+        levels = torch.rand(shape, generator=generator)
+    else:
+        levels = torch.randint(policy.steps + 1, shape, generator=generator) / policy.steps
+    low, high = policy.levels
+    levels = low + (high - low) * levels
+    negative = torch.rand(shape, generator=generator) < 0.5
+    magnitudes = torch.zeros(shape)
+    for place, (_, magnitude) in enumerate(policy.operations, start=1):
+        magnitudes = torch.where(operations == place, magnitude.at(levels, negative), magnitudes)
+    if policy.mixed:  # Dirichlet(1, ..., 1) over the chains, Beta(1, 1) between them and the image
+        parts = torch.empty(count, policy.chains).exponential_(generator=generator)
+        whole = torch.rand(count, 1, generator=generator)
+        shares = torch.cat([1 - whole, whole * parts / parts.sum(1, keepdim=True)], dim=1)
+    else:
+        shares = torch.tensor([0.0, 1.0]).repeat(count, 1)
+    return Chains(operations, magnitudes, shares)
+
+
+def augment(images: Tensor, chains: Chains, policy: Policy) -> Tensor:
+    """Augment images (n, H, W, C) uint8 with one channel or three, by draws for as many images on the same device."""
+    number = policy.chains
+    results = images.repeat(number, 1, 1, 1)  # chain by chain
+    for step in range(policy.lengths[1]):
+        operations = chains.operations[:, :, step].T.reshape(-1)
+        magnitudes = chains.magnitudes[:, :, step].T.reshape(-1)
+        operate = _operate_on_each if images.device.type == "cpu" else _operate_on_all
+        results = operate(results, operations, magnitudes, policy)
+    if not policy.mixed:
+        return results
+    shares = chains.shares.T[:, :, None, None, None]
+    ends = results.unflatten(0, (number, len(images)))
+    return (shares[0] * images + (shares[1:] * ends).sum(0)).round().to(torch.uint8)
+
+
+def _operate_on_each(images: Tensor, operations: Tensor, magnitudes: Tensor, policy: Policy) -> Tensor:
+    """Take each operation on the images for which it was drawn."""
+    results = images.clone()
+    for place, (function, _) in enumerate(policy.operations, start=1):
+        chosen = (operations == place).nonzero()[:, 0]
+        if len(chosen):
+            results[chosen] = function(images[chosen], magnitudes[chosen])
+    return results
+
+
+def _operate_on_all(images: Tensor, operations: Tensor, magnitudes: Tensor, policy: Policy) -> Tensor:
+    """Take every operation on all images and choose: which images are chosen is not read back from the device."""
+    results = images
+    for place, (function, _) in enumerate(policy.operations, start=1):
+        chosen = (operations == place)[:, None, None, None]
+        results = torch.where(chosen, function(images, magnitudes), results)
+    return results
