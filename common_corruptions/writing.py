@@ -145,13 +145,29 @@ def _runner(images: np.ndarray, partial: Path, workers: int) -> Iterator[Runner]
     context.set_forkserver_preload([__name__])
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(path,))
     try:
-        yield lambda blocks: pool.map(_write_block_of_set, blocks)
+        yield functools.partial(_map, pool)
     except BrokenProcessPool as error:
         raise RuntimeError(
             "a worker process was killed, perhaps for lack of memory; run again to go on"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _map(pool: ProcessPoolExecutor, blocks: Iterable[Block]) -> Iterator[None]:
+    """Hand out the blocks.
+
+    Raises:
+        BrokenProcessPool: a worker ended, here or while the results are waited for.
+        OSError: a worker cannot be started.
+    """
+    try:
+        return pool.map(_write_block_of_set, blocks)
+    except OSError:
+        # A pool that breaks while it starts a worker closes the queue that the worker is to get, and only that is told
+        # ("handle is closed"). Asked again, it says that it is broken.
+        pool.submit(int)
+        raise
 
 
 _images: np.ndarray  # of the whole set, in a worker

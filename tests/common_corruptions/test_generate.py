@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,18 @@ def test_worker_that_is_killed(tmp_path, monkeypatch):
             images(), LABELS, tmp_path, corruptions=["fog", "snow"], workers=2, progress=False
         )
     assert {path.name for path in tmp_path.iterdir()} == {"labels.npy", "generated.json"}
+
+
+def test_worker_that_is_killed_before_the_next_one_is_started(tmp_path, monkeypatch):
+    start = ProcessPoolExecutor._spawn_process
+
+    def wait_and_start(pool):
+        if pool._processes:
+            wait_for(lambda: pool._call_queue._reader.closed)
+        start(pool)
+
+    monkeypatch.setattr(ProcessPoolExecutor, "_spawn_process", wait_and_start)
+    test_worker_that_is_killed(tmp_path, monkeypatch)
 
 
 def test_block_smaller_than_the_set(tmp_path, monkeypatch):
