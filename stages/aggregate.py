@@ -8,6 +8,7 @@ import click
 import pandas as pd
 
 from stages.files.datasets import full_name
+from stages.files.interruption import stopping
 from stages.files.measurements import AUTHORS, Results, check, check_official, concatenate
 from stages.files.params import load_params
 from stages.files.predictions import PREDICTIONS
@@ -28,6 +29,7 @@ from stages.tracking.store import spared
 
 
 @click.command()
+@stopping("starts anew")
 def main() -> None:
     """Gather the results of every net of params.yaml into metrics/<data>/."""
     params = load_params()

@@ -18,6 +18,7 @@ from markupsafe import Markup, escape
 from common_corruptions.recipes.names import MAIN_CORRUPTIONS, PERTURBATIONS
 from stages.files import workspace
 from stages.files.datasets import full_name, load_split
+from stages.files.interruption import stopping
 from stages.files.measurements import check
 from stages.files.params import load_params
 from stages.files.published import origin
@@ -34,6 +35,7 @@ TEMPLATES = Path(__file__).parent / "page" / "templates"
 
 
 @click.command()
+@stopping("starts anew")
 def main() -> None:
     """Write metrics/<data>/report.html, its figures, and the training curves of all nets for `dvc plots`."""
     params = load_params()

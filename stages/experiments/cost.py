@@ -18,6 +18,7 @@ from tqdm import trange
 from nets.__main__ import count_multiply_adds, count_parameters
 from nets.registry import create_net
 from stages.files.datasets import load_split
+from stages.files.interruption import stopping
 from stages.files.params import in_pipeline, load_params
 from stages.files.writing import write_csv
 from training.device import choose_device
@@ -38,6 +39,7 @@ COLUMNS = [
 @click.command()
 @click.argument("table")
 @in_pipeline
+@stopping("starts anew")
 def main(table: str, pipeline: Path) -> None:
     """Measure the nets of the study that TABLE is of, writing metrics/<data>/cost/<table>.csv below the pipeline."""
     params = load_params(pipeline=pipeline)

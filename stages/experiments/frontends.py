@@ -9,6 +9,7 @@ import click
 
 from stages.experiments.study import mirror
 from stages.files.datasets import full_name
+from stages.files.interruption import stopping
 from stages.files.measurements import check
 from stages.files.params import in_pipeline, load_params
 from stages.files.predictions import PREDICTIONS
@@ -24,6 +25,7 @@ from stages.tracking.store import spared
 @click.command()
 @click.argument("table", type=click.Choice(["frontends"]))
 @in_pipeline
+@stopping("starts anew")
 def main(table: str, pipeline: Path) -> None:
     """Write TABLE and its figure to metrics/<data>/studies."""
     params = load_params(pipeline=pipeline)

@@ -14,7 +14,7 @@ import click
 from filelock import Timeout
 
 from stages.files import workspace
-from stages.files.interruption import call
+from stages.files.interruption import call, naming_refused_files
 from stages.files.params import load_params
 from stages.files.writing import write_text
 from stages.tracking import links, runs, store
@@ -23,6 +23,7 @@ DVC = [sys.executable, "-m", "dvc", "repro"]
 
 
 @click.command()
+@naming_refused_files("goes on from there")
 def main() -> None:
     """Run `dvc repro`, give MLflow the results that DVC found in Git, and print where to see them."""
     params = load_params()

@@ -11,6 +11,7 @@ import pandas as pd
 
 from common_corruptions.sweeps import FIGURE4_VARIANCES, FIGURE5_CONTRASTS
 from stages.files.datasets import full_name
+from stages.files.interruption import stopping
 from stages.files.params import in_pipeline, load_params
 from stages.files.schema import Params
 from stages.files.writing import read_table, show
@@ -29,6 +30,7 @@ KEYS = {"table1": ["net"], "table4": ["net", "scale", "alpha"], "table5": ["net"
 @click.command()
 @click.argument("table", type=click.Choice(list(TABLES)))
 @in_pipeline
+@stopping("starts anew")
 def main(table: str, pipeline: Path) -> None:
     """Write TABLE and its figures to metrics/<data>/studies."""
     params = load_params(pipeline=pipeline)

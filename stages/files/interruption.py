@@ -1,15 +1,27 @@
-"""Ctrl-C, which the terminal sends to a pipeline and to its running stage alike: the stage alone says what it means."""
+"""What stops a command in the middle, said in one line: Ctrl-C, and a disk that takes no more.
 
+The terminal sends Ctrl-C to a pipeline and to its running stage alike: the stage alone says what it means.
+"""
+
+import errno
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 import click
 
 STATUS = 128 + signal.SIGINT
+REFUSED = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+)  # by a disk, or by who owns a folder
 
 
 def stop(next_run: str) -> NoReturn:
@@ -20,11 +32,30 @@ def stop(next_run: str) -> NoReturn:
 
 @contextmanager
 def stopping(next_run: str) -> Iterator[None]:
-    """Turn Ctrl-C into `stop(next_run)`."""
+    """Turn Ctrl-C into `stop(next_run)`, and a file that cannot be written into one line too."""
     try:
-        yield
+        with naming_refused_files(next_run):
+            yield
     except KeyboardInterrupt:
         stop(next_run)
+
+
+@contextmanager
+def naming_refused_files(next_run: str) -> Iterator[None]:
+    """Turn a disk that is full or read-only, or a folder of somebody else, into one line.
+
+    Raises:
+        click.ClickException: such a thing; other errors of the file system pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        place = error.filename or Path.cwd()  # a write that finds no room does not say where
+        raise click.ClickException(
+            f"{place}: {error.strerror}; put that right, the next run {next_run}"
+        ) from None
 
 
 def call(command: Sequence[str]) -> int:

@@ -10,6 +10,7 @@ import functools
 import logging
 import os
 import re
+import shlex
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -239,7 +240,7 @@ def failures() -> Iterator[None]:
             place = error.filename or root()
             raise StoreError(f"no space is left on the disk of {place}", passes=True) from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StoreError(f"MLflow's files cannot be written: {_line(error)}") from None
+            raise StoreError(f"{error.filename or root()} cannot be written: {error.strerror}") from None
         raise
     except Exception as error:
         cause = _of_database(error)
@@ -264,8 +265,25 @@ def _of_database(error: BaseException) -> BaseException | None:
         if isinstance(seen, sqlite3.Error):
             return seen
         seen = seen.__cause__
-    outdated = "database schema" in str(error) and type(error).__name__ == "MlflowException"
-    return error if outdated else None
+    return error if _schema_of(error) else None
+
+
+def _schema_of(error: BaseException) -> str | None:
+    """The version of the schema of a database that MLflow, or Alembic for it, refuses because it is not its own."""
+    found = re.search(
+        r"(?:database schema \(found version |locate revision identified by ')(\w+)", str(error)
+    )
+    return found[1] if found else None
+
+
+def _migration(schema: str, uri: str) -> str:
+    """What is the matter with a database of another schema, and what to do."""
+    import mlflow.store.db_migrations
+
+    (migrations,) = mlflow.store.db_migrations.__path__
+    if any(Path(migrations, "versions").glob(f"{schema}_*.py")):  # the way from there is known
+        return f"is of an earlier MLflow; copy it, then run `mlflow db upgrade {shlex.quote(shown(uri))}`"
+    return f"is of a later MLflow than {mlflow.__version__}, which is installed here; install that, or move it away"
 
 
 def _explained(error: BaseException) -> StoreError:
@@ -274,9 +292,11 @@ def _explained(error: BaseException) -> StoreError:
     code = getattr(error, "sqlite_errorcode", None)
     if code is not None and code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return StoreError(f"{name} is locked by another process", passes=True)
+    if schema := _schema_of(error):
+        return StoreError(f"{name} {_migration(schema, uri)}")
     if code == sqlite3.SQLITE_FULL:
         return StoreError(f"{name} cannot grow, its disk is full", passes=True)
-    return StoreError(f"{name} cannot be used: {_line(error).replace('<database_uri>', shown(uri))}")
+    return StoreError(f"{name} cannot be used: {_line(error)}")
 
 
 def shown(uri: str) -> str:

@@ -1,17 +1,28 @@
-"""Ctrl-C at the terminal: one line, of the stage that ran, and time for DVC to end."""
+"""Ctrl-C at the terminal, and disks that take no more: one line, of the stage that ran, and time for DVC to end."""
 
+import errno
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from stages.files.dependencies import stages_of
 from stages.files.interruption import stopping
 from tests.conftest import ROOT
+
+COMMANDS = {
+    stage["cmd"].split()[2]: None
+    for pipeline in ("dvc.yaml", "studies/dvc.yaml")
+    for stage in stages_of(ROOT, pipeline).values()
+    if stage["cmd"].startswith("python -m ")
+}
 
 # In place of DVC and its stage: says once that it began, and on Ctrl-C takes a second to end.
 STAGE = """
@@ -54,26 +65,34 @@ def test_a_stage_says_what_the_next_run_does():
     assert (done.exit_code, done.output) == (130, "Stopped; the next run measures this net from the start.\n")
 
 
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
-    "stage",
+    ("what", "status", "said"),
     [
-        "fetch",
-        "corrupt",
-        "train",
-        "evaluate_corruption",
-        "evaluate_perturbation",
-        "evaluate_noise",
-        "official",
+        (KeyboardInterrupt(), 130, "Stopped; the next run "),
+        (OSError(errno.EROFS, "Read-only", "models/a.pt"), 1, "Error: models/a.pt: Read-only; put that right, "),
+        (OSError(errno.ENOSPC, "No space"), 1, "Error: {here}: No space; put that right, "),
     ],
-)
-def test_every_long_stage_does(stage, monkeypatch, workspace):
-    module = __import__(f"stages.{stage}", fromlist=["main"])
+)  # fmt: skip
+def test_every_stage_does(command, what, status, said, monkeypatch, workspace):
+    module = importlib.import_module(command)
 
-    def press(**_):
-        os.kill(os.getpid(), signal.SIGINT)
+    def stop(**_):
+        raise what
 
-    monkeypatch.setattr(module, "load_params", press)
-    done = CliRunner().invoke(module.main, [] if stage in ("fetch", "corrupt", "official") else ["small"])
-    assert done.exit_code == 130
-    assert done.output.startswith("Stopped; the next run ")
+    monkeypatch.setattr(module, "load_params", stop)
+    takes_a_name = any(isinstance(one, click.Argument) for one in module.main.params)
+    name = {"stages.experiments.study": "table1", "stages.experiments.frontends": "frontends"}
+    done = CliRunner().invoke(module.main, [name.get(command, "small")] if takes_a_name else [])
+    assert done.exit_code == status
+    assert done.output.startswith(said.format(here=workspace))
     assert done.output.count("\n") == 1
+
+
+def test_a_file_that_is_not_there_is_a_mistake_of_ours():
+    @click.command()
+    @stopping("starts anew")
+    def main():
+        Path("nothing").read_text(encoding="utf-8")
+
+    assert isinstance(CliRunner().invoke(main).exception, FileNotFoundError)

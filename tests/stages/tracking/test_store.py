@@ -10,9 +10,12 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import alembic.command
 import click
+import mlflow
 import pytest
 from click.testing import CliRunner
+from mlflow.store.db.utils import _get_alembic_config
 
 from stages.files import workspace
 from stages.files.params import load_params
@@ -295,16 +298,58 @@ def test_a_damaged_database_is_one_line(tmp_path, content, monkeypatch):
     assert done.output.count("\n") == 1
 
 
-def test_a_database_of_another_version_of_mlflow_is_one_line_that_says_how(
-    tmp_path, empty_store, monkeypatch
+LATER = (
+    f"is of a later MLflow than {mlflow.__version__}, which is installed here; install that, or move it away"
+)
+
+
+@pytest.mark.parametrize(
+    ("schema", "lacks", "remedy"),
+    [
+        ("0a8213491aaa", None, "is of an earlier MLflow; copy it, then run `mlflow db upgrade sqlite:///{file}`"),
+        *(("ffffffffffff", lacks, LATER) for lacks in (None, "jobs")),
+    ],
+)  # fmt: skip
+def test_a_database_of_another_mlflow_is_one_line_that_says_how(
+    tmp_path, empty_store, monkeypatch, capsys, schema, lacks, remedy
 ):
+    file = tmp_path / "mlflow.db"
     shutil.copy(empty_store, tmp_path)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    with contextlib.closing(sqlite3.connect(tmp_path / "mlflow.db")) as database:
-        database.execute("UPDATE alembic_version SET version_num = '0a8213491aaa'")
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        database.execute(f"UPDATE alembic_version SET version_num = '{schema}'")
+        if lacks:
+            database.execute(f"DROP TABLE {lacks}")
         database.commit()
+    before = file.read_bytes()
     done = CliRunner().invoke(main)
     assert done.exit_code == 1
-    assert f"mlflow db upgrade sqlite:///{tmp_path}/mlflow.db" in done.output
+    line = f"MLflow's database {file} {remedy.format(file=file)}"
+    assert done.output.startswith(f"Error: {line}")
     assert done.output.count("\n") == 1
+    store._say_once.cache_clear()
+    assert store.spared(store.connect) is None  # as a training does
+    out, err = capsys.readouterr()
+    assert (out + err).startswith(line)
+    assert "; the work goes on" in out + err
+    assert file.read_bytes() == before
+
+
+def test_mlflow_upgrades_a_database_that_lacks_its_newest_tables(local, tmp_path, monkeypatch):
+    """As those of every earlier release do: by the first command that opens it, and the runs are still there."""
+    run = open_experiment("spiny-cat")
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    shutil.copy(tmp_path / "mlflow.db", earlier)
+    monkeypatch.setenv("DVC_ROOT", str(earlier))
+    with contextlib.closing(sqlite3.connect(earlier / "mlflow.db")) as database:
+
+        def schema() -> str:
+            return database.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+
+        newest = schema()
+        alembic.command.downgrade(_get_alembic_config(store.own_store()), "-1")
+        assert schema() != newest
+        assert store.connect().get_run(run).info.run_id == run
+        assert schema() == newest
