@@ -8,6 +8,7 @@ from PIL import Image
 
 from benchmarks.reference_corruptions import corrupt_one
 from common_corruptions import CORRUPTIONS, corrupt
+from common_corruptions.recipes.boxes import shrunk_by_box
 from common_corruptions.recipes.corruptions import BLOCK_VALUES
 from common_corruptions.recipes.corruptions.digital import pixelate
 from common_corruptions.recipes.names import (
@@ -108,14 +109,37 @@ def test_one_image_at_a_time_gives_the_same(images, name, severity):
     assert (distance > 0).mean() <= 10 * ROUNDED.get(name, 0)
 
 
-@pytest.mark.parametrize("share", [0.95, 0.9, 0.85, 0.75, 0.65])
+@pytest.mark.parametrize("share", [0.95, 0.9, 0.85, 0.75, 0.65, 0.6, 0.5, 0.4, 0.3, 0.25, 0.1])
 def test_pixelate_is_pillows_box_filter_at_every_size(share):
     random = np.random.default_rng(0)
-    for size in range(8, 257):
-        image = random.integers(0, 256, (8, size), dtype=np.uint8)
-        coarse = Image.fromarray(image).resize((int(size * share), int(8 * share)), Image.Resampling.BOX)
-        expected = np.asarray(coarse.resize((size, 8), Image.Resampling.BOX))
-        np.testing.assert_array_equal(pixelate(image[None, :, :, None], None, share)[0, :, :, 0], expected)
+    for size in range(16, 257):
+        images = random.integers(0, 256, (2, size, 16 + size % 9, 3), dtype=np.uint8)
+        made = pixelate(images, None, share)
+        turned = pixelate(np.ascontiguousarray(images.swapaxes(1, 2)[..., :1]), None, share)
+        for image, pixels, grey in zip(images, made, turned, strict=True):
+            np.testing.assert_array_equal(pixels, shrunk_and_enlarged(image, share))
+            np.testing.assert_array_equal(grey[..., 0], shrunk_and_enlarged(image[..., 0].T, share))
+
+
+def shrunk_and_enlarged(image, share):
+    """By Pillow's box filter; first along the rows, which from version 13 on it does by itself not for every shape."""
+    height, width = image.shape[:2]
+    tall, wide = int(share * height), int(share * width)
+    picture = Image.fromarray(np.ascontiguousarray(image))
+    for size in ((wide, height), (wide, tall), (width, height)):
+        picture = picture.resize(size, Image.Resampling.BOX)
+    return np.asarray(picture)
+
+
+@pytest.mark.parametrize("number", range(1, 161))
+def test_a_mean_is_rounded_as_by_pillows_fixed_point(number):
+    images = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None, None], number, axis=1)
+    images = np.concatenate([images, images])
+    images[256:, -1:] //= 2
+    made = shrunk_by_box(images, 1, 1)[:, 0, 0, 0]
+    sums = images.sum(axis=(1, 2, 3), dtype=np.int64)
+    expected = (sums * round(2**22 / number) + 2**21) >> 22
+    np.testing.assert_array_equal(made, expected)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)

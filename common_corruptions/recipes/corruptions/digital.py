@@ -5,8 +5,8 @@ import math
 
 import cv2
 import numpy as np
-from PIL import Image
 
+from common_corruptions.recipes.boxes import enlarged_by_box, shrunk_by_box
 from common_corruptions.recipes.colour import from_planes, luma, shares_of_value, to_hsv, to_planes
 from common_corruptions.recipes.filters import noise_gain, smoothing_matrix, to_uint8
 from common_corruptions.recipes.random import Draws
@@ -30,9 +30,6 @@ def contrast(images: np.ndarray, draws: Draws, factor: float) -> np.ndarray:
     unit *= factor
     unit += mean
     return to_uint8(unit).reshape(images.shape)
-
-
-FEW = 64  # pixels a side, up to which several images at once are faster than Pillow with one
 
 
 def _in_pixels(side: int, *shares: tuple[float, float, float]) -> tuple[tuple[float, ...], ...]:
@@ -151,55 +148,8 @@ def mirrored(size: int, reach: int) -> np.ndarray:
 )
 def pixelate(images: np.ndarray, draws: Draws, share: float) -> np.ndarray:
     """Shrunk to a `share` of each side and enlarged again, as by Pillow's box filter."""
-    count, height, width, channels = images.shape
-    if share <= 0.5 or min(height, width) > FEW:
-        return _pixelate_one_by_one(images, share)
-    first, last = box_ends(width, share)
-    # A pixel is `channels` neighbouring values of a flat row.
-    rows = images.reshape(count * height, width * channels)
-    first, last = ((end[:, None] * channels + np.arange(channels)).ravel() for end in (first, last))
-    out = round_mean(rows.take(first, axis=1), rows.take(last, axis=1)).reshape(images.shape)
-    first, last = box_ends(height, share)
-    return round_mean(out.take(first, axis=1), out.take(last, axis=1))
-
-
-@functools.cache
-def box_ends(size: int, share: float) -> tuple[np.ndarray, np.ndarray]:
-    """For each pixel of an axis, the first and the last of the one or two that its coarse pixel is the mean of.
-
-    Shrunk by less than two, a coarse pixel is one pixel or the mean of two, and enlarging repeats it. Pillow itself is
-    asked, by a ramp, as it decides by rounding where a pixel lies between two boxes.
-    """
-    ramp = Image.fromarray(np.arange(size, dtype=np.float32)[None])
-    coarse = ramp.resize((int(size * share), 1), Image.Resampling.BOX)
-    twice = np.rint(2 * np.asarray(coarse.resize((size, 1), Image.Resampling.BOX))[0]).astype(np.intp)
-    return twice // 2, (twice + 1) // 2
-
-
-def _pixelate_one_by_one(images: np.ndarray, share: float) -> np.ndarray:
-    height, width = images.shape[1:3]
-    tall, wide = int(height * share), int(width * share)
-    rows, columns = repeated(tall, height), repeated(wide, width)
-    out = np.empty_like(images)
-    for source, target in zip(images, out, strict=True):
-        fine = Image.fromarray(source if source.shape[-1] == 3 else source[..., 0])
-        coarse = np.asarray(fine.resize((wide, tall), Image.Resampling.BOX))
-        target[...] = coarse.take(columns, axis=1).take(rows, axis=0).reshape(target.shape)
-    return out
-
-
-@functools.cache
-def repeated(coarse: int, size: int) -> np.ndarray:
-    """For each pixel of an axis the coarse one that it repeats, as Pillow's box filter enlarges; (size,)."""
-    ramp = Image.fromarray(np.arange(coarse, dtype=np.float32)[None])
-    places: np.ndarray = np.asarray(ramp.resize((size, 1), Image.Resampling.BOX))[0].astype(np.intp)
-    return places
-
-
-def round_mean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(a + b + 1) // 2 of uint8, without leaving 8 bits."""
-    mean: np.ndarray = (a | b) - ((a ^ b) >> 1)
-    return mean
+    tall, wide = (int(side * share) for side in images.shape[1:3])
+    return enlarged_by_box(shrunk_by_box(images, tall, wide), *images.shape[1:3])
 
 
 @corruption(
