@@ -35,27 +35,28 @@ def _turned(pixels: np.ndarray) -> np.ndarray:
 
 def _means(lines: np.ndarray, coarse: int) -> np.ndarray:
     """uint8 (N, size, K), shrunk along its middle axis to `coarse`."""
-    wider = lines.astype(np.uint16)
     out = np.empty((len(lines), coarse, lines.shape[2]), dtype=np.uint8)
-    for number, places, sources in boxes(lines.shape[1], coarse):
+    wider = lines.astype(np.uint16)
+    for number, half, places, sources in boxes(lines.shape[1], coarse):
         total = wider.take(sources[0], axis=1)
         for source in sources[1:]:
             total += wider.take(source, axis=1)
-        total += _half(number)
-        total //= np.uint16(number)
+        if len(sources) > 1:
+            total += half
+            total //= number
         out[:, places] = total
     return out
 
 
 @functools.cache
-def boxes(size: int, coarse: int) -> tuple[tuple[int, np.ndarray, tuple[np.ndarray, ...]], ...]:
+def boxes(size: int, coarse: int) -> tuple[tuple[np.uint16, np.uint16, np.ndarray, list[np.ndarray]], ...]:
     """The coarse pixels of an axis, by how many pixels each is the mean of.
 
     Pillow itself is asked, as it decides by rounding where a pixel lies between two boxes.
 
     Returns:
-        For each such number: the number, the coarse pixels (P,), and for the first, second, ... of as many pixels where
-        it is in each coarse one, (P,).
+        For each such number: the number; what to add to their sum before it is divided; the coarse pixels (P,); and for
+        the first, second, ... of as many pixels where it is in each coarse one, (P,).
     """
     unit = Image.fromarray(np.eye(size, dtype=np.float32))
     inside = np.asarray(unit.resize((coarse, size), Image.Resampling.BOX)) > 0
@@ -63,17 +64,18 @@ def boxes(size: int, coarse: int) -> tuple[tuple[int, np.ndarray, tuple[np.ndarr
     found = []
     for number in np.unique(numbers).tolist():
         places = np.flatnonzero(numbers == number)
-        found.append((number, places, tuple(first[places] + step for step in range(number))))
+        sources = [first[places] + step for step in range(number)]
+        found.append((np.uint16(number), np.uint16(_half(number)), places, sources))
     return tuple(found)
 
 
-def _half(number: int) -> np.uint16:
+def _half(number: int) -> int:
     """What to add to the sum of up to 160 8-bit values before it is divided by their number, to round as Pillow does.
 
     Pillow multiplies by 1 / number in whole 2^-22: a tie goes up, but down where that weight was rounded down.
     """
     weight = round(2**22 / number)
-    return np.uint16(number // 2 - (number % 2 == 0 and weight * number < 2**22))
+    return number // 2 - (number % 2 == 0 and weight * number < 2**22)
 
 
 @functools.cache

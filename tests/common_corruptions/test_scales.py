@@ -11,6 +11,7 @@ from sklearn.datasets import load_sample_images
 
 from benchmarks.reference_corruptions import corrupt_one
 from common_corruptions import CORRUPTIONS, corrupt
+from common_corruptions.recipes import zooms
 from common_corruptions.recipes.corruptions import blur
 from common_corruptions.recipes.filters import gaussian_kernel
 from common_corruptions.recipes.names import SEVERITIES
@@ -179,7 +180,7 @@ def test_zoom_blur_of_a_large_image_is_that_of_a_small_one(monkeypatch):
     """Beyond a size each enlargement is made by itself."""
     images = crops()[:, :100, :140]
     at_once = corrupt(images, "zoom_blur", 4)
-    monkeypatch.setattr(blur, "WHOLE", 1)
+    monkeypatch.setattr(zooms, "WHOLE", 1)
     distance = np.abs(corrupt(images, "zoom_blur", 4).astype(int) - at_once)
     assert distance.max() <= 1 and (distance > 0).mean() < 1e-4
 

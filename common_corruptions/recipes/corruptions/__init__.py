@@ -16,7 +16,7 @@ from common_corruptions.recipes.registry import recipe
 from common_corruptions.recipes.scales import scale_of
 
 BLOCK_VALUES = 1 << 16  # values worked on at a time: as float64 they fit the cache
-AT_LEAST = {"zoom_blur": 8}  # images at a time, where something larger than they are is read for all of them
+AT_LEAST = {"zoom_blur": 16}  # images at a time, where something larger than they are is read for all of them
 
 
 def corrupt(

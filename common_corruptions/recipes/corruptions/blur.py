@@ -8,7 +8,6 @@ import functools
 
 import cv2
 import numpy as np
-import scipy.sparse
 
 from common_corruptions.recipes.elementary import exp
 from common_corruptions.recipes.filters import (
@@ -20,13 +19,10 @@ from common_corruptions.recipes.filters import (
     variance,
     wider_motion,
     wider_sigma,
-    zoom_places,
 )
 from common_corruptions.recipes.random import Draws
 from common_corruptions.recipes.registry import corruption
-from common_corruptions.recipes.resampling import by_image, by_pixel, whole_operator
-
-WHOLE = 1 << 16  # pixels, up to which zoom blur is one sparse matrix: with more, it would take gigabytes
+from common_corruptions.recipes.zooms import mean_zoom
 
 
 @corruption(
@@ -153,46 +149,7 @@ def motion_blur_at_random(images: np.ndarray, draws: Draws, radius: int, sigma: 
 )
 def zoom_blur(images: np.ndarray, draws: Draws, largest: float, step: float) -> np.ndarray:
     """The mean of the image and of its enlargements by 1, 1 + step, ... below `largest`."""
-    height, width = images.shape[1:3]
-    if height * width > WHOLE:
-        return np.stack([_zoom_blur_by_axis(image, largest, step) for image in images])
-    blurred = (zoom_operator(height, width, largest, step) @ by_pixel(images)).astype(np.uint8)
-    return np.ascontiguousarray(by_image(blurred, images.shape))
-
-
-@functools.lru_cache(maxsize=10)
-def zoom_operator(height: int, width: int, largest: float, step: float) -> scipy.sparse.csr_array:
-    """Zoom blur as one sparse matrix on the pixels of an image, float64 (H W, H W): 5 to 35 weights a pixel."""
-    factors = [1.0, *np.arange(1.0, largest, step).tolist()]
-    total = sum(
-        scipy.sparse.kron(_zoom_of_axis(height, factor), _zoom_of_axis(width, factor), format="csr")
-        for factor in factors
-    )
-    return whole_operator(total / len(factors))
-
-
-def _zoom_of_axis(size: int, factor: float) -> scipy.sparse.csr_array:
-    left, right, share = zoom_places(size, factor)
-    places = np.tile(np.arange(size), 2), np.concatenate([left, right])
-    return scipy.sparse.csr_array((np.concatenate([1 - share, share]), places), shape=(size, size))
-
-
-def _zoom_blur_by_axis(image: np.ndarray, largest: float, step: float) -> np.ndarray:
-    """The same of one image (H, W, C), each enlargement by itself: first its columns, then its rows."""
-    height, width = image.shape[:2]
-    lines = np.ascontiguousarray(image.transpose(0, 2, 1), dtype=np.float32)  # (H, C, W)
-    below = np.diff(lines, axis=0, append=0)
-    factors = np.arange(1.0, largest, step)
-    total = 2 * lines  # itself and its enlargement by 1
-    for factor in factors[1:].tolist():
-        first, _, share = zoom_places(height, factor)
-        tall = lines.take(first, axis=0)
-        tall += below.take(first, axis=0) * share.astype(np.float32)[:, None, None]
-        first, _, share = zoom_places(width, factor)
-        total += tall.take(first, axis=2)
-        total += np.diff(tall, axis=2, append=0).take(first, axis=2) * share.astype(np.float32)
-    total /= np.float32(len(factors) + 1)
-    return np.ascontiguousarray(total.astype(np.uint8).transpose(0, 2, 1))
+    return mean_zoom(images, largest, step)
 
 
 def wider_glass(factor: float, sigma: float, distance: int, passes: int) -> tuple[float, int, int]:
