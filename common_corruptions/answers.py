@@ -23,7 +23,7 @@ from common_corruptions.recipes.names import (
     NOISE_PERTURBATIONS,
     SEVERITIES,
 )
-from common_corruptions.sets import open_clean, open_corruptions, open_perturbations
+from common_corruptions.sets import Clean, open_clean, open_corruptions, open_perturbations
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ def predict_corruptions(
     """
     clean = open_clean(folder)
     stacks = open_corruptions(folder, corruptions, clean)
-    number = len(next(iter(stacks.values()))) // len(SEVERITIES) if stacks else len(clean.images)
+    number = _clean_answered(clean, stacks)
     images = number + sum(map(len, stacks.values()))
     net = for_many(net, images, options.get("device"))
     yield "clean", 0, predict(net, clean.images[:number], **options)
@@ -109,7 +109,7 @@ def _on_gpu(net: Net, options: Mapping[str, Any]) -> bool:
 def count_images(
     folder: Path, corruptions: Iterable[str], perturbations: Iterable[str], count: int | None = None
 ) -> int:
-    """How many images a net has to answer in a folder, clean and corrupted ones and frames.
+    """How many images a net has to answer in a folder: clean ones, as many as are corrupted, corrupted ones and frames.
 
     Args and errors as for `predict_corruptions` and `rank_perturbations`.
     """
@@ -117,7 +117,12 @@ def count_images(
     stacks = open_corruptions(folder, corruptions, clean)
     opened = open_perturbations(folder, perturbations, count)
     frames = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
-    return len(clean.images) + sum(map(len, stacks.values())) + int(frames)
+    return _clean_answered(clean, stacks) + sum(map(len, stacks.values())) + int(frames)
+
+
+def _clean_answered(clean: Clean, stacks: Mapping[str, np.ndarray]) -> int:
+    """How many clean images are answered: those that the corrupted ones are of, or all where there are none."""
+    return len(next(iter(stacks.values()))) // len(SEVERITIES) if stacks else len(clean.images)
 
 
 def perturbation_metrics(name: str, ranks: np.ndarray) -> list[tuple[str, str, str, float]]:

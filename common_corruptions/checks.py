@@ -35,7 +35,9 @@ def check_images(images: np.ndarray, *, largest: int = LARGEST) -> None:
         raise ValueError(f"images must have the shape (N, H, W, C) with C 1 or 3, not {images.shape}")
     if not all(SMALLEST <= side <= largest for side in images.shape[1:3]):
         height, width = images.shape[1:3]
-        raise ValueError(f"images must have {SMALLEST} to {largest} pixels a side, not {height} x {width}")
+        raise ValueError(
+            f"images must have {SMALLEST} to {largest} pixels a side, not {height} x {width} (height x width)"
+        )
 
 
 def check_severity(severity: int) -> None:

@@ -96,9 +96,9 @@ class ImageFiles:
             height, width = self.shape[1:3]
             if picture.size != (width, height):
                 raise ValueError(
-                    f"{path} is {picture.width} x {picture.height} pixels, and {self.names[0]} {width} x {height}: all "
-                    f"must have one size; prepare them, as those of ImageNet-C were, by torchvision's Resize(256) and "
-                    f"CenterCrop(224), and save them as PNG"
+                    f"{path} is {picture.height} x {picture.width} pixels (height x width), and {self.names[0]} "
+                    f"{height} x {width}: all must have one size; prepare them, as those of ImageNet-C were, by "
+                    f"torchvision's Resize(256) and CenterCrop(224), and save them as PNG"
                 )
             try:
                 return np.asarray(picture.convert("RGB"))

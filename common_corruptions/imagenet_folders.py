@@ -101,9 +101,9 @@ def _compare_sizes(files: ImageFiles, expected: ImageFiles) -> None:
     if files.shape[1:] != expected.shape[1:]:
         (height, width), (other_height, other_width) = files.shape[1:3], expected.shape[1:3]
         raise ValueError(
-            f"{files.folder} holds images of {width} x {height} pixels, and {expected.folder} of {other_width} x "
-            f"{other_height}; prepare clean images as those of ImageNet-C were, by torchvision's Resize(256) and "
-            f"CenterCrop(224), and save them as PNG"
+            f"{files.folder} holds images of {height} x {width} pixels (height x width), and {expected.folder} of "
+            f"{other_height} x {other_width}; prepare clean images as those of ImageNet-C were, by torchvision's "
+            f"Resize(256) and CenterCrop(224), and save them as PNG"
         )
 
 

@@ -117,7 +117,8 @@ def make_sets(
     }
     sequences: dict[str, Images] = {name: Perturbed(images, name, seed, origin) for name in p_names}
     height, width = images.shape[1:3]
-    clean = f"{len(images)} clean images of {width} x {height}"
+    order = "" if height == width else " (height x width)"
+    clean = f"{len(images)} clean images of {height} x {width}{order}"
     made = f"{source}: {clean}, corrupted here at the scale {chosen}, seed {seed}"
     return Sets(made, images, labels, stacks, sequences, [], len(images), classes)
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from common_corruptions import benchmark
-from common_corruptions.answers import rank_perturbations
+from common_corruptions.answers import count_images, predict_corruptions, rank_perturbations
 from common_corruptions.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, MAIN_CORRUPTIONS, PERTURBATIONS, SEVERITIES
 from common_corruptions.summary import PUBLISHED_ALEXNET, Baseline, summarise
@@ -201,6 +201,25 @@ def test_no_fewer_sequences_than_are_asked_for_or_than_there_are_labels(folder):
     for count in (3, None):
         with pytest.raises(ValueError, match=r"tilt\.npy holds sequences of 5 images"):
             next(rank_perturbations(never, folder, ["tilt"], count))
+
+
+@pytest.mark.parametrize("first", [5, COUNT])
+@pytest.mark.parametrize("names", [["fog", "snow"], []])
+def test_as_many_images_are_counted_as_a_net_is_given(folder, names, first):
+    """Of a set whose first images alone are corrupted, no more clean ones than those."""
+    for name in ("fog", "snow"):
+        save(folder / "c" / f"{name}.npy", pictures(5 * first, 4, 4, 3))
+    save(folder / "c" / "labels.npy", np.tile(LABELS[:first], 5))
+    given, net = [], small_net()
+
+    def counting(x):
+        given.append(len(x))
+        return net(x)
+
+    list(predict_corruptions(counting, folder, names))
+    list(rank_perturbations(counting, folder, ["tilt", "motion_blur"], 3))
+    assert count_images(folder, names, ["tilt", "motion_blur"], 3) == sum(given)
+    assert sum(given) == (11 * first if names else COUNT) + 3 * (31 + 21)
 
 
 @pytest.mark.parametrize("file", ["clean/test_images", "clean/test_labels", "c/fog", "c/labels", "p/tilt"])

@@ -229,7 +229,7 @@ def test_accepts_what_is_not_contiguous_or_is_on_disk(images, name, tmp_path):
         ({"images": np.zeros((32, 32, 4), np.uint8)}, ValueError, r"shape \(N, H, W, C\)"),
         ({"images": np.zeros((1, 3, 32, 32), np.uint8)}, ValueError, "C 1 or 3"),
         ({"images": np.zeros((1, 15, 32, 3), np.uint8)}, ValueError, "16 to 1024 pixels a side, not 15 x 32"),
-        ({"images": np.zeros((1, 32, 1025, 3), np.uint8)}, ValueError, "not 32 x 1025"),
+        ({"images": np.zeros((1, 32, 1025, 3), np.uint8)}, ValueError, r"not 32 x 1025 \(height x width\)"),
         ({"scale": "cifar-10"}, ValueError, 'scale must be "cifar" or "imagenet", not .cifar-10.'),
         ({"name": "gausian_noise"}, ValueError, "unknown corruption .* did you mean 'gaussian_noise'"),
         ({"name": "qqq"}, ValueError, "choose from gaussian_noise, .*saturate"),

@@ -131,7 +131,7 @@ def test_a_part_of_the_names_and_severities(imagenet_c):
         (lambda fog: write(fog / "4", 0, files=["n03/x.png"]), ValueError, r"fog/4 holds n03/x.png, and .* does not"),
         (lambda fog: (fog / "4").rename(fog / "9"), FileNotFoundError, "fog holds no severity 4; fetch"),
         (lambda fog: (fog / "4" / "n00").mkdir(), FileNotFoundError, r"n00 holds no image .*; each folder of .* is a"),
-        (lambda fog: write(fog / "4", 0, 30), ValueError, r"fog/4 holds images of 30 x 30 pixels, and .* 32 x 32"),
+        (lambda fog: write(fog / "4", 0, 30), ValueError, r"fog/4 holds images of 30 x 30 pixels .*, and .* 32 x 32"),
         (
             lambda fog: (fog / "4" / FILES[0]).write_bytes(b"<html>"),
             ValueError,
@@ -165,7 +165,8 @@ def test_images_that_are_damaged_or_of_another_size_are_named_when_they_are_read
         measured(tmp_path)
     Image.new("RGB", (40, 20)).save(path)
     with pytest.raises(
-        ValueError, match=r"is 40 x 20 pixels, and n01.* 32 x 32: all .* Resize\(256\) and Cent"
+        ValueError,
+        match=r"is 20 x 40 pixels .height x width., and n01.* 32 x 32: all .* Resize\(256\) and Cent",
     ):
         measured(tmp_path)
 
@@ -268,6 +269,14 @@ def test_clean_images_are_corrupted_as_a_set_made_at_once(image_folder, tmp_path
         assert list(table.name) == list(written.name)
         assert summary == pytest.approx(expected, abs=1e-3)
         assert "12 clean images of 32 x 32, corrupted here at the scale cifar, seed 5" in table.attrs["data"]
+    wide = np.concatenate([images, images], axis=2)
+    table, _, _ = measured(
+        (wide, LABELS),
+        nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 64, 3)),
+        corruptions=["fog"],
+        severities=[1],
+    )
+    assert "12 clean images of 32 x 64 (height x width), corrupted here" in table.attrs["data"]
     other, _, _ = measured(image_folder, seed=6, **names)
     assert not np.allclose(other.value, written.value)
 
