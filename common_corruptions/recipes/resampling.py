@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse
 
 GRID = 2.0**44
+FEW = 64  # less than one value in so many is computed by itself
 
 
 def whole_operator(operator: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
@@ -33,24 +34,36 @@ def truncated(
 ) -> np.ndarray:
     """uint8 images (N, H, W, C), read by an operator whose rows sum to 1, and truncated to uint8 of the same shape.
 
-    In single precision, which is twice as fast, with a bound on its error; pixels of which some image comes so near to
-    a whole number that it could fall on either side are then computed exactly.
+    In single precision, which is twice as fast, with a bound on its error; what comes so near to a whole number that it
+    could fall on either side is then computed exactly.
     """
     pixels = _pixels(images)
-    around = (
-        (pixels ^ np.uint8(128)).view(np.int8).astype(np.float32)
-    )  # less 128, by which the bound is halved
+    # Less 128, by which the bound is halved.
+    around = (pixels ^ np.uint8(128)).view(np.int8).astype(np.float32)
     rough = single @ around
     # To round a number up to 128 errs by 2^-17: each sum, the weights together and the products together. Then the sums
     # below, of up to 256: twice that.
     error = (int(np.diff(operator.indptr).max()) + 4) * 2.0**-17
     low = cv2.convertScaleAbs(rough, alpha=1, beta=127.5 - error)  # rounds to the nearest
     high = cv2.convertScaleAbs(rough, alpha=1, beta=127.5 + error)
-    unsure = np.zeros(len(pixels), dtype=bool)
-    unsure[np.flatnonzero(low.reshape(-1) != high.reshape(-1)) // pixels.shape[1]] = True
-    rows = np.flatnonzero(unsure)
-    low[rows] = operator[rows] @ pixels.astype(np.float64)
+    unsure = np.flatnonzero(low.reshape(-1) != high.reshape(-1))
+    rows, columns = np.divmod(unsure, low.shape[1])
+    if len(unsure) < low.size // FEW:
+        low[rows, columns] = _single_values(operator, pixels, rows, columns)
+    else:  # most of an image has one colour
+        rows = np.unique(rows)
+        low[rows] = operator[rows] @ pixels.astype(np.float64)
     return by_image(low, images.shape)
+
+
+def _single_values(
+    operator: scipy.sparse.csr_array, pixels: np.ndarray, rows: np.ndarray, columns: np.ndarray
+) -> np.ndarray:
+    """The values of `operator @ pixels` at some places, (M,); no row of the operator is empty."""
+    part = operator[rows]
+    read = pixels[part.indices, np.repeat(columns, np.diff(part.indptr))]
+    values: np.ndarray = np.add.reduceat(part.data * read, part.indptr[:-1])
+    return values
 
 
 def bilinear_operator(
