@@ -17,7 +17,7 @@ from stages.files import workspace
 from stages.files.interruption import call, naming_refused_files
 from stages.files.params import load_params
 from stages.files.writing import write_text
-from stages.tracking import links, runs, store
+from stages.tracking import address, links, runs
 
 DVC = [sys.executable, "-m", "dvc", "repro"]
 
@@ -38,7 +38,9 @@ def main() -> None:
             if "up to date" in dry.stdout:
                 click.echo("Data and pipelines are up to date.")
                 given = note.read_text(encoding="utf-8") if note.exists() else None
-                if given == results() and not store.server_uri():  # a server may lack what it could not take
+                if (
+                    given == results() and not address.server_uri()
+                ):  # a server may lack what it could not take
                     return
             elif status := call(DVC):
                 sys.exit(status)

@@ -11,7 +11,7 @@ import click
 
 from stages.files import workspace
 from stages.files.params import load_params
-from stages.tracking import copies, links, registry, runs, store
+from stages.tracking import address, copies, links, registry, runs, store
 
 SERVER = {  # environment of the server of one person
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for evaluations of language models
@@ -30,14 +30,16 @@ def main(context: click.Context) -> None:
 @main.command()
 def sync() -> None:
     """Upload the runs, or the parts of runs, that the server of MLFLOW_TRACKING_URI lacks."""
-    server = store.server_uri()
+    server = address.server_uri()
     if server is None:
         raise click.UsageError("MLFLOW_TRACKING_URI must be the address of an MLflow server, http://...")
     try:
         done = copies.upload(store.connect())
     except copies.ServerError as error:
         raise click.ClickException(f"{error}; what was uploaded is not uploaded again") from None
-    click.echo(f"{store.shown(server)}: {done.uploaded} of {done.runs} runs uploaded, the others were there")
+    click.echo(
+        f"{address.shown(server)}: {done.uploaded} of {done.runs} runs uploaded, the others were there"
+    )
 
 
 @main.command()
@@ -46,12 +48,12 @@ def ui(port: int) -> None:
     """Serve the runs on 127.0.0.1; where MLFLOW_TRACKING_URI names a server, print its addresses alone."""
     _show_links(port)
     sys.stdout.flush()
-    if store.server_uri():
+    if address.server_uri():
         return
     artifacts = (workspace.root() / "mlartifacts").as_uri()
     os.execve(
         sys.executable,
-        [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.store_uri(), "--host", "127.0.0.1",
+        [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", address.store_uri(), "--host", "127.0.0.1",
          "--port", str(port), "--default-artifact-root", artifacts, "--workers", "1"],
         {**os.environ, **SERVER},
     )  # fmt: skip
@@ -88,7 +90,7 @@ def register(name: str | None) -> None:
     client = store.connect()
     try:
         experiment = runs.find_experiment(client, data)
-        if store.server_uri():
+        if address.server_uri():
             local, client = client, copies.connect()
             copies.upload(local)
             experiment = copies.find_experiment(client, data)
@@ -99,7 +101,7 @@ def register(name: str | None) -> None:
     except copies.ServerError as error:
         raise click.ClickException(str(error)) from None
     # The registry of a database looks for the model in MLflow's global store.
-    with contextlib.nullcontext() if store.server_uri() else store.global_store():
+    with contextlib.nullcontext() if address.server_uri() else store.global_store():
         version = registry.register(client, f"pushpull-{data}", best, model)
     click.echo(
         f"{best.info.run_name} of {best.data.tags['dvc.exp']}, seed {best.data.tags['seed']}: "

@@ -21,7 +21,7 @@ import requests
 from tqdm import tqdm
 
 from stages.files import workspace
-from stages.tracking import runs, store
+from stages.tracking import address, failures, runs
 
 ORIGIN = "copied.from"  # tag of a copy: id of the original
 STATE = "copied.state"  # tag of an original: digest of the server's address and of what was copied there
@@ -53,7 +53,7 @@ def connect(server: str | None = None):
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
 
-    server = server or store.server_uri()
+    server = server or address.server_uri()
     with _server_errors(server):
         requests.get(f"{server}/health", timeout=SECONDS_TO_CONNECT)
     return MlflowClient(tracking_uri=server, registry_uri=server)
@@ -89,7 +89,7 @@ def following(local, run: str) -> Iterator[None]:
 
     A server that fails is named once and tried again later; training neither waits for it nor ends by it.
     """
-    server = store.server_uri()  # now: logging a model changes MLFLOW_TRACKING_URI for a moment
+    server = address.server_uri()  # now: logging a model changes MLFLOW_TRACKING_URI for a moment
     if server is None:
         yield
         return
@@ -109,7 +109,7 @@ def following(local, run: str) -> Iterator[None]:
                     copy_run(local, remote, parent, copies)
                 copy_run(local, remote, run, copies, sent)
             failed = False
-        except (ServerError, store.StoreError) as error:
+        except (ServerError, failures.StoreError) as error:
             if not failed:
                 tqdm.write(
                     f"{error}; the run is kept here, `python -m stages.tracking sync` uploads it later"
@@ -185,7 +185,7 @@ def find_experiment(remote, name: str) -> str | None:
     if found is None:
         return None
     if found.lifecycle_stage == "deleted":  # not by us, and others may be glad of it
-        server = store.shown(remote.tracking_uri)
+        server = address.shown(remote.tracking_uri)
         raise ServerError(
             f"the experiment {name} was deleted on the MLflow server {server}; "
             f"`MLFLOW_TRACKING_URI={server} mlflow experiments restore -x {found.experiment_id}` brings it back"
@@ -264,7 +264,7 @@ def _copy_models(local, remote, run, copy) -> None:
             continue
         with tempfile.TemporaryDirectory() as folder:
             download_artifacts(
-                artifact_uri=model.artifact_location, dst_path=folder, tracking_uri=store.store_uri()
+                artifact_uri=model.artifact_location, dst_path=folder, tracking_uri=address.store_uri()
             )
             (path,) = Path(folder).rglob("MLmodel")
             description = Model.load(str(path))
@@ -325,7 +325,7 @@ def _server_errors(server: str) -> Iterator[None]:
     try:
         yield
     except requests.RequestException:
-        raise ServerError(f"the MLflow server {store.shown(server)} does not answer") from None
+        raise ServerError(f"the MLflow server {address.shown(server)} does not answer") from None
     except MlflowException as error:
-        reason = " ".join(str(error).replace(server, store.shown(server)).split())[:200]
-        raise ServerError(f"the MLflow server {store.shown(server)} failed: {reason}") from None
+        reason = " ".join(str(error).replace(server, address.shown(server)).split())[:200]
+        raise ServerError(f"the MLflow server {address.shown(server)} failed: {reason}") from None

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import click
 
-from stages.tracking import copies, runs, store
+from stages.tracking import address, copies, runs
 
 PORT = 5000
 
@@ -101,14 +101,14 @@ def show(local, data_name: str, parent: str | None, port: int = PORT) -> None:
         parent: id there of the run of the DVC experiment or workspace state, if it has one.
         port: where `make ui` serves, if there is no other server.
     """
-    host = store.server_uri()
+    host = address.server_uri()
     if host:
         try:
             copies.upload(local)
             remote = copies.connect()
             experiment = copies.find_experiment(remote, data_name)
             copy = copies.find_copy(remote, experiment, parent) if experiment and parent else None
-            _print(remote, store.without_user(host), data_name, experiment, copy and copy.info.run_id)
+            _print(remote, address.without_user(host), data_name, experiment, copy and copy.info.run_id)
             return
         except copies.ServerError as error:
             click.echo(

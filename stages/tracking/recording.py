@@ -16,7 +16,8 @@ from pathlib import Path
 from stages.files import datasets
 from stages.files.schema import Params
 from stages.tracking import copies, runs
-from stages.tracking.store import patiently, spared, store_uri
+from stages.tracking.address import store_uri
+from stages.tracking.store import patiently, spared
 
 SECONDS = "train/seconds"  # metric: duration of the training
 SECONDS_BETWEEN_SAMPLES = 5  # of CPU, memory and GPU; MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL changes it

@@ -19,7 +19,7 @@ from mlflow.store.db.utils import _get_alembic_config
 
 from stages.files import workspace
 from stages.files.params import load_params
-from stages.tracking import copies, recording, runs, store
+from stages.tracking import address, copies, recording, runs, store
 from stages.tracking.__main__ import main
 from tests.conftest import ROOT
 from tests.stages.tracking.test_copies import begin, row, values
@@ -74,10 +74,10 @@ def test_a_database_without_its_driver_is_one_line_without_the_password(local, m
 
 
 def test_the_scheme_of_a_server_may_be_in_capitals(local, monkeypatch):
-    own = store.store_uri()
+    own = address.store_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "HTTP://127.0.0.1:9/")
-    assert store.server_uri() == "http://127.0.0.1:9"
-    assert store.store_uri() == own
+    assert address.server_uri() == "http://127.0.0.1:9"
+    assert address.store_uri() == own
 
 
 def test_a_relative_database_lies_in_the_repository_an_experiment_came_from(
@@ -259,7 +259,7 @@ def test_what_names_no_store_is_on_ours_for_a_while(local, monkeypatch):
             monkeypatch.delenv("MLFLOW_TRACKING_URI")
         for _ in range(2):
             with store.global_store():
-                assert mlflow.get_tracking_uri() == store.own_store()
+                assert mlflow.get_tracking_uri() == address.own_store()
             assert os.environ.get("MLFLOW_TRACKING_URI") == setting
 
 
@@ -349,7 +349,7 @@ def test_mlflow_upgrades_a_database_that_lacks_its_newest_tables(local, tmp_path
             return database.execute("SELECT version_num FROM alembic_version").fetchone()[0]
 
         newest = schema()
-        alembic.command.downgrade(_get_alembic_config(store.own_store()), "-1")
+        alembic.command.downgrade(_get_alembic_config(address.own_store()), "-1")
         assert schema() != newest
         assert store.connect().get_run(run).info.run_id == run
         assert schema() == newest
