@@ -11,7 +11,6 @@ import pandas as pd
 import pytest
 import torch
 
-from stages.files import yaml_file
 from tests.archives.miniatures import few_digits
 from tests.conftest import ROOT
 from tests.stages.clones import clone, environment, run, runs
@@ -37,10 +36,6 @@ def small(params: dict) -> None:
         "lenet": {"block": "conv", "arch": "lenet_b", "family": "lenet", "train": {"lr": 0.02}},
         "lenet-pp": {"block": "pushpull", "arch": "lenet_b", "family": "lenet", "train": {"lr": 0.02}},
     }
-    jpeg = params["jpeg"]
-    jpeg["data"] |= params["data"] | {"name": "cifar10-jpeg", "corrupted_images": 20, "perturbed_images": 5}
-    jpeg["train"] |= params["train"] | {"seeds": [0]}
-    jpeg["nets"] = {"lenet": params["nets"]["lenet"]}
 
 
 @pytest.fixture(scope="module")
@@ -159,22 +154,20 @@ def with_make(pipeline) -> Path:
     return pipeline
 
 
-def test_make_jpeg_on_another_set_leaves_the_results_of_this_one(with_make):
-    images = yaml_file.read_yaml(with_make / "params.yaml")["data"]["path"]
-    run(with_make, "make", "jpeg", f"DATA={images}")
-    assert (with_make / "metrics" / "cifar10-jpeg" / "report.html").exists()
-    assert lost(with_make) == set()
-
-
-def test_make_paper_and_authors_leave_them_too(with_make, tmp_path):
+def test_make_jpeg_leaves_the_results_of_another_set(with_make, tmp_path):
     """DVC puts them away before the first stage, which here finds no images; where a target is named it does not."""
     nowhere = str(tmp_path / "nowhere")
-    for target in (["paper", f"ARGS=-S paper.data.path={nowhere}"], ["authors", f"DATA={nowhere}"]):
-        done = run(with_make, "make", *target, check=False)
-        assert "failed to run: python -m stages.fetch" in done.stderr, target
-        assert lost(with_make) == set(), target
+    done = run(with_make, "make", "jpeg", f"DATA={nowhere}", check=False)
+    assert "failed to run: python -m stages.fetch" in done.stderr
+    assert lost(with_make) == set()
     run(with_make, "dvc", "exp", "run", "-S", "data.name=mine", "-S", f"data.path={nowhere}", check=False)
     assert lost(with_make) == {"digits"}, "nothing is put away: no stage need be named any more"
+
+
+@pytest.mark.parametrize("target", ["paper", "jpeg", "authors"])
+def test_a_preset_names_the_last_stage(target):
+    *_, last = run(ROOT, "make", "-n", target).stdout.replace("\\\n", " ").splitlines()
+    assert last.startswith("dvc exp run") and last.endswith(" report")
 
 
 def test_killed_training_goes_on_to_the_same_bits(tmp_path):
