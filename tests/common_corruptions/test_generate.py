@@ -10,14 +10,14 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from common_corruptions import CORRUPTIONS, PERTURBATIONS, corrupt, perturb
+from common_corruptions import CORRUPTIONS, PERTURBATIONS, corrupt, perturb, writing
 from common_corruptions.__main__ import main
 from common_corruptions.generate import RECIPES_VERSION, generate_corruptions, generate_perturbations
 from common_corruptions.recipes.names import FRAMES
@@ -111,16 +111,25 @@ def test_worker_that_is_killed(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {"labels.npy", "generated.json"}
 
 
-def test_worker_that_is_killed_before_the_next_one_is_started(tmp_path, monkeypatch):
-    start = ProcessPoolExecutor._spawn_process
+def test_worker_that_is_killed_while_the_next_one_is_started():
+    """The pool then says that a handle is closed, before it says that it is broken."""
 
-    def wait_and_start(pool):
-        if pool._processes:
-            wait_for(lambda: pool._call_queue._reader.closed)
-        start(pool)
+    class Pool:
+        broken = True
 
-    monkeypatch.setattr(ProcessPoolExecutor, "_spawn_process", wait_and_start)
-    test_worker_that_is_killed(tmp_path, monkeypatch)
+        def map(self, *_):
+            raise OSError("handle is closed")
+
+        def submit(self, *_):
+            if self.broken:
+                raise BrokenProcessPool
+
+    pool = Pool()
+    with pytest.raises(BrokenProcessPool):
+        writing._map(pool, [])
+    pool.broken = False  # what else the system refuses is told as it is
+    with pytest.raises(OSError, match="handle is closed"):
+        writing._map(pool, [])
 
 
 def test_block_smaller_than_the_set(tmp_path, monkeypatch):
