@@ -45,11 +45,8 @@ def measure(count: int, batch_size: int, repeats: int) -> dict[str, dict[str, fl
             for image in singly:
                 transform(image)
 
-        times = np.array(
-            [[cpu_seconds(one_by_one), cpu_seconds(whole)] for _ in range(repeats + 1)][
-                1:
-            ]  # the first warms up
-        )
+        rounds = [[cpu_seconds(one_by_one), cpu_seconds(whole)] for _ in range(repeats + 1)]
+        times = np.array(rounds[1:])  # the first one warms up
         torchvision_rate, rate = count / np.median(times, axis=0)
         results[name] = {
             "torchvision_images_per_second": round(float(torchvision_rate), 1),

@@ -1,10 +1,12 @@
 """Augmentation of training images beyond crop and mirroring: TrivialAugment or AugMix, a batch at once on its device.
 
 Both send an image through chains of operations drawn for it. TrivialAugment (Müller and Hutter, ICCV 2021) has one
-chain of one operation, with the wide ranges of its paper. Three of its operations, brightness, contrast and color, are
-close to the corruptions brightness, contrast and saturate. AugMix (Hendrycks et al., ICLR 2020) has three chains of one
-to three operations, none of which is a corruption of the test, and mixes their ends with the image. Its loss of
-consistency between three copies of an image (Jensen-Shannon) is left out, and mixtures are rounded to whole levels.
+chain of one operation, with the wide ranges of its paper; shifts of up to 32 pixels are those of up to the side, and
+the Cutout that follows it there is left out. Four of its operations, brightness, contrast, color and sharpness, are
+close to corruptions of the test. AugMix (Hendrycks et al., ICLR 2020) has three chains of one to three operations,
+without those four, and mixes their ends with the image. Its loss of consistency between three copies of an image
+(Jensen-Shannon) is left out, and mixtures are rounded to whole levels. Both turn, shift and shear images, as three of
+the perturbations do.
 """
 
 from dataclasses import dataclass
@@ -42,10 +44,10 @@ class Policy:
     Attributes:
         operations: each with its magnitudes; one is drawn as often as another.
         levels: the lowest and the highest that are drawn.
-        steps: levels are whole parts of the range, so many; None: any level.
-        chains: through which an image goes, each on its own.
-        lengths: operations of a chain, from fewest to most.
-        mixed: the ends of the chains are mixed with the image, by random shares; else the chain's end is the result.
+        steps: from one to the other; levels between them are not drawn. None: all are.
+        chains: how many an image goes through, each from the image on.
+        lengths: the fewest and the most operations of a chain.
+        mixed: the result is the image and the ends of its chains, mixed by random shares; else the end of the one.
     """
 
     operations: tuple[tuple[op.Operation, Magnitude], ...]

@@ -47,15 +47,17 @@ def draw_epoch(
     corners = torch.randint(0, 2 * PADDING + 1, (count, 2), generator=generator)
     mirrored = torch.rand(count, generator=generator) < 0.5 if flip else torch.zeros(count, dtype=torch.bool)
     chains = None
-    if augmentation != "none":  # drawn last, so that the same crops are augmented
+    if augmentation != "none":
+        generator.manual_seed(epoch_seed(seed, epoch, 1))  # its own draws, whatever was drawn before
         drawn = draw_chains(POLICIES[augmentation], count, generator)
         chains = Chains(*(value.to(device) for value in vars(drawn).values()))
     return Draws(order.to(device), corners.to(device), mirrored.to(device), augmentation, chains)
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """A seed for the generators of one epoch."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+def epoch_seed(seed: int, epoch: int, *purpose: int) -> int:
+    """A seed for the generators of one epoch, one of each purpose."""
+    sequence = np.random.SeedSequence([seed, epoch, *purpose])
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @dataclass

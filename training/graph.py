@@ -51,9 +51,8 @@ class RecordedEpochs:
         self.precision = precision
         count, device = len(data), data.device
         self.sizes = [min(batch_size, count - start) for start in range(0, count, batch_size)]
-        self.draws = draw_epoch(
-            count, 0, 0, False, device, augmentation
-        )  # each epoch copies its own into them
+        # Each epoch copies its own into them.
+        self.draws = draw_epoch(count, 0, 0, False, device, augmentation)
         self.first = torch.zeros((), dtype=torch.int64, device=device)  # place of the next batch in the order
         self.places = torch.arange(batch_size, device=device)
         self.loss_sum = torch.zeros((), device=device)

@@ -1,8 +1,9 @@
 """The operations of image augmentations on a batch, each image by a magnitude of its own.
 
 All take images (n, H, W, C) uint8 with one channel or three and magnitudes (n,) float32, and give images of the same
-shape and type, each as if it were alone. They do what Pillow's operations of the same names do; where Pillow computes
-in double precision, values may differ by 1.
+shape and type, each as if it were alone; a magnitude outside an operation's range gives some image, but no error. They
+do what Pillow's operations of the same names do, which compute in double precision: here a value may differ by 1, and
+a nearest pixel that lies as near as another may be the other.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Operation = Callable[[Tensor, Tensor], Tensor]
+
+ROUNDING = 2.0**-10  # of a level: what single precision leaves below a whole number is one
 
 
 def shear_x(images: Tensor, factors: Tensor, bilinear: bool = False) -> Tensor:
@@ -53,7 +56,8 @@ def _warp(
 ) -> Tensor:  # fmt: skip
     """Read each pixel at (xx x + xy y + x0, yx x + yy y + y0), where x and y are those of its centre, 0.5 in the first.
 
-    Nearest pixel or bilinear, the latter with the edge repeated, as Pillow does; black where the place lies outside.
+    Nearest pixel or bilinear, the latter with the edge repeated and cut to whole levels; black where the place lies
+    outside.
     """
     count, height, width, _ = images.shape
     x = torch.arange(width, device=images.device) + 0.5
@@ -68,7 +72,7 @@ def _warp(
         places = torch.stack([columns * (2 / width) - 1, rows * (2 / height) - 1], dim=3)
         planes = images.permute(0, 3, 1, 2).float()
         read = F.grid_sample(planes, places, mode="bilinear", padding_mode="border", align_corners=False)
-        found = read.permute(0, 2, 3, 1).round().to(torch.uint8)
+        found = (read.permute(0, 2, 3, 1) + ROUNDING).to(torch.uint8)
     else:
         column = columns.floor().long().clamp(0, width - 1)
         row = rows.floor().long().clamp(0, height - 1)
@@ -138,14 +142,13 @@ def autocontrast(images: Tensor, _: Tensor) -> Tensor:
 
 
 def equalize(images: Tensor, _: Tensor) -> Tensor:
-    """Spread the values of each channel so that all are about equally frequent."""
+    """Spread the values of each channel so that all are about equally frequent; few pixels, such as 8 x 8, stay."""
     count, height, width, channels = images.shape
     values = images.permute(0, 3, 1, 2).reshape(-1, height * width).long()
     counts = values.new_zeros(len(values), 256).scatter_add_(1, values, torch.ones_like(values))
     below = counts.cumsum(1) - counts
-    step = (
-        below.gather(1, values.amax(1, keepdim=True)) // 255
-    )  # of all pixels but those of the highest value
+    others = below.gather(1, values.amax(1, keepdim=True))  # pixels but those of the highest value
+    step = others // 255
     table = ((step // 2 + below) // step.clamp(min=1)).clamp(max=255)
     spread = torch.where(step > 0, table.gather(1, values), values).to(torch.uint8)
     return spread.reshape(count, channels, height, width).permute(0, 2, 3, 1)

@@ -16,6 +16,7 @@ from stages.files.params import in_pipeline, load_params
 from stages.files.schema import Params
 from stages.files.writing import read_table, show
 from stages.page.study_figures import accuracy_bars
+from stages.tables.augmentation import describe_augmentation
 from stages.tables.studies import TABLES, accuracies
 from stages.tables.table import write_table
 from stages.tracking import runs
@@ -43,6 +44,7 @@ def main(table: str, pipeline: Path) -> None:
     written = TABLES[table](measured, data_name)
     if table != "table4":  # which has columns for them
         written = written._replace(note=written.note + deviations(measured))
+    written = written._replace(note=" ".join([written.note, *describe_augmentation(params)]))
     write_table(folder, **written._asdict())
     show((folder / f"{table}.md").read_text(encoding="utf-8"))
     if table == "table1":

@@ -5,8 +5,7 @@ from common_corruptions.summary import Baseline, undefined_relative
 from stages.files.datasets import LOSSY, full_name
 from stages.files.published import origin
 from stages.files.schema import Params
-
-AUGMENTATIONS = {"trivial": "TrivialAugment", "augmix": "AugMix, without its consistency loss"}
+from stages.tables.augmentation import describe_augmentation
 
 
 def describe_run(params: Params, normaliser: str, baseline: Baseline | None, images: int | None) -> str:
@@ -58,7 +57,7 @@ def describe_run(params: Params, normaliser: str, baseline: Baseline | None, ima
 
 
 def describe_trainings(params: Params) -> list[str]:
-    """Over how many trainings the means are, how their images were augmented, and after how many epochs."""
+    """Over how many trainings the means are, on what images, and after how many epochs."""
     trainings = {net: params.training(net) for net in params.nets}
     if not trainings:
         return ["One trained net each, as the paper's authors released it; nothing was trained here."]
@@ -68,10 +67,7 @@ def describe_trainings(params: Params) -> list[str]:
     sentences = [f"{mean} over {counted}."]
     if own := [f"{name} ({net.own})" for name, net in params.nets.items() if net.options]:
         sentences += [f"Nets with options of their own: {'; '.join(own)}."]
-    for augment, method in AUGMENTATIONS.items():
-        if augmented := [net for net, training in trainings.items() if training.augment == augment]:
-            which = "" if len(augmented) == len(trainings) else f" ({', '.join(augmented)})"
-            sentences += [f"Trained on images augmented by {method}{which}."]
+    sentences += describe_augmentation(params)
     epochs: dict[int, list[str]] = {}
     for net, training in trainings.items():
         epochs.setdefault(training.epochs, []).append(net)

@@ -37,7 +37,9 @@ def frontends(params: Params, answers: Answers, cost: pd.DataFrame, baseline: st
     measured, differences = [], []
     for net in params.nets:
         own = rows[rows.net == net].set_index("quantity")
-        lead = {"net": net, "front end": params.nets[net].block}
+        augment = params.training(net).augment
+        front_end = params.nets[net].block + ("" if augment == "none" else f", {augment}")
+        lead = {"net": net, "front end": front_end}
         measured.append(lead | {text: cell(own.loc[key]) for key, text in headings.items()})
         if net != baseline:
             differences.append(lead | {text: interval(own.loc[key]) for key, text in headings.items()})

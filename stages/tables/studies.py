@@ -164,8 +164,7 @@ def table1(measured: pd.DataFrame, data_name: str, folder: Path = PUBLISHED) -> 
         f"Accuracy on {full_name(data_name)} in percent, {PROTOCOL}. (c) a convolution, (pp) a push-pull layer; "
         "Gaussian noise of variance σ² on values 0 to 1; Poisson noise, white being 255 photons, after the contrast "
         "was changed by the factor C. The paper prints numbers for clean images and for σ² 0.2 alone. It names no "
-        "augmentation; here "
-        "training crops are shifted at random by up to 4 pixels."
+        "augmentation; here training crops are shifted at random by up to 4 pixels."
     )
     parts = {
         "configurations": pd.DataFrame(rows),

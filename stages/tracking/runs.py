@@ -170,12 +170,14 @@ def find_training(experiment: Experiment, net: str, seed: int, weights: str):
 
 def child_name(params: Params, net: str) -> str:
     """`resnet20-pp (alpha=2)`: the comparison page knows runs by their names alone."""
-    block = params.block(net)
-    if block.layers is None:
-        return net
-    alpha = "learned" if block.train_alpha else f"{block.alpha:g}"
-    pull = "" if block.pull == "upsampled" else f", complementary, average {block.average_size}"
-    return f"{net} (alpha={alpha}{'' if block.scale == 2 else f', scale={block.scale:g}'}{pull})"
+    block, augment = params.block(net), params.training(net).augment
+    told = []
+    if block.layers is not None:
+        told += ["alpha=learned" if block.train_alpha else f"alpha={block.alpha:g}"]
+        told += [f"scale={block.scale:g}"] if block.scale != 2 else []
+        told += ["complementary", f"average {block.average_size}"] if block.pull != "upsampled" else []
+    told += [augment] if augment != "none" else []
+    return f"{net} ({', '.join(told)})" if told else net
 
 
 def net_params(params: Params, net: str, seed: int) -> dict[str, Any]:

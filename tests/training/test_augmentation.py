@@ -178,6 +178,38 @@ def test_an_image_is_augmented_as_if_it_were_alone(name, images):
     assert (made != batch).flatten(1).any(1).float().mean() > 0.5
 
 
+def test_augmix_is_that_of_pillow_to_the_end_of_every_chain(images):
+    """An error of one level in a turn would be a large one after a later equalization."""
+    policy = POLICIES["augmix"]
+    batch = images.repeat(20, 1, 1, 1)
+    drawn = draw_chains(policy, len(batch), torch.Generator().manual_seed(2))
+    bilinear = Image.Resampling.BILINEAR
+    pillow = [
+        lambda v: ImageOps.autocontrast,
+        lambda v: ImageOps.equalize,
+        lambda v: lambda image: ImageOps.posterize(image, int(v)),
+        lambda v: lambda image: image.rotate(v, bilinear),
+        lambda v: lambda image: ImageOps.solarize(image, v),
+        lambda v: affine(1, v, 0, 0, 1, 0, bilinear=True),
+        lambda v: affine(1, 0, 0, v, 1, 0, bilinear=True),
+        lambda v: affine(1, 0, math.trunc(32 * v), 0, 1, 0, bilinear=True),
+        lambda v: affine(1, 0, 0, 0, 1, math.trunc(32 * v), bilinear=True),
+    ]
+    expected = []
+    for place, image in enumerate(batch.numpy()):
+        ends = [image]
+        for numbers, magnitudes in zip(drawn.operations[place], drawn.magnitudes[place], strict=True):
+            picture = Image.fromarray(image)
+            for number, magnitude in zip(numbers.tolist(), magnitudes.tolist(), strict=True):
+                picture = pillow[number - 1](magnitude)(picture) if number else picture
+            ends.append(np.asarray(picture))
+        expected.append(
+            np.einsum("k,khwc->hwc", drawn.shares[place].double().numpy(), np.stack(ends).astype(float))
+        )
+    difference = np.abs(augment(batch, drawn, policy).numpy() - np.stack(expected))
+    assert (difference > 1).mean() < 1e-3
+
+
 @pytest.mark.parametrize("name", POLICIES)
 def test_without_reading_back_it_is_the_same(name, images, monkeypatch):
     batch = images.repeat(20, 1, 1, 1)

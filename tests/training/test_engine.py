@@ -141,6 +141,8 @@ def test_crops_are_augmented_by_the_draws_of_seed_epoch_and_image(images, labels
         )
     )
     assert torch.equal(plain.order, draws.order) and torch.equal(plain.corners, draws.corners)
+    unmirrored = draw_epoch(len(images), 0, 1, False, CPU, augment)
+    assert torch.equal(unmirrored.chains.magnitudes, draws.chains.magnitudes)
 
     def by_image(draws, batch_size=16, **part):
         found = torch.cat([batch for batch, _ in data.batches(draws, batch_size, **part)])

@@ -182,7 +182,11 @@ def run_study(table: str):
 @pytest.mark.parametrize("name", ["table4", "table5", "mnist"])
 def test_measurements_become_tables_and_runs(local, tmp_path, name):
     (tmp_path / "data").symlink_to(ROOT / "data")
-    params = choose(tmp_path, name)
+    choose(tmp_path, name)
+    raw = read_yaml(tmp_path / "params.yaml")
+    raw["train"]["augment"] = "trivial" if name == "mnist" else "none"
+    write_yaml(tmp_path / "params.yaml", raw)
+    params = load_params(tmp_path / "params.yaml", tmp_path / "studies")
     ((table, kind),) = params.study.tables.items()
     folder = tmp_path / "studies" / "metrics" / "digits"
     for part in (kind, "history"):
@@ -196,7 +200,9 @@ def test_measurements_become_tables_and_runs(local, tmp_path, name):
     done = run_study(table)
     assert done.exit_code == 0, done.output
     written = tmp_path / "metrics" / "digits" / "studies"
-    assert (written / f"{table}.md").read_text(encoding="utf-8") in done.output
+    text = (written / f"{table}.md").read_text(encoding="utf-8")
+    assert text in done.output
+    assert ("Trained here on images augmented by TrivialAugment." in text) == (name == "mnist")
     result = pd.read_csv(written / f"{table}.csv")
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
     found = client.search_runs([client.get_experiment_by_name("digits").experiment_id])

@@ -1,11 +1,16 @@
 """What every table says of its run, and which of our nets the paper has."""
 
+from typing import get_args
+
 import pytest
 
 from common_corruptions.summary import Baseline
+from stages.files.schema import Train
+from stages.tables.augmentation import AUGMENTATIONS
 from stages.tables.caption import describe_run
 from stages.tables.paper import comparable, counterparts, registry_name, table3
 from tests.conftest import ROOT
+from training.augmentation import POLICIES, Augmentation
 
 
 def test_a_lossy_copy_is_called_one(load):
@@ -42,9 +47,14 @@ def test_epochs_and_seeds_of_every_net(load):
     assert "over 3 seeds (0, 1, 7)" in text
 
 
+def test_the_names_of_augmentations_are_the_same_everywhere():
+    assert get_args(Augmentation) == get_args(Train.model_fields["augment"].annotation) == ("none", *POLICIES)
+    assert AUGMENTATIONS.keys() == POLICIES.keys()
+
+
 def test_how_images_were_augmented(load):
     assert "augmented" not in describe_run(load(), "", None, None)
-    assert "Trained on images augmented by TrivialAugment." in describe_run(
+    assert "Trained here on images augmented by TrivialAugment." in describe_run(
         load(train={"augment": "trivial"}), "", None, None
     )
     nets = {"mixed": {"block": "conv", "arch": "resnet14", "train": {"augment": "augmix"}}}

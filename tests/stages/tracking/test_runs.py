@@ -33,6 +33,20 @@ def store(repository, monkeypatch):
     return connect(), load_params()
 
 
+@pytest.mark.parametrize(
+    ("net", "changes", "name"),
+    [
+        ("resnet20", {}, "resnet20"),
+        ("resnet20", {"augment": "augmix"}, "resnet20 (augmix)"),
+        ("resnet20-pp", {"augment": "trivial"}, "resnet20-pp (alpha=1, trivial)"),
+    ],
+)
+def test_a_run_is_named_by_what_tells_it_from_others(store, net, changes, name):
+    params = store[1]
+    params = params.model_copy(update={"train": params.train.model_copy(update=changes)})
+    assert runs.child_name(params, net) == name
+
+
 def test_parent_is_found_again_and_children_hang_on_it(store):
     client, params = store
     experiment = runs.open_experiment(params)
