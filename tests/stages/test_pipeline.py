@@ -166,7 +166,9 @@ def test_make_jpeg_leaves_the_results_of_another_set(with_make, tmp_path):
 
 @pytest.mark.parametrize("target", ["paper", "jpeg", "authors"])
 def test_a_preset_names_the_last_stage(target):
-    *_, last = run(ROOT, "make", "-n", target).stdout.replace("\\\n", " ").splitlines()
+    *_, last = (
+        run(ROOT, "make", "-n", "--no-print-directory", target).stdout.replace("\\\n", " ").splitlines()
+    )
     assert last.startswith("dvc exp run") and last.endswith(" report")
 
 
