@@ -6,8 +6,6 @@ takes the operations that ours does (`all_ops=False`). Each round times both; th
     python -m benchmarks.augmentation
 """
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -16,17 +14,12 @@ import torch
 import torchvision
 from torchvision.transforms import v2
 
+from benchmarks.imagenet_scale import cpu_ms
 from benchmarks.report import machine, write_json
 from training.augmentation import POLICIES, augment, draw_chains
 
 RESULTS = Path(__file__).parent / "results" / "augmentation.json"
 TRANSFORMS = {"trivial": v2.TrivialAugmentWide(), "augmix": v2.AugMix(all_ops=False)}
-
-
-def cpu_seconds(call: Callable[[], object]) -> float:
-    start = time.process_time()
-    call()
-    return time.process_time() - start
 
 
 def measure(count: int, batch_size: int, repeats: int) -> dict[str, dict[str, float]]:
@@ -45,9 +38,9 @@ def measure(count: int, batch_size: int, repeats: int) -> dict[str, dict[str, fl
             for image in singly:
                 transform(image)
 
-        rounds = [[cpu_seconds(one_by_one), cpu_seconds(whole)] for _ in range(repeats + 1)]
+        rounds = [[cpu_ms(one_by_one), cpu_ms(whole)] for _ in range(repeats + 1)]
         times = np.array(rounds[1:])  # the first one warms up
-        torchvision_rate, rate = count / np.median(times, axis=0)
+        torchvision_rate, rate = 1e3 * count / np.median(times, axis=0)
         results[name] = {
             "torchvision_images_per_second": round(float(torchvision_rate), 1),
             "images_per_second": round(float(rate), 1),

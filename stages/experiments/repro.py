@@ -38,9 +38,8 @@ def main() -> None:
             if "up to date" in dry.stdout:
                 click.echo("Data and pipelines are up to date.")
                 given = note.read_text(encoding="utf-8") if note.exists() else None
-                if (
-                    given == results() and not address.server_uri()
-                ):  # a server may lack what it could not take
+                # A server may lack what it could not take.
+                if given == results() and not address.server_uri():
                     return
             elif status := call(DVC):
                 sys.exit(status)

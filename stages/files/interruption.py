@@ -15,13 +15,8 @@ from typing import NoReturn
 import click
 
 STATUS = 128 + signal.SIGINT
-REFUSED = (
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-    errno.ENOSPC,
-    errno.EDQUOT,
-)  # by a disk, or by who owns a folder
+# By a disk, or by who owns a folder.
+REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 
 def stop(next_run: str) -> NoReturn:

@@ -1,6 +1,7 @@
 """Augmentation of batches, against Pillow's operations on one image at a time and the published laws of the draws."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -24,18 +25,29 @@ def images() -> torch.Tensor:
     return torch.from_numpy(np.concatenate([noise, smooth, flat, two]).clip(0, 255).astype(np.uint8))
 
 
-def affine(*matrix: float, bilinear: bool = False):
-    resample = Image.Resampling.BILINEAR if bilinear else Image.Resampling.NEAREST
-    return lambda image: image.transform(image.size, Image.Transform.AFFINE, matrix, resample)
+NEAREST, BILINEAR = Image.Resampling.NEAREST, Image.Resampling.BILINEAR
+MATRICES = {
+    "shear_x": lambda v: (1, v, 0, 0, 1, 0),
+    "shear_y": lambda v: (1, 0, 0, v, 1, 0),
+    "translate_x": lambda v: (1, 0, math.trunc(32 * v), 0, 1, 0),
+    "translate_y": lambda v: (1, 0, 0, 0, 1, math.trunc(32 * v)),
+}
+
+
+def moved(name: str, value: float, resample: Image.Resampling = NEAREST):
+    """Pillow's rotation, or its affine transform by the matrix of the operation."""
+    if name == "rotate":
+        return lambda image: image.rotate(value, resample)
+    return lambda image: image.transform(image.size, Image.Transform.AFFINE, MATRICES[name](value), resample)
 
 
 # operation, magnitudes, Pillow's operation of each magnitude
 PILLOW = {
-    "shear_x": ((0.0, 0.33, -0.99), lambda v: affine(1, v, 0, 0, 1, 0)),
-    "shear_y": ((0.0, 0.33, -0.99), lambda v: affine(1, 0, 0, v, 1, 0)),
-    "translate_x": ((0.11, -0.5, 1.0), lambda v: affine(1, 0, math.trunc(32 * v), 0, 1, 0)),
-    "translate_y": ((0.11, -0.5, 1.0), lambda v: affine(1, 0, 0, 0, 1, math.trunc(32 * v))),
-    "rotate": ((0.0, 17.0, -133.0), lambda v: lambda image: image.rotate(v)),
+    "shear_x": ((0.0, 0.33, -0.99), partial(moved, "shear_x")),
+    "shear_y": ((0.0, 0.33, -0.99), partial(moved, "shear_y")),
+    "translate_x": ((0.11, -0.5, 1.0), partial(moved, "translate_x")),
+    "translate_y": ((0.11, -0.5, 1.0), partial(moved, "translate_y")),
+    "rotate": ((0.0, 17.0, -133.0), partial(moved, "rotate")),
     "brightness": ((0.01, 0.7, 2.0), lambda v: lambda image: ImageEnhance.Brightness(image).enhance(v)),
     "color": ((0.01, 0.7, 2.0), lambda v: lambda image: ImageEnhance.Color(image).enhance(v)),
     "contrast": ((0.01, 0.7, 2.0), lambda v: lambda image: ImageEnhance.Contrast(image).enhance(v)),
@@ -78,15 +90,7 @@ def test_an_operation_is_that_of_pillow(name, channels, images):
 def test_between_pixels_it_is_bilinear(name, images):
     drawn = [[0.0, 0.09, -0.3, 0.27][i % 4] * (100 if name == "rotate" else 1) for i in range(len(images))]
     made = getattr(operations, name)(images, torch.tensor(drawn), bilinear=True)
-    if name == "rotate":
-        transforms = [lambda image, v=v: image.rotate(v, Image.Resampling.BILINEAR) for v in drawn]
-    else:
-        matrices = {
-            "shear_x": lambda v: (1, v, 0, 0, 1, 0), "shear_y": lambda v: (1, 0, 0, v, 1, 0),
-            "translate_x": lambda v: (1, 0, math.trunc(32 * v), 0, 1, 0),
-            "translate_y": lambda v: (1, 0, 0, 0, 1, math.trunc(32 * v)),
-        }  # fmt: skip
-        transforms = [affine(*matrices[name](v), bilinear=True) for v in drawn]
+    transforms = [moved(name, value, BILINEAR) for value in drawn]
     difference = np.abs(made.numpy().astype(int) - of_pillow(images, transforms))
     assert difference.max() <= 1  # Pillow cuts to whole levels
 
@@ -183,17 +187,9 @@ def test_augmix_is_that_of_pillow_to_the_end_of_every_chain(images):
     policy = POLICIES["augmix"]
     batch = images.repeat(20, 1, 1, 1)
     drawn = draw_chains(policy, len(batch), torch.Generator().manual_seed(2))
-    bilinear = Image.Resampling.BILINEAR
+    names = ["autocontrast", "equalize", "posterize", "rotate", "solarize", *MATRICES]
     pillow = [
-        lambda v: ImageOps.autocontrast,
-        lambda v: ImageOps.equalize,
-        lambda v: lambda image: ImageOps.posterize(image, int(v)),
-        lambda v: lambda image: image.rotate(v, bilinear),
-        lambda v: lambda image: ImageOps.solarize(image, v),
-        lambda v: affine(1, v, 0, 0, 1, 0, bilinear=True),
-        lambda v: affine(1, 0, 0, v, 1, 0, bilinear=True),
-        lambda v: affine(1, 0, math.trunc(32 * v), 0, 1, 0, bilinear=True),
-        lambda v: affine(1, 0, 0, 0, 1, math.trunc(32 * v), bilinear=True),
+        partial(moved, n, resample=BILINEAR) if n in ("rotate", *MATRICES) else PILLOW[n][1] for n in names
     ]
     expected = []
     for place, image in enumerate(batch.numpy()):

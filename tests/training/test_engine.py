@@ -152,9 +152,8 @@ def test_crops_are_augmented_by_the_draws_of_seed_epoch_and_image(images, labels
         return dict(zip(order.tolist(), found, strict=True))
 
     crops, augmented = by_image(plain), by_image(draws)
-    for image, expected in by_image(
-        again, 7, rank=1, ranks=2
-    ).items():  # whatever the batch, whatever the process
+    in_another = by_image(again, 7, rank=1, ranks=2)  # batch, and process
+    for image, expected in in_another.items():
         assert torch.equal(augmented[image], expected)
     chains = draws.chains
     for image, crop_ in crops.items():
