@@ -19,7 +19,7 @@ from filelock import Timeout
 from nets.registry import create_net
 from stages.files import interruption, workspace
 from stages.files.checkpoints import save_checkpoint, usable_checkpoint, work_folder
-from stages.files.datasets import Split, load_split
+from stages.files.datasets import Split, load_split, published_name
 from stages.files.params import PARAMS, in_pipeline, load_params
 from stages.files.schema import Params
 from stages.files.trained import Trained
@@ -97,7 +97,7 @@ def untrained(params: Params, net: str, train: Split, test: Split) -> Trained:
     Raises:
         click.ClickException: it cannot be built so.
     """
-    mean, std = normalisation(params.data.name, train.images)
+    mean, std = normalisation(published_name(params.data.name), train.images)
     options = params.options(net) | {
         "num_classes": int(max(train.labels.max(), test.labels.max())) + 1,
         "in_channels": train.images.shape[3],
@@ -120,7 +120,7 @@ def recipe(params: Params, net: str, seed: int) -> Recipe:
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         milestones=tuple(settings.milestones),
-        flip=params.data.name in MIRRORED if settings.flip == "auto" else settings.flip,
+        flip=published_name(params.data.name) in MIRRORED if settings.flip == "auto" else settings.flip,
         seed=seed,
         precision=settings.precision,
         augment=settings.augment,

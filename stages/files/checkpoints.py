@@ -22,12 +22,13 @@ ROOT = Path(__file__).parents[2]
 def work_folder(params: Params, net: str) -> Path:
     """Where the unfinished training of a net is kept: named by everything in the repository that decides the weights.
 
-    That is parameters, the code that dvc.yaml names, images and the version of torch. Checkpoints note their hardware
-    themselves.
+    That is parameters, the name of the data set, on which mirroring and normalisation depend, the code that dvc.yaml
+    names, images and the version of torch. Checkpoints note their hardware themselves.
     """
     chosen = params.nets[net]
     digest = hashlib.sha256()
     decides = {
+        "data": params.data.name,
         "arch": chosen.arch,
         "options": params.options(net),
         "train": params.training(net).model_dump(exclude={"device"}),

@@ -10,7 +10,9 @@ import pytest
 from archives.form import save_clean
 from common_corruptions import corruption, generate
 from common_corruptions.recipes import registry
+from stages.files import schema
 from stages.files.datasets import DATASETS
+from stages.files.dependencies import stages_of
 from stages.files.yaml_file import read_yaml
 from stages.tracking import store
 from tests.conftest import ROOT
@@ -54,6 +56,43 @@ def write_params(params: dict) -> None:
 
 def read_params() -> dict:
     return read_yaml(Path("params.yaml"))
+
+
+@pytest.fixture
+def undeclared(monkeypatch):
+    """A function of the module of a stage that is to run: the parameters that it reads but dvc.yaml does not name."""
+    names = {
+        schema.Data: "data",
+        schema.Train: "train",
+        schema.Evaluate: "evaluate",
+        schema.Official: "official",
+    }
+
+    def follow(stage, pipeline: str = "dvc.yaml") -> set[str]:
+        name = stage.__name__.removeprefix("stages.")
+        declared = tuple(
+            f"{one}." for one in stages_of(ROOT, pipeline)[name]["params"] if isinstance(one, str)
+        )
+        missing: set[str] = set()
+        load = stage.load_params
+
+        def read(section, field):
+            if type(section) in names and field in type(section).model_fields:
+                parameter = f"{names[type(section)]}.{field}"
+                if not f"{parameter}.".startswith(declared):
+                    missing.add(parameter)
+            return object.__getattribute__(section, field)
+
+        def load_and_forget(**options):
+            params = load(**options)
+            missing.clear()  # of what the check of the file itself looked at
+            return params
+
+        monkeypatch.setattr(stage, "load_params", load_and_forget)
+        monkeypatch.setattr(schema.Section, "__getattribute__", read)
+        return missing
+
+    return follow
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from common_corruptions.answers import perturbation_metrics, predict_corruptions, rank_perturbations
 from common_corruptions.metrics import classification_error
 from nets.registry import create_net
-from stages import evaluate_corruption, evaluate_perturbation
+from stages import evaluate_corruption, evaluate_noise, evaluate_perturbation
 from stages.files import models
 from stages.files.predictions import Logits, load_frames, load_logits, save_logits
 from stages.files.trained import Trained
@@ -110,6 +110,22 @@ def test_evaluated_again_the_files_are_the_same(workspace):
         path.unlink()
         invoke(stage)
         assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("stage", "pipeline"),
+    [
+        (evaluate_corruption, "dvc.yaml"),
+        (evaluate_perturbation, "dvc.yaml"),
+        (evaluate_corruption, "studies/dvc.yaml"),
+        (evaluate_perturbation, "studies/dvc.yaml"),
+        (evaluate_noise, "studies/dvc.yaml"),
+    ],
+)
+def test_what_a_stage_reads_of_the_parameters_makes_it_run_again(workspace, undeclared, stage, pipeline):
+    missing = undeclared(stage, pipeline)
+    assert invoke(stage).exit_code == 0
+    assert missing == set()
 
 
 @pytest.mark.parametrize("stage", [evaluate_corruption, evaluate_perturbation])

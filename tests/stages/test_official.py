@@ -50,8 +50,9 @@ def test_a_folder_without_checkpoints_is_an_error(workspace):
     assert "no <net>/checkpoint.pth.tar below" in done.output
 
 
-def test_authors_net_is_measured(workspace, shared):
+def test_authors_net_is_measured(workspace, shared, undeclared):
     folder, write = workspace
+    missing = undeclared(official)
     (folder / "checkpoints").mkdir()
     shutil.copytree(
         shared / "reference" / "official" / "resnet-20-pp", folder / "checkpoints" / "resnet-20-pp"
@@ -77,6 +78,7 @@ def test_authors_net_is_measured(workspace, shared):
     assert errors["clean"] == pytest.approx(8.29, abs=2.5)  # paper, table 3
     assert errors["brightness"] == pytest.approx(10.34, abs=3)  # paper, table 2
     assert table.severity.tolist() == [0, 1, 2, 3, 4, 5]
+    assert missing == set()
 
 
 def test_it_is_exported_once_and_other_logits_are_a_line(workspace, shared, monkeypatch):

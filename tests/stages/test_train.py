@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from stages import train
 from stages.files import models
 from stages.files.checkpoints import usable_checkpoint, work_folder
-from stages.files.datasets import load_split
+from stages.files.datasets import DATASETS, load_split
 from stages.files.params import load_params
 from stages.files.workspace import MODELS, lock
 from stages.tracking import logged_model, runs, store
@@ -26,6 +26,7 @@ from tests.stages.conftest import read_params, write_params
 from training import engine, parallel, resumable
 from training.batches import TrainingSet
 from training.device import describe
+from training.normalisation import CIFAR_MEAN, CIFAR_STD
 from training.resumable import checkpoints
 
 CPU = torch.device("cpu")
@@ -65,6 +66,40 @@ def test_images_are_augmented_where_params_say_so(workspace, one_thread):
         list(checkpoints(net, *rest, None))
         weights[augment] = weights_of(net)
     assert not torch.equal(weights["none"], weights["augmix"])
+
+
+def test_what_it_reads_of_the_parameters_makes_it_run_again(workspace, undeclared):
+    missing = undeclared(train)
+    assert run("small").exit_code == 0
+    assert missing == set()
+
+
+def test_images_of_another_name_are_trained_on_as_under_the_published_one(workspace):
+    """With the mirroring and the statistics of CIFAR-10; those of a set of one's own are its own."""
+    images, test = load_split("tiny", "train"), load_split("tiny", "test")
+
+    def told(name: str) -> tuple:
+        params = load_params()
+        params = params.model_copy(update={"data": params.data.model_copy(update={"name": name})})
+        net = train.untrained(params, "small", images, test)
+        return train.recipe(params, "small", 0).flip, list(net.mean), list(net.std)
+
+    assert (
+        told("cifar10-authors")
+        == told("cifar10")
+        == (True, [m / 255 for m in CIFAR_MEAN], [s / 255 for s in CIFAR_STD])
+    )
+    assert told("tiny") != told("cifar10")
+
+
+def test_a_checkpoint_belongs_to_one_data_set(workspace):
+    """Equal images under two names are mirrored under one of them only."""
+    first = work_folder(load_params(), "small")
+    params = read_params()
+    params["data"]["name"] = "cifar10"
+    write_params(params)
+    (workspace / DATASETS / "cifar10").symlink_to(workspace / DATASETS / "tiny")
+    assert work_folder(load_params(), "small") != first
 
 
 def net_runs():
