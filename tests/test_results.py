@@ -2,8 +2,10 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import chi2
 
 from common_corruptions.recipes.names import CORRUPTION_GROUPS
 from common_corruptions.statistics import seeds_needed
@@ -58,12 +60,28 @@ def test_the_table_of_the_nets_trained_here_is_that_of_the_files():
 
 
 def test_so_many_seeds_are_needed():
+    """Going by the spread, and by the ends of its own interval (of the variance of normal values, chi-squared)."""
     table = pd.read_csv(JPEG / "tables" / "difference.csv")
     (row,) = table.query("measure == 'error' and condition == 'mean'").itertuples()
-    (spread, seeds) = re.search(
-        r"over these seeds, (\d\.\d\d) points, it takes (\d+) seeds", " ".join(PAGE.split())
+    told = re.search(
+        r"over these seeds, (\d\.\d\d) points, it takes (\d+) seeds .* no more than (\d\.\d\d) to (\d\.\d\d) points "
+        r"\(95 %\), so that it may be anything from (\d+) seeds to (\d+)",
+        " ".join(PAGE.split()),
     ).groups()
-    assert float(spread) == round(row.spread, 2) and int(seeds) == seeds_needed(row.spread, 1.0)
+    low, high = row.spread * np.sqrt((row.seeds - 1) / chi2.ppf([0.975, 0.025], row.seeds - 1))
+    spreads = (row.spread, low, high)
+    assert [float(told[i]) for i in (0, 2, 3)] == [round(value, 2) for value in spreads]
+    assert [int(told[i]) for i in (1, 4, 5)] == [seeds_needed(value, 1.0) for value in spreads]
+
+
+def test_the_largest_gains_are_named_in_their_order():
+    table = pd.read_csv(JPEG / "tables" / "difference.csv").query("measure == 'error'")
+    corruptions = table[~table.condition.isin(["clean", "mean"])].sort_values("difference")
+    told = [f"({value:.2f}" for value in corruptions.difference[:6]]
+    line = PAGE[PAGE.index("- The largest gains") : PAGE.index("- mCE, in which")]
+    assert re.findall(r"\(-\d\.\d\d", line) == told
+    sure = corruptions[(corruptions.high < 0) | (corruptions.low > 0)]
+    assert list(sure.condition) == ["impulse_noise"] and len(corruptions) == 19
 
 
 def test_every_net_errs_as_published():
