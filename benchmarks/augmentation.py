@@ -32,7 +32,7 @@ def measure(count: int, batch_size: int, repeats: int) -> dict[str, dict[str, fl
 
         def whole(policy=policy) -> None:
             for batch in images.split(batch_size):
-                augment(batch, draw_chains(policy, len(batch), generator), policy)
+                augment(batch, draw_chains(policy, len(batch), generator))
 
         def one_by_one(transform=TRANSFORMS[name]) -> None:
             for image in singly:

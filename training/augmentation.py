@@ -9,6 +9,7 @@ without those four, and mixes their ends with the image. Its loss of consistency
 the perturbations do.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -103,16 +104,24 @@ POLICIES = {
 
 @dataclass
 class Chains:
-    """What chance decides for each of N images, on one device.
+    """What chance decides for each of N images by a policy, on one device.
 
     operations: (N, chains, longest chain) int64, 1 for the policy's first; 0 where the chain has ended.
     magnitudes: (N, chains, longest chain) float32, of the operations.
     shares: (N, 1 + chains) float32 of the image itself and of each chain's end; their sum is 1.
     """
 
+    policy: Policy
     operations: Tensor
     magnitudes: Tensor
     shares: Tensor
+
+    def tensors(self) -> list[Tensor]:
+        return [self.operations, self.magnitudes, self.shares]
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "Chains":
+        """The chains with every tensor changed alike: moved, or cut to some of the images."""
+        return Chains(self.policy, *map(change, self.tensors()))
 
 
 def draw_chains(policy: Policy, count: int, generator: torch.Generator) -> Chains:
@@ -137,11 +146,12 @@ def draw_chains(policy: Policy, count: int, generator: torch.Generator) -> Chain
         shares = torch.cat([1 - whole, whole * parts / parts.sum(1, keepdim=True)], dim=1)
     else:
         shares = torch.tensor([0.0, 1.0]).repeat(count, 1)
-    return Chains(operations, magnitudes, shares)
+    return Chains(policy, operations, magnitudes, shares)
 
 
-def augment(images: Tensor, chains: Chains, policy: Policy) -> Tensor:
+def augment(images: Tensor, chains: Chains) -> Tensor:
     """Augment images (n, H, W, C) uint8 with one channel or three, by draws for as many images on the same device."""
+    policy = chains.policy
     number = policy.chains
     results = images.repeat(number, 1, 1, 1)  # chain by chain
     for step in range(policy.lengths[1]):

@@ -25,8 +25,7 @@ class Draws:
     order: Tensor  # (N,) a permutation
     corners: Tensor  # (N, 2) y and x of each crop in the image with its border, 0..8
     mirrored: Tensor  # (N,) bool
-    augmentation: Augmentation
-    chains: Chains | None  # None without augmentation
+    chains: Chains | None  # of the augmentation, if there is one
 
     def copy_(self, other: "Draws") -> None:
         """Take over other draws for as many images, in place."""
@@ -34,7 +33,7 @@ class Draws:
             own.copy_(new)
 
     def _tensors(self) -> list[Tensor]:
-        chains = vars(self.chains).values() if self.chains else ()
+        chains = self.chains.tensors() if self.chains else ()
         return [self.order, self.corners, self.mirrored, *chains]
 
 
@@ -49,9 +48,8 @@ def draw_epoch(
     chains = None
     if augmentation != "none":
         generator.manual_seed(epoch_seed(seed, epoch, 1))  # its own draws, whatever was drawn before
-        drawn = draw_chains(POLICIES[augmentation], count, generator)
-        chains = Chains(*(value.to(device) for value in vars(drawn).values()))
-    return Draws(order.to(device), corners.to(device), mirrored.to(device), augmentation, chains)
+        chains = draw_chains(POLICIES[augmentation], count, generator).each(lambda drawn: drawn.to(device))
+    return Draws(order.to(device), corners.to(device), mirrored.to(device), chains)
 
 
 def epoch_seed(seed: int, epoch: int, *purpose: int) -> int:
@@ -134,10 +132,7 @@ def cut(images: Tensor, chosen: Tensor, draws: Draws, part: Tensor) -> Tensor:
         (n, H, W, C) uint8.
     """
     crops = crop(images, chosen, draws.corners[part], draws.mirrored[part])
-    if draws.chains is None:
-        return crops
-    chains = Chains(*(value[part] for value in vars(draws.chains).values()))
-    return augment(crops, chains, POLICIES[draws.augmentation])
+    return augment(crops, draws.chains.each(lambda drawn: drawn[part])) if draws.chains else crops
 
 
 def crop(images: Tensor, chosen: Tensor, corners: Tensor, mirrored: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from common_corruptions.evaluation import evaluating, memory_format, outputs
 from training import parallel
-from training.batches import TrainingSet, draw_epoch, epoch_seed
+from training.batches import Draws, TrainingSet, draw_epoch, epoch_seed
 from training.epoch import train_epoch
 from training.graph import RecordedEpochs
 from training.recipe import Recipe
@@ -87,20 +87,22 @@ def train_epochs(
     )
     if graph is None:
         graph = device.type == "cuda" and isinstance(data.images, Tensor) and parallel.ranks() == 1
-    batch_size = recipe.batch_size
-    epoch_of = None
+
+    def draw(epoch: int) -> Draws:
+        return draw_epoch(len(data), recipe.seed, epoch, recipe.flip, device, recipe.augment)
+
+    recorded = None
     if graph:
-        epoch_of = RecordedEpochs(trained, optimizer, data, batch_size, precision, layout, recipe.augment)
+        recorded = RecordedEpochs(trained, optimizer, data, draw(first), recipe.batch_size, precision, layout)
     for epoch in range(first, recipe.epochs + 1):
         rate.fill_(recipe.learning_rate(epoch))
         torch.manual_seed(epoch_seed(recipe.seed, epoch) + parallel.rank())  # of dropout
-        draws = draw_epoch(len(data), recipe.seed, epoch, recipe.flip, device, recipe.augment)
-        if epoch_of is None:
-            loss_sum, wrong = train_epoch(
-                trained, optimizer, data, draws, batch_size, precision, on_batch, layout
-            )
+        if recorded:
+            loss_sum, wrong = recorded(draw(epoch), on_batch)
         else:
-            loss_sum, wrong = epoch_of(draws, on_batch)
+            loss_sum, wrong = train_epoch(
+                trained, optimizer, data, draw(epoch), recipe.batch_size, precision, on_batch, layout
+            )
         mean_loss = parallel.summed(loss_sum).item() / len(data)
         if not np.isfinite(mean_loss):
             raise DivergedError(f"the loss is {mean_loss} in epoch {epoch} at learning rate {rate.item():g}")

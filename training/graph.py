@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from common_corruptions.evaluation import float32_as
-from training.augmentation import Augmentation
-from training.batches import Draws, TrainingSet, cut, draw_epoch
+from training.batches import Draws, TrainingSet, cut
 from training.epoch import counted_together, training_step
 from training.recipe import Precision
 
@@ -31,8 +30,8 @@ class RecordedEpochs:
     Args:
         net, optimizer: which are trained; the learning rate of the optimizer is a tensor on the device.
         data: its images lie on the device.
+        draws: of any epoch; those of each epoch take their place.
         batch_size, precision, layout: as for `train_epoch`.
-        augmentation: of the epochs' draws.
     """
 
     def __init__(
@@ -40,19 +39,17 @@ class RecordedEpochs:
         net: nn.Module,
         optimizer: torch.optim.Optimizer,
         data: TrainingSet,
+        draws: Draws,
         batch_size: int,
         precision: Precision,
         layout: torch.memory_format | None = None,
-        augmentation: Augmentation = "none",
     ) -> None:
         if not isinstance(data.images, Tensor):
             raise ValueError("a recorded step reads its images on the device; place them there")
-        self.net, self.optimizer, self.data = net, optimizer, data
+        self.net, self.optimizer, self.data, self.draws = net, optimizer, data, draws
         self.precision = precision
         count, device = len(data), data.device
         self.sizes = [min(batch_size, count - start) for start in range(0, count, batch_size)]
-        # Each epoch copies its own into them.
-        self.draws = draw_epoch(count, 0, 0, False, device, augmentation)
         self.first = torch.zeros((), dtype=torch.int64, device=device)  # place of the next batch in the order
         self.places = torch.arange(batch_size, device=device)
         self.loss_sum = torch.zeros((), device=device)

@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks.gpu.setting import DATA_NAME, PUSHPULL, RECIPE, Setting
 from nets.registry import create_net
-from training.batches import TrainingSet, draw_epoch
+from training.batches import Draws, TrainingSet, draw_epoch
 from training.epoch import train_epoch
 from training.graph import RecordedEpochs
 from training.normalisation import normalisation
@@ -76,13 +76,16 @@ class Trainer:
         self.optimizer.param_groups[0]["lr"] = torch.tensor(RECIPE["lr"], device=data.device)
         self.run = torch.compile(self.net, mode=compiled) if compiled else self.net
         self.recorded = (
-            RecordedEpochs(self.net, self.optimizer, data, batch_size, precision, self.layout)
+            RecordedEpochs(self.net, self.optimizer, data, self.draw(1), batch_size, precision, self.layout)
             if graph
             else None
         )
 
+    def draw(self, number: int) -> Draws:
+        return draw_epoch(len(self.data), 0, number, True, self.data.device)
+
     def epoch(self, number: int = 1) -> None:
-        draws = draw_epoch(len(self.data), 0, number, True, self.data.device)
+        draws = self.draw(number)
         if self.recorded:
             self.recorded(draws)
         else:

@@ -15,8 +15,9 @@ from typing import NoReturn
 import click
 
 STATUS = 128 + signal.SIGINT
-# By a disk, or by who owns a folder.
-REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+# Numbers of errors: a disk has no room, or a folder may not be written.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def stop(next_run: str) -> NoReturn:
@@ -45,7 +46,7 @@ def naming_refused_files(next_run: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in REFUSED:
+        if error.errno not in FULL + FORBIDDEN:
             raise
         place = error.filename or Path.cwd()  # a write that finds no room does not say where
         raise click.ClickException(

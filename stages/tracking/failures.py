@@ -1,7 +1,6 @@
 """Why MLflow's store cannot be used, in one line."""
 
 import contextlib
-import errno
 import re
 import shlex
 import sqlite3
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from stages.files.interruption import FORBIDDEN, FULL
 from stages.files.workspace import root
 from stages.tracking.address import file_of, shown, store_uri
 
@@ -32,10 +32,10 @@ def failures() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             place = error.filename or root()
             raise StoreError(f"no space is left on the disk of {place}", passes=True) from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in FORBIDDEN:
             raise StoreError(f"{error.filename or root()} cannot be written: {error.strerror}") from None
         raise
     except Exception as error:

@@ -10,7 +10,7 @@ import torch
 from nets.registry import create_net
 from tests.cuda.conftest import needs_gpu
 from tests.training.short import MEAN, RECIPE, STD
-from training.augmentation import POLICIES, Chains, augment, draw_chains
+from training.augmentation import POLICIES, augment, draw_chains
 from training.batches import TrainingSet, crop, draw_epoch
 from training.engine import train_epochs
 from training.graph import RecordedEpochs
@@ -130,9 +130,9 @@ def test_crops_are_those_of_the_cpu(device, images):
 def test_images_are_augmented_as_on_the_cpu(device, images, name):
     """But for places that fall between two pixels, or two levels, within the rounding of float32."""
     drawn = draw_chains(POLICIES[name], len(images), torch.Generator().manual_seed(0))
-    theirs = augment(torch.from_numpy(images), drawn, POLICIES[name])
-    moved = Chains(*(value.to(device) for value in vars(drawn).values()))
-    ours = augment(torch.from_numpy(images).to(device), moved, POLICIES[name]).cpu()
+    theirs = augment(torch.from_numpy(images), drawn)
+    moved = drawn.each(lambda values: values.to(device))
+    ours = augment(torch.from_numpy(images).to(device), moved).cpu()
     assert (ours != theirs).float().mean() < 0.01
 
 
@@ -186,7 +186,7 @@ def test_a_net_that_cannot_be_recorded_trains_step_by_step(gpu, images, labels, 
     data = TrainingSet.place(images, labels, MEAN, STD, device, True)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, fused=True)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    epoch = RecordedEpochs(net, optimizer, data, 16, "fp32")
+    epoch = RecordedEpochs(net, optimizer, data, draw_epoch(len(data), 0, 1, True, device), 16, "fp32")
     assert not epoch.recorded and "not recorded" in caplog.text
     assert not same_bits(before, net.state_dict())  # the attempt leaves no trace
     train(device, images, labels, net=net)
@@ -196,8 +196,9 @@ def test_a_net_that_cannot_be_recorded_trains_step_by_step(gpu, images, labels, 
 def test_what_can_be_recorded_is(gpu, images, labels):
     device = torch.device(gpu)
     data = TrainingSet.place(images, labels, MEAN, STD, device, True)
+    draws = draw_epoch(len(data), 0, 1, True, device)
     for name in NETS:
         net = new_net(device, name)
         optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True, fused=True)
         optimizer.param_groups[0]["lr"] = torch.tensor(0.1, device=device)
-        assert RecordedEpochs(net, optimizer, data, 16, "fp32").recorded, name
+        assert RecordedEpochs(net, optimizer, data, draws, 16, "fp32").recorded, name

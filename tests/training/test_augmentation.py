@@ -161,7 +161,7 @@ def test_an_image_is_augmented_as_if_it_were_alone(name, images):
     policy = POLICIES[name]
     batch = images.repeat(20, 1, 1, 1)
     drawn = draw_chains(policy, len(batch), torch.Generator().manual_seed(1))
-    made = augment(batch, drawn, policy)
+    made = augment(batch, drawn)
     assert made.dtype == torch.uint8
     for place in range(len(batch)):
         ends = []
@@ -202,7 +202,7 @@ def test_augmix_is_that_of_pillow_to_the_end_of_every_chain(images):
         expected.append(
             np.einsum("k,khwc->hwc", drawn.shares[place].double().numpy(), np.stack(ends).astype(float))
         )
-    difference = np.abs(augment(batch, drawn, policy).numpy() - np.stack(expected))
+    difference = np.abs(augment(batch, drawn).numpy() - np.stack(expected))
     assert (difference > 1).mean() < 1e-3
 
 
@@ -210,6 +210,6 @@ def test_augmix_is_that_of_pillow_to_the_end_of_every_chain(images):
 def test_without_reading_back_it_is_the_same(name, images, monkeypatch):
     batch = images.repeat(20, 1, 1, 1)
     drawn = draw_chains(POLICIES[name], len(batch), torch.Generator().manual_seed(1))
-    expected = augment(batch, drawn, POLICIES[name])
+    expected = augment(batch, drawn)
     monkeypatch.setattr(augmentation, "_operate_on_each", augmentation._operate_on_all)
-    assert torch.equal(augment(batch, drawn, POLICIES[name]), expected)
+    assert torch.equal(augment(batch, drawn), expected)

@@ -11,7 +11,7 @@ from torchvision.transforms import functional as pil
 from benchmarks import textbook
 from nets.registry import create_net
 from tests.training.short import MEAN, RECIPE, STD
-from training.augmentation import POLICIES, Chains
+from training.augmentation import POLICIES
 from training.augmentation import augment as augment_batch
 from training.batches import PADDING, TrainingSet, crop, draw_epoch
 from training.engine import DivergedError, train_epochs
@@ -157,8 +157,8 @@ def test_crops_are_augmented_by_the_draws_of_seed_epoch_and_image(images, labels
         assert torch.equal(augmented[image], expected)
     chains = draws.chains
     for image, crop_ in crops.items():
-        one = Chains(*(value[image : image + 1] for value in vars(chains).values()))
-        assert torch.equal(augmented[image], augment_batch(crop_[None], one, POLICIES[augment])[0])
+        one = chains.each(lambda drawn, image=image: drawn[image : image + 1])
+        assert torch.equal(augmented[image], augment_batch(crop_[None], one)[0])
     assert not torch.equal(later.chains.magnitudes, chains.magnitudes)
     assert not torch.equal(other.chains.magnitudes, chains.magnitudes)
 
