@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from common_corruptions.arrays import class_indices
 from common_corruptions.checks import check_images, check_seed
 from common_corruptions.forms import read
 from common_corruptions.generate import recipe_version
 from common_corruptions.identity import of_images
-from common_corruptions.metrics import class_indices
 from common_corruptions.opened import Sets, asked, asked_severities
 from common_corruptions.recipes.corruptions import corrupt
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES

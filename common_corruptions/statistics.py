@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import nctdtr, ndtri, stdtrit
 
-from common_corruptions.metrics import as_array, class_indices
+from common_corruptions.arrays import as_array, class_indices
 
 _BLOCK = 1 << 22  # elements of the bootstrap's weights held at a time
 

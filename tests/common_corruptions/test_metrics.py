@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from common_corruptions import metrics
+from common_corruptions import sequences
 from common_corruptions.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
 from common_corruptions.metrics import (
     classification_error,
@@ -309,7 +309,7 @@ def test_tensors_give_what_arrays_give():
 def test_blocks_leave_no_trace(monkeypatch):
     logits = np.random.default_rng(5).normal(size=(23, 7, 10))
     whole = top5_distance(logits), zipf_distance(logits, noise=True), ordinal_ranks(logits).tolist()
-    monkeypatch.setattr(metrics, "_BLOCK", 300)
+    monkeypatch.setattr(sequences, "_BLOCK", 300)
     assert (top5_distance(logits), zipf_distance(logits, noise=True), ordinal_ranks(logits).tolist()) == whole
 
 
