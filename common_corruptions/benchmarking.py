@@ -74,7 +74,8 @@ def benchmark(
         answers: a folder in which the answers to every image are kept (`common_corruptions.kept` has the form). What is
             there already of the same net, images, normalisation and choice of logits is not measured again, so that a
             run that was killed goes on. A Module is known by its structure and weights, files by their names, sizes and
-            times of change, arrays by their bytes; the net must also give the same logits for four images.
+            times of change, arrays by their bytes, what is made by its seed and recipe; the net must also give the same
+            logits for four images, and eight images of each set must be the same.
         name: what the net is called, with `answers`: where it is a function, its earlier answers are used if it has a
             name and they are of this name. Give it another when the function changes.
         logits: where the net returns a tuple, a dict or the like: their place, key or attribute.

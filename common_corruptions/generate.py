@@ -11,7 +11,7 @@ import inspect
 import operator
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -172,15 +172,24 @@ def _set_file(kind: str, name: str, shape: tuple[int, ...], seed: int, scale: st
 
 
 def recipe_version(file: SetFile) -> int | str:
-    """Of the recipe: the number of the published ones, or a digest of one's own, of its constants and source."""
+    """Of the recipe: the number of the published ones, or a digest of one's own, of its constants and source.
+
+    What its function calls is not in it: what is made has to be looked at, too.
+    """
     if file.kind == "perturbation" or file.name in CORRUPTIONS:
         return RECIPES_VERSION[file.kind]
     own = recipe(file.name)
+    described = f"{own.constants} {own.imagenet} {_source(own.function)}"
+    if own.resized is not None:
+        described += f" {_source(own.resized)}"
+    return hashlib.sha256(described.encode()).hexdigest()[:16]
+
+
+def _source(function: Callable[..., object]) -> str:
     try:
-        source = inspect.getsource(own.function)
-    except OSError:  # of a session without a file
-        source = ""
-    return hashlib.sha256(f"{own.constants} {own.imagenet} {source}".encode()).hexdigest()[:16]
+        return inspect.getsource(function)
+    except (OSError, TypeError):  # of a session without a file, or of what is not written in Python
+        return ""
 
 
 def _checked_workers(workers: int | None) -> int:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from common_corruptions.record import digest_of_images
 from common_corruptions.staging import Images
 
+SAMPLED = 8  # images of a set that are looked at themselves
+
 
 def of_net(net: Any, name: str | None = None) -> str:
     """A digest of a Module's structure and weights, or of the name that was given for the net; "" for others.
@@ -45,3 +47,16 @@ def of_images(images: Images) -> str:
         status = os.stat(filename)
         return f"{described} {os.path.basename(filename)} {status.st_size} {status.st_mtime_ns}"
     return digest_of_images(described, array)
+
+
+def of_sample(images: Images) -> str:
+    """A digest of the shape of images (N, ...) and of some of them, the first, the last and others evenly between.
+
+    As they are read or made now: of other images it is another where names, times and recipes tell nothing, such as
+    after `cp -p`, or where a function changed that a corruption of one's own calls.
+    """
+    digest = hashlib.sha256(f"{images.dtype} {tuple(images.shape)}".encode())
+    count = len(images)
+    for index in np.unique(np.linspace(0, count - 1, SAMPLED).astype(int)).tolist():
+        digest.update(np.ascontiguousarray(images[index : index + 1]).data)
+    return digest.hexdigest()

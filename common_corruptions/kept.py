@@ -5,6 +5,7 @@
         confidence (N,)   its softmax probability, float32; NaN where the net returns no logits
         correct (N,)      whether it is the label
         labels (N,)
+        sample            a digest of some of the images, which other sets with these answers have if they are the same
     FOLDER/p/<perturbation>.npz:
         predicted (N, T)  of every frame
         protocol, metric, value   what was measured of them, a row each
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from common_corruptions.evaluation import predict
-from common_corruptions.identity import of_images, of_net
+from common_corruptions.identity import of_images, of_net, of_sample
 from common_corruptions.onnx_runtime import agree
 from common_corruptions.opened import Sets
 from common_corruptions.replacing import replacing
@@ -48,6 +49,7 @@ class Keeping:
     probe: np.ndarray
     options: str
     _origins: dict[str, str] = field(default_factory=dict)
+    _samples: dict[str, str] = field(default_factory=dict)
 
     def reusable(self, sets: Sets) -> tuple[set[str], int]:
         """The places of the sets whose answers are there, and how many files are of something else."""
@@ -75,6 +77,7 @@ class Keeping:
         decided = {
             "net": np.array(self.net),
             "images": np.array(self._origin(place, images, labels)),
+            "sample": np.array(self._sample(place, images)),
             "options": np.array(self.options),
             "probe": self.probe,
         }
@@ -97,11 +100,17 @@ class Keeping:
 
     def _origin(self, place: str, images: Images, labels: np.ndarray) -> str:
         if place not in self._origins:
-            digest = hashlib.sha256(f"{place} {tuple(images.shape)} {of_images(images)} ".encode())
+            described = f"{place} {tuple(images.shape)} {of_images(images)} {self._sample(place, images)} "
+            digest = hashlib.sha256(described.encode())
             if not place.startswith("p/"):
                 digest.update(np.ascontiguousarray(labels, np.int64).data)
             self._origins[place] = digest.hexdigest()
         return self._origins[place]
+
+    def _sample(self, place: str, images: Images) -> str:
+        if place not in self._samples:
+            self._samples[place] = of_sample(images)
+        return self._samples[place]
 
 
 def keep(
@@ -145,7 +154,7 @@ def load_answers(folder: str | Path) -> dict[tuple[str, int], Arrays]:
     """The answers in a folder to clean and corrupted images, of each ("clean", 0) or (corruption, severity).
 
     Returns:
-        Of each `predicted`, `confidence`, `correct` and `labels`, arrays (N,).
+        Of each `predicted`, `confidence`, `correct` and `labels`, arrays (N,), and `sample`, a string ().
 
     Raises:
         FileNotFoundError: there are none.
@@ -161,10 +170,36 @@ def load_answers(folder: str | Path) -> dict[tuple[str, int], Arrays]:
         with np.load(path) as file:
             nets.add((str(file["net"]), str(file["options"]), file["probe"].tobytes()))
             found[name, int(severity or 0)] = {
-                key: file[key] for key in ("predicted", "confidence", "correct", "labels")
+                **{key: file[key] for key in ("predicted", "confidence", "correct", "labels")},
+                "sample": file["sample"] if "sample" in file else np.array(""),
             }
     if not found:
         raise FileNotFoundError(f"{folder} holds no clean.npz and no c/<corruption>-<severity>.npz")
     if len(nets) > 1:
         raise ValueError(f"{folder} holds answers of more than one net, or of one with other options")
     return found
+
+
+def load_paired(
+    ours: str | Path, theirs: str | Path
+) -> tuple[dict[tuple[str, int], Arrays], dict[tuple[str, int], Arrays]]:
+    """The answers of two nets to the same images, each as `load_answers` gives them: for a comparison in pairs.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_answers`.
+        ValueError: the folders do not hold the same corruptions and severities, or not of the same images and labels.
+    """
+    found, others = load_answers(ours), load_answers(theirs)
+    if alone := found.keys() ^ others.keys():
+        name, severity = min(alone)
+        raise ValueError(f"one of {ours} and {theirs} alone holds answers to {name}, severity {severity}")
+    for (name, severity), one in found.items():
+        other = others[name, severity]
+        # Answers that an earlier version kept tell nothing of their images.
+        same = str(one["sample"]) != "" and one["sample"] == other["sample"]
+        if not same or not np.array_equal(one["labels"], other["labels"]):
+            raise ValueError(
+                f"{ours} and {theirs} are not known to be of the same images: those of {name}, severity {severity}, or "
+                f"their labels differ, or an earlier version kept the answers; measure both nets on one set"
+            )
+    return found, others

@@ -1,6 +1,7 @@
 """Answers kept by image: their form, a run that was killed goes on, and nothing is taken from another net or folder."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,12 +13,14 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 from torch import nn
 
-from common_corruptions import benchmark
+from common_corruptions import benchmark, corruption
 from common_corruptions.__main__ import main
-from common_corruptions.kept import load_answers
+from common_corruptions.kept import load_answers, load_paired
 from common_corruptions.onnx_runtime import export
+from common_corruptions.recipes import registry
 from common_corruptions.statistics import paired_bootstrap
 from tests.conftest import ROOT
 
@@ -29,10 +32,10 @@ NAMES = ("fog", "gaussian_noise")
 class Counting(nn.Module):
     """A linear net that counts the images it answers to; the four by which it is known are not among them."""
 
-    def __init__(self, seed=0):
+    def __init__(self, seed=0, side=4):
         super().__init__()
         torch.manual_seed(seed)
-        self.last = nn.Linear(48, 3)
+        self.last = nn.Linear(3 * side**2, 3)
         self.answered = -4
 
     def forward(self, x):
@@ -92,7 +95,7 @@ def test_two_nets_are_compared_image_by_image(folder, tmp_path):
     errors = []
     for seed in (0, 1):
         measured(Counting(seed), folder, answers=tmp_path / str(seed))
-        found = load_answers(tmp_path / str(seed))
+    for found in load_paired(tmp_path / "0", tmp_path / "1"):
         errors.append(
             np.mean([~one["correct"] for (name, _), one in found.items() if name != "clean"], axis=0)
         )
@@ -100,6 +103,35 @@ def test_two_nets_are_compared_image_by_image(folder, tmp_path):
     interval = paired_bootstrap(difference[None, None])
     assert interval.low_images[0] < interval.mean[0] < interval.high_images[0]
     assert interval.mean[0] == pytest.approx(difference.mean())
+
+
+def differing_images(folder):
+    np.save(folder / "c" / "fog.npy", 255 - np.load(folder / "c" / "fog.npy"))
+
+
+def differing_labels(folder):
+    np.save(folder / "clean" / "test_labels.npy", LABELS[::-1])
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (differing_images, {}, "those of fog, severity 1, or their labels differ"),
+        (differing_labels, {}, "those of clean, severity 0, or their labels differ"),
+        (lambda folder: None, {"severities": [1, 2]}, "alone holds answers to fog, severity 3"),
+    ],
+)
+def test_nets_that_answered_to_other_images_are_not_compared(folder, tmp_path, change, options, message):
+    measured(Counting(0), folder, answers=tmp_path / "0")
+    copied = tmp_path / "elsewhere"
+    shutil.copytree(folder, copied, copy_function=shutil.copyfile)  # at another time, but the same images
+    measured(Counting(1), copied, answers=tmp_path / "1")
+    load_paired(tmp_path / "0", tmp_path / "1")
+    change(copied)
+    measured(Counting(1), copied, answers=tmp_path / "2", **options)
+    for pair in (("0", "2"), ("2", "0")):
+        with pytest.raises(ValueError, match=message):
+            load_paired(*(tmp_path / one for one in pair))
 
 
 def test_the_same_again_measures_nothing_and_gives_the_same(folder, tmp_path):
@@ -144,6 +176,17 @@ def other_images(net, folder):
     return {}
 
 
+def copied_over(net, folder):
+    """As `cp -p` and `rsync -t` do: other images under the name, the size and the time of the first."""
+    path = folder / "c" / "fog.npy"
+    before = path.stat()
+    random = np.random.default_rng(1)
+    np.save(path, random.integers(256, size=np.load(path).shape, dtype=np.uint8))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    return {}
+
+
 def other_labels(net, folder):
     np.save(folder / "clean" / "test_labels.npy", LABELS[::-1])
     return {}
@@ -155,11 +198,12 @@ def other_labels(net, folder):
         (other_weights, ALL, 12),
         (other_form, ALL, 12),
         (other_images, 5 * COUNT, 5),
+        (copied_over, 5 * COUNT, 5),
         (other_labels, 11 * COUNT, 11),
         (lambda net, folder: {"mean": [0.5] * 3, "std": [0.5] * 3}, ALL, 12),
         (lambda net, folder: {"name": "another"}, ALL, 12),
     ],
-    ids=["weights", "form", "images", "labels", "normalisation", "name"],
+    ids=["weights", "form", "images", "copy", "labels", "normalisation", "name"],
 )
 def test_nothing_is_taken_from_another_net_or_folder(folder, tmp_path, change, expected, files):
     measured(Counting(), folder, answers=tmp_path / "kept")
@@ -232,6 +276,80 @@ def test_sets_made_of_the_same_images_go_on(tmp_path):
     assert "10 of the files in" in run(images, seed=1)[2][0]  # clean images are the same
     assert "10 of the files in" in run(images, scale="imagenet")[2][0]
     assert "11 of the files in" in run(images[:, ::-1])[2][0]
+
+
+def test_pictures_copied_over_others_are_measured_anew(tmp_path):
+    random = np.random.default_rng(0)
+    paths = [tmp_path / "sets" / "fog" / "1" / f"{i % 3}" / f"{i}.bmp" for i in range(9)]
+
+    def write():
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(random.integers(256, size=(4, 4, 3), dtype=np.uint8)).save(path)
+            os.utime(path, (1e9, 1e9))
+
+    def run():
+        net = Counting()
+        said = measured(net, tmp_path / "sets", severities=[1], answers=tmp_path / "kept")[2]
+        return net.answered, len(said)
+
+    write()
+    assert [run(), run()] == [(9, 0), (0, 0)]
+    write()
+    assert run() == (9, 1)
+
+
+STRENGTH = 1
+
+
+def brighten(images):
+    return np.clip(images.astype(int) + 20 * STRENGTH, 0, 255).astype(np.uint8)
+
+
+def speckle(images, draws):
+    return np.where(draws.uniform("speckle", images.shape[1:]) < STRENGTH / 10, 255, images).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda images, draws: brighten(images), speckle], ids=["helper", "chance"]
+)
+def test_a_change_of_what_a_corruption_of_ones_own_calls_is_noticed(tmp_path, monkeypatch, function):
+    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
+    corruption("mine", group="digital", constants=((),) * 5)(function)
+    images = np.random.default_rng(0).integers(256, size=(COUNT, 16, 16, 3), dtype=np.uint8)
+
+    def run(**options):
+        net = Counting(side=16)
+        table, _, said = measured(net, (images, LABELS), corruptions=["fog", "mine"], **options)
+        return net.answered, said, table.value
+
+    first = run(answers=tmp_path)[0]
+    assert first == 11 * COUNT and run(answers=tmp_path)[:2] == (0, [])
+    monkeypatch.setattr(sys.modules[__name__], "STRENGTH", 4)
+    answered, said, values = run(answers=tmp_path)
+    assert answered == 5 * COUNT and "5 of the files in" in said[0]
+    np.testing.assert_array_equal(values, run()[2])
+
+
+def test_how_a_corruption_of_ones_own_grows_with_the_images_is_part_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
+    images = np.full((COUNT, 40, 40, 3), 100, np.uint8)
+
+    def brighter(images, draws, levels):
+        return np.clip(images + levels, 0, 255).astype(np.uint8)
+
+    def answered(resized):
+        declare = corruption("mine", group="digital", constants=((8,),) * 5, resized=resized)
+        declare(brighter)
+        net = Counting(side=40)
+        measured(net, (images, LABELS), corruptions=["mine"], answers=tmp_path)
+        return net.answered
+
+    def twice(factor, levels):
+        return (2 * factor * levels,)
+
+    assert [answered(lambda factor, levels: (factor * levels,)), answered(twice)] == [6 * COUNT, 5 * COUNT]
+    assert answered(twice) == 0
 
 
 # On the command line
