@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from common_corruptions.recipes.names import SEVERITIES
 from common_corruptions.summary import IMAGENET_ALEXNET, PUBLISHED_ALEXNET, Baseline
 
 PUBLISHED = {"alexnet-cifar10": PUBLISHED_ALEXNET, "alexnet-imagenet": IMAGENET_ALEXNET}
@@ -18,12 +19,14 @@ def as_baseline(baseline: Baseline | Mapping[str, float] | str | Path | None) ->
         baseline: "alexnet-cifar10", the paper's, or "alexnet-imagenet", over the main 15 of ImageNet-C; a table
             {corruption: error in percent, "clean": error}, whose "clean" is for rCE alone, and NaN in the answer where
             it is missing; or the path of a CSV file with such a table, columns `name` and `error`, or with one that
-            `benchmark` gave, whose severities are averaged.
+            `benchmark` gave, whose severities are averaged. Where there is a column `severity`, it must hold each of
+            the five once for every corruption.
 
     Raises:
         OSError: the file is not there, or cannot be read.
         TypeError: something else, or an error that is no number.
-        ValueError: no name and no CSV file, one without these columns, or an error outside 0..100.
+        ValueError: no name and no CSV file, one without these columns, an error that is missing or outside 0..100, a
+            name that is missing or given twice, or not all of its severities.
     """
     if baseline is None or isinstance(baseline, Baseline):
         return baseline
@@ -67,5 +70,24 @@ def _read(path: Path) -> dict[str, float]:
         raise ValueError(f"{path} has the columns {', '.join(map(str, table))}; expected name and error")
     if not np.issubdtype(table["error"].dtype, np.number):
         raise TypeError(f"{path} holds an error that is no number")
+    if table["name"].isna().any():
+        raise ValueError(f"{path} holds an error without a name")
+    unfit = table["name"][~table["error"].between(0, 100)].unique()  # NaN, too
+    if len(unfit):
+        raise ValueError(
+            f"{path} holds for {', '.join(map(str, unfit))} a row without an error in percent, 0 to 100"
+        )
+    for name, rows in table.groupby("name", sort=False):
+        if name == "clean" or "severity" not in table:
+            if len(rows) > 1:
+                raise ValueError(f"{path} holds {len(rows)} errors for {name}, of which there must be one")
+            continue
+        severities = sorted(pd.to_numeric(rows["severity"], errors="coerce"))
+        if severities != list(SEVERITIES):
+            found = ", ".join(f"{severity:g}" for severity in severities)
+            raise ValueError(
+                f"{path} holds for {name} the severities {found}; a baseline is a mean over each of 1 to 5 once: "
+                f"measure all, or give a table of means, name and error"
+            )
     errors: dict[str, float] = table.groupby("name")["error"].mean().to_dict()
     return errors

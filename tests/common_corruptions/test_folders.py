@@ -13,6 +13,7 @@ from torch import nn
 from common_corruptions import benchmark
 from common_corruptions.__main__ import main
 from common_corruptions.baseline import ALEXNET_ERRORS
+from common_corruptions.baseline_table import as_baseline
 from common_corruptions.folders import split_names
 from common_corruptions.statistics import expected_calibration_error
 
@@ -298,9 +299,45 @@ def test_no_baseline(flat_c, baseline, error, message):
         measured(flat_c, never, baseline=baseline)
 
 
+def by_severity(changes):
+    """A table as `benchmark` gives it, with other values at some severities of fog; None for no row."""
+    values = {1: 10, 2: 20, 3: 30, 4: 40, 5: 50} | changes
+    rows = [f"corruption,fog,{s},,error,{value}" for s, value in values.items() if value is not None]
+    return "\n".join(["kind,name,severity,protocol,metric,value", "corruption,clean,0,,error,10", *rows, ""])
+
+
+def test_the_severities_of_a_baseline_are_averaged(tmp_path):
+    (tmp_path / "errors.csv").write_text(by_severity({5: 60}), encoding="utf-8")
+    found = as_baseline(tmp_path / "errors.csv")
+    assert found.errors == {"fog": 32.0} and found.clean == 10.0
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("", "is no CSV table"), ("a,b\n1,2\n", "has the columns a, b; expected name and error")],
+    [
+        ("", "is no CSV table"),
+        ("a,b\n1,2\n", "has the columns a, b; expected name and error"),
+        (by_severity({5: ""}), "errors.csv holds for fog a row without an error in percent, 0 to 100"),
+        (by_severity({2: 150}), "holds for fog a row without an error"),  # whose mean is one
+        (
+            by_severity({5: None}),
+            "holds for fog the severities 1, 2, 3, 4; a baseline is a mean over each of 1 to 5",
+        ),
+        ("name,severity,error\nfog,1,20\n", "holds for fog the severities 1; a baseline"),
+        ("name,severity,error\nfog,low,20\n", "holds for fog the severities nan; a baseline"),
+        ("name,severity,error\nfog,,20\n", "holds for fog the severities nan; a baseline"),
+        (
+            by_severity({}) + by_severity({}).split("\n", 2)[2],
+            "holds for fog the severities 1, 1, 2, 2, 3, 3, 4, 4, 5, 5",
+        ),
+        (
+            "name,severity,error\nclean,0,10\nclean,0,12\n",
+            "holds 2 errors for clean, of which there must be one",
+        ),
+        ("name,error\nfog,20\nfog,30\n", "holds 2 errors for fog, of which there must be one"),
+        ("name,error\nfog,20\nsnow,\n", "holds for snow a row without an error"),
+        ("name,error\nfog,20\n,30\n", "holds an error without a name"),
+    ],
 )
 def test_no_baseline_in_a_file(flat_c, tmp_path, text, message):
     (tmp_path / "errors.csv").write_text(text, encoding="utf-8")
