@@ -124,7 +124,7 @@ def predict(
         mean, std: normalisation per channel of values 0..1, both or neither; without them the net gets values 0..1.
         batch_size: images at a time; by default 64 on the CPU and 1000 elsewhere.
         device: where to compute; by default where the parameters of `net` are, or the CPU.
-        sets: how many sets of one size the images are; no batch holds images of two.
+        sets: how many sets of one size the images are, at least 1; no batch holds images of two.
 
     Returns:
         (N, K) float32.
@@ -133,7 +133,8 @@ def predict(
         TypeError: images that are no array, a batch size that is no integer, or a net that returns something else, such
             as a tuple or a dict.
         ValueError: no images, or of another type or shape; a mean and std that are not those of values 0..1 of every
-            channel; a batch size below 1; a net that returns another shape.
+            channel; a batch size below 1; images that are not so many sets of one size; a net that returns another
+            shape.
     """
     with evaluating(net):
         batches = outputs(net, images, mean=mean, std=std, batch_size=batch_size, device=device, sets=sets)
@@ -208,6 +209,8 @@ def outputs(
     batch_size = default_batch_size(device) if batch_size is None else batch_size
     if operator.index(batch_size) < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+    if operator.index(sets) < 1 or len(images) % sets:
+        raise ValueError(f"{len(images)} images are not {sets} sets of one size")
     scale, shift = affine(mean, std, images.shape[3], device)
     layout = memory_format(device)
     size = len(images) // sets

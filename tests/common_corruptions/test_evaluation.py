@@ -132,6 +132,10 @@ def test_modules_without_a_mode_or_with_a_fixed_one(mapped):
         ({"mean": [0.5] * 3, "std": [0.5] * 4}, "std must hold a number for each of the 3 channels"),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"batch_size": -5}, "batch_size must be at least 1, not -5"),
+        ({"sets": 2}, "23 images are not 2 sets of one size"),  # the last would be left out
+        ({"sets": 40}, "23 images are not 40 sets of one size"),
+        ({"sets": 0}, "23 images are not 0 sets of one size"),
+        ({"sets": -1}, "23 images are not -1 sets of one size"),
     ],
 )
 @pytest.mark.parametrize("run", [predict, predict_ranks])
