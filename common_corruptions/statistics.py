@@ -35,8 +35,11 @@ def paired_bootstrap(
     for all seeds and all conditions, since all nets saw the same images. Resampling two or three seeds as they are
     would give far too short intervals, so the means of the S seeds are first spread about their mean by
     sqrt(S / (S - 1)) t / z, with the quantiles t of Student's distribution with S - 1 degrees of freedom and z of the
-    normal one: resampled, they then reach as far as Student's interval does. With one seed both intervals are over
-    images alone.
+    normal one: the standard deviation of the resampled mean is then that of which Student's interval is z. Where
+    seeds alone vary, normally, the interval of 95 % over three to five of them is 96 to 105 % as long as Student's and
+    misses the true difference in 5.1 to 5.6 % of studies. Two seeds have no more than three resampled means, and the
+    interval reaches from the first to the last: it is 72 % as long as Student's, and misses in 6.9 %. What images add
+    makes it longer. With one seed both intervals are over images alone.
 
     Args:
         differences: (M, S, N): for M conditions, S seeds and N images the score of the one net minus that of the
@@ -111,7 +114,7 @@ def seeds_needed(
 
 
 def _widening(seeds: int, level: float) -> float:
-    """By how much to spread the means of so few seeds, that their resampled mean is as uncertain as Student's."""
+    """By how much to spread the means of so few seeds: z standard deviations of their mean are Student's interval."""
     quantile = (1 + level) / 2
     return float(np.sqrt(seeds / (seeds - 1)) * stdtrit(seeds - 1, quantile) / ndtri(quantile))
 

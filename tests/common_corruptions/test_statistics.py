@@ -30,18 +30,36 @@ def test_two_seeds_of_which_resampling_has_only_three_means():
     assert (found.low_images, found.high_images) == pytest.approx((2, 2))
 
 
+@pytest.mark.parametrize(
+    ("seeds", "length", "held"), [(2, 0.722, 0.931), (3, 1.045, 0.949), (4, 0.96, 0.944), (5, 0.99, 0.946)]
+)
+def test_over_seeds_alone_the_interval_is_about_that_of_student(seeds, length, held):
+    """4000 studies in which training alone is random and the true difference is 0; of two seeds it is too short."""
+    differences = np.random.default_rng(seeds).normal(size=(4000, seeds, 1))
+    found = paired_bootstrap(differences, resamples=1000)
+    spread = differences[..., 0].std(1, ddof=1)
+    of_student = 2 * stats.t.ppf(0.975, seeds - 1) * spread / np.sqrt(seeds)
+    assert np.median((found.high - found.low) / of_student) == pytest.approx(length, abs=0.015)
+    assert np.mean((found.low <= 0) & (found.high >= 0)) == pytest.approx(held, abs=0.01)
+
+
+def test_two_seeds_miss_the_true_difference_as_often_as_the_documentation_says():
+    reach = np.sqrt(2) / stats.norm.ppf(0.975)  # of Student's interval
+    assert 2 * stats.t.sf(reach * stats.t.ppf(0.975, 1), 1) == pytest.approx(0.069, abs=5e-4)
+
+
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 def test_intervals_hold_the_true_difference_as_often_as_they_say(seeds):
-    """400 studies in which training, image and their interplay are random and the true difference is 0."""
+    """4000 studies in which training, image and their interplay are random and the true difference is 0."""
     random = np.random.default_rng(seeds)
     differences = (
-        random.normal(size=(400, seeds, 1))
-        + random.normal(size=(400, 1, 30))
-        + random.normal(size=(400, seeds, 30))
+        random.normal(size=(4000, seeds, 1))
+        + random.normal(size=(4000, 1, 30))
+        + random.normal(size=(4000, seeds, 30))
     )
     found = paired_bootstrap(differences, resamples=1000)
     held = np.mean((found.low <= 0) & (found.high >= 0))
-    assert 0.93 <= held <= 0.99
+    assert 0.95 <= held <= 0.97
     assert np.mean((found.low_images <= 0) & (found.high_images >= 0)) < 0.8  # these nets do differ
 
 
