@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from common_corruptions.checks import naming_set
 from common_corruptions.evaluation import Net, predict, predict_ranks
 from common_corruptions.metrics import (
     PROTOCOLS,
@@ -70,6 +71,7 @@ def rank_perturbations(
 
     Raises:
         FileNotFoundError, ValueError: as `common_corruptions.sets.open_perturbations`, before anything is measured.
+        UndefinedLogits: a ValueError; the net answers with NaN, and to which set.
     """
     opened = open_perturbations(folder, perturbations, count)
     frames: int = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
@@ -77,7 +79,8 @@ def rank_perturbations(
 
     def ranked(name: str) -> tuple[str, np.ndarray]:
         sequences = opened[name]
-        ranks = predict_ranks(net, sequences.reshape(-1, *sequences.shape[2:]), **options)
+        with naming_set(name):
+            ranks = predict_ranks(net, sequences.reshape(-1, *sequences.shape[2:]), **options)
         return name, ranks.reshape(*sequences.shape[:2], -1)
 
     yield from _ahead(ranked, opened) if _on_gpu(net, options) else map(ranked, opened)
@@ -151,11 +154,16 @@ def answer_corruptions(
     """(corruption, severity, error in percent) of each of M sets, and the logits (M, N, K) behind them.
 
     Args and errors as for `predict_corruptions`; the bar moves by one for each set.
+
+    Raises:
+        UndefinedLogits: a ValueError; the net answers with NaN, and to which set.
     """
     labels = open_clean(folder).labels
     rows, logits = [], []
     for name, severity, answers in predict_corruptions(net, folder, names, **options):
-        rows.append((name, severity, classification_error(answers, labels[: len(answers)])))
+        with naming_set(name, severity):
+            error = classification_error(answers, labels[: len(answers)])
+        rows.append((name, severity, error))
         logits.append(answers)
         bar.update()
     return rows, np.stack(logits)

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from common_corruptions.checks import UndefinedLogits
+
 
 def as_array(values: ArrayLike) -> np.ndarray:
     torch = sys.modules.get("torch")  # not loaded, there is no tensor
@@ -29,7 +31,7 @@ def class_indices(values: ArrayLike, what: str, ndim: int) -> np.ndarray:
         if array.shape[-1] < 2:
             raise ValueError(f"logits have shape {array.shape}; expected at least 2 classes on the last axis")
         if np.isnan(array).any():
-            raise ValueError("logits contain NaN")
+            raise UndefinedLogits
         classes: np.ndarray = array.argmax(axis=-1)
         return classes
     if array.ndim != ndim:

@@ -2,7 +2,8 @@
 
 import difflib
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -10,6 +11,23 @@ from common_corruptions.recipes.names import SEVERITIES
 
 # Pixels a side. On smaller images some blurs would do nothing.
 SMALLEST, LARGEST = 16, 1024
+
+
+class UndefinedLogits(ValueError):
+    """Logits that are NaN, of which no class is the largest."""
+
+    def __init__(self, message: str = "logits contain NaN") -> None:
+        super().__init__(message)
+
+
+@contextmanager
+def naming_set(name: str, severity: int = 0) -> Iterator[None]:
+    """Say of logits that are NaN to which set a net answered with them: the clean one, a corruption, a perturbation."""
+    try:
+        yield
+    except UndefinedLogits:
+        which = f"{name}, severity {severity}" if severity else name
+        raise UndefinedLogits(f"the net's logits contain NaN on {which}") from None
 
 
 def check_name(name: str, names: Iterable[str], kind: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common_corruptions.checks import UndefinedLogits
 from common_corruptions.staging import Images, slices, staged
 
 BATCH_SIZE = {"cpu": 64}  # activations that stay in the caches are worth more than large batches
@@ -155,7 +156,8 @@ def predict_ranks(net: Net, images: Images | Tensor, **options: Any) -> np.ndarr
         (N, K) of the smallest unsigned integer type that holds K, 1 for the predicted class.
 
     Raises:
-        TypeError, ValueError: as `predict`; a logit that is NaN.
+        TypeError, ValueError: as `predict`.
+        UndefinedLogits: a ValueError; a logit that is NaN.
     """
     ranks, undefined = [], []
     with evaluating(net):
@@ -163,7 +165,7 @@ def predict_ranks(net: Net, images: Images | Tensor, **options: Any) -> np.ndarr
             undefined.append(logits.isnan().any())
             ranks.append(_ordinal_ranks(logits))
     if torch.stack(undefined).any():
-        raise ValueError("logits contain NaN")
+        raise UndefinedLogits
     classes = ranks[0].shape[1]
     return torch.cat(ranks).cpu().numpy().astype(np.min_scalar_type(classes), copy=False)
 

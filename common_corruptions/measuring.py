@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from common_corruptions.checks import naming_set
 from common_corruptions.evaluation import Net
 from common_corruptions.kept import Arrays, Keeping, places
 from common_corruptions.opened import Sets
@@ -36,7 +37,7 @@ def measure_errors(
         reason why there is no ECE, or "".
 
     Raises:
-        TypeError, ValueError: as `common_corruptions.per_image.answer_images`.
+        TypeError, ValueError: as `common_corruptions.per_image.answer_images`; UndefinedLogits names the set.
     """
     rows: list[Error] = []
     wrong: dict[str, list[np.ndarray]] = {}
@@ -50,7 +51,8 @@ def measure_errors(
             found = keeping.load(place)
             bar.update(len(images))
         else:
-            found = _answers(net, images, sets, bar, **options)
+            with naming_set(name, int(severity or 0)):
+                found = _answers(net, images, sets, bar, **options)
             if keeping is not None:
                 keeping.save(place, images, sets.labels, found)
         rows.append((name, int(severity or 0), 100.0 * float(np.mean(~found["correct"]))))
@@ -97,7 +99,8 @@ def measure_flips(
             rows += [(name, *row) for row in kept]
             bar.update(found["predicted"].size)
             continue
-        predicted, measured = answer_sequences(net, name, sequences, bar.update, **options)
+        with naming_set(name):
+            predicted, measured = answer_sequences(net, name, sequences, bar.update, **options)
         rows += measured
         if keeping is not None:
             _, protocols, metrics, values = (np.array(column) for column in zip(*measured, strict=True))

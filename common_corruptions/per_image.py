@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from common_corruptions.answers import perturbation_metrics
+from common_corruptions.checks import UndefinedLogits
 from common_corruptions.evaluation import Net, default_batch_size, evaluating, outputs, predict_ranks
 from common_corruptions.staging import Images, slices, staged
 
@@ -45,8 +46,9 @@ def answer_images(
         advance: called with the number of images of each batch.
 
     Raises:
-        TypeError, ValueError: as `predict`; a logit that is NaN; a net of fewer classes than the labels have, or of
-            another number than `classes`.
+        TypeError, ValueError: as `predict`; a net of fewer classes than the labels have, or of another number than
+            `classes`.
+        UndefinedLogits: a ValueError; a logit that is NaN.
     """
     # Small results of every batch between its large ones would keep the allocator from giving those back, so they have
     # one place from the start.
@@ -68,7 +70,7 @@ def answer_images(
             start = stop
     undefined, infinite, low, away = extremes.tolist()
     if undefined:
-        raise ValueError("logits contain NaN")
+        raise UndefinedLogits
     reason = ""
     if infinite:
         reason = "a logit is not finite"

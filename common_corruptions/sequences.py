@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from common_corruptions.arrays import as_array, class_indices
+from common_corruptions.checks import UndefinedLogits
 
 Protocol: TypeAlias = Literal["hendrycks", "official"]
 PROTOCOLS: tuple[Protocol, ...] = ("hendrycks", "official")
@@ -52,7 +53,7 @@ def ordinal_ranks(logits: ArrayLike) -> np.ndarray:
     ranks = np.empty(rows.shape, np.min_scalar_type(classes))
     for block in _blocks(len(rows), classes):
         if np.isnan(rows[block]).any():
-            raise ValueError("logits contain NaN")
+            raise UndefinedLogits
         ranks[block] = (
             _rank_by_pairs(rows[block]) if classes <= _FEW_CLASSES else _rank_by_sorting(rows[block])
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from common_corruptions.checks import check_images, check_seed
+from common_corruptions.checks import check_images, check_seed, naming_set
 from common_corruptions.evaluation import Net, predict
 from common_corruptions.metrics import classification_error
 from common_corruptions.onnx_runtime import for_many
@@ -93,10 +93,13 @@ def measure_noise(
 
     Raises:
         TypeError, ValueError: images of another type or shape.
+        UndefinedLogits: a ValueError; the net answers with NaN, and to which set.
     """
     sets = 1 + sum(map(len, SWEEPS.values()))
     net = for_many(net, sets * len(images), options.get("device"))
-    yield "clean", 0.0, classification_error(predict(net, images, **options), labels)
+    with naming_set("clean"):
+        error = classification_error(predict(net, images, **options), labels)
+    yield "clean", 0.0, error
     for sweep, levels in SWEEPS.items():
         for level in levels:
             logits = [
@@ -105,7 +108,9 @@ def measure_noise(
                 )
                 for i in range(0, len(images), BLOCK)
             ]
-            yield sweep, level, classification_error(np.concatenate(logits), labels)
+            with naming_set(f"{sweep} of level {level:g}"):
+                error = classification_error(np.concatenate(logits), labels)
+            yield sweep, level, error
 
 
 @functools.lru_cache(maxsize=32)

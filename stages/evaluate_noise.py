@@ -10,7 +10,7 @@ from tqdm import tqdm
 from common_corruptions.sweeps import SWEEPS, measure_noise
 from stages.files.datasets import load_split
 from stages.files.interruption import stopping
-from stages.files.models import every_seed, load, options, refusing_other_logits
+from stages.files.models import every_seed, load, options, refusing_other_logits, training
 from stages.files.params import in_pipeline, load_params
 from stages.files.workspace import MODELS
 from stages.files.writing import write_csv, write_text
@@ -23,7 +23,8 @@ from stages.files.writing import write_csv, write_text
 def main(net: str, pipeline: Path) -> None:
     """Measure NET, writing metrics/<data>/noise/<net>.csv: one row for each seed, sweep and level; means as JSON."""
     params = load_params(pipeline=pipeline)
-    trained = load(pipeline / MODELS / f"{net}.pt")
+    path = pipeline / MODELS / f"{net}.pt"
+    trained = load(path)
     test = load_split(params.data.name, "test")
     settings = {"seed": params.data.seed, **options(trained, params)}
     rows = []
@@ -33,9 +34,14 @@ def main(net: str, pipeline: Path) -> None:
         tqdm(total=len(trained.weights) * sets, desc=f"{net} noise", unit="set") as bar,
     ):
         for seed, module in every_seed(trained, params):
-            for row in measure_noise(module, test.images, test.labels, **settings):
-                rows.append((net, seed, *row))
-                bar.update()
+            try:
+                for row in measure_noise(module, test.images, test.labels, **settings):
+                    rows.append((net, seed, *row))
+                    bar.update()
+            except ValueError as error:
+                raise click.ClickException(
+                    f"{net}, seed {seed}: {error}; `dvc repro -f -s {training(path)}` trains it anew"
+                ) from None
     table = pd.DataFrame(rows, columns=["net", "seed", "sweep", "level", "error"])
     folder = pipeline / "metrics" / params.data.name / "noise"
     write_csv(folder / f"{net}.csv", table)

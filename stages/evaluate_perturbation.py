@@ -7,9 +7,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from common_corruptions.answers import answer_perturbations
+from common_corruptions.sets import open_perturbations
 from stages.files.datasets import DATASETS, naming_stage_corrupt
 from stages.files.interruption import stopping
-from stages.files.models import every_seed, load, options, refusing_other_logits
+from stages.files.models import every_seed, load, options, refusing_other_logits, training
 from stages.files.params import in_pipeline, load_params
 from stages.files.predictions import PREDICTIONS, save_frames
 from stages.files.workspace import MODELS
@@ -27,18 +28,30 @@ def main(net: str, pipeline: Path) -> None:
     """
     params = load_params(pipeline=pipeline)
     data = params.data
-    trained = load(pipeline / MODELS / f"{net}.pt")
+    path = pipeline / MODELS / f"{net}.pt"
+    trained = load(path)
     names = data.perturbation_names()
     rows, frames = [], {}
+    with naming_stage_corrupt():
+        open_perturbations(DATASETS / data.name, names, data.perturbed_images)
     with (
-        naming_stage_corrupt(),
         refusing_other_logits(net),
         tqdm(total=len(trained.weights) * len(names), desc=f"{net} P", unit="set") as bar,
     ):
         for seed, module in every_seed(trained, params):
-            measured, frames[seed] = answer_perturbations(
-                module, DATASETS / data.name, names, data.perturbed_images, bar, **options(trained, params)
-            )
+            try:
+                measured, frames[seed] = answer_perturbations(
+                    module,
+                    DATASETS / data.name,
+                    names,
+                    data.perturbed_images,
+                    bar,
+                    **options(trained, params),
+                )
+            except ValueError as error:
+                raise click.ClickException(
+                    f"{net}, seed {seed}: {error}; `dvc repro -f -s {training(path)}` trains it anew"
+                ) from None
             rows += [(net, seed, *row) for row in measured]
     save_frames(pipeline / PREDICTIONS / data.name / "perturbation" / f"{net}.npz", frames)
     table = pd.DataFrame(rows, columns=["net", "seed", "perturbation", "protocol", "metric", "value"])

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from common_corruptions.recipes.names import SEVERITIES
 from stages.files import workspace
-from stages.files.datasets import DATASETS, load_split
+from stages.files.datasets import DATASETS, load_split, naming_stage_corrupt
 from stages.files.interruption import stopping
 from stages.files.measurements import AUTHORS
 from stages.files.params import load_params
@@ -55,14 +55,14 @@ def measure(params: Params, found: Mapping[str, Path]) -> tuple[list[tuple], lis
     answers = PREDICTIONS / data.name / "official"
     corruption, perturbation = [], []
     names, flips = data.corruption_names(), data.perturbation_names()
+    with naming_stage_corrupt():
+        images = count_images(DATASETS / data.name, names, flips, data.perturbed_images)
     total = len(found) * (1 + len(names) * len(SEVERITIES) + len(flips))
     with tqdm(total=total, unit="set", desc="official") as bar:
         for name, path in found.items():
             try:
                 net = load_official(path).to(device, memory_format=memory_format(device))
-                # For both at once, so that it is exported once.
-                images = count_images(DATASETS / data.name, names, flips, data.perturbed_images)
-                net = for_many(net, images)
+                net = for_many(net, images)  # for both at once, so that it is exported once
                 errors, logits = answer_corruptions(net, DATASETS / data.name, names, bar, **options)
                 changes, frames = answer_perturbations(
                     net, DATASETS / data.name, flips, data.perturbed_images, bar, **options

@@ -73,7 +73,10 @@ def load_split(name: str, split: str) -> Split:
 
 @contextmanager
 def naming_stage_corrupt() -> Iterator[None]:
-    """Turn what reading C and P sets raises into one line that says which stage makes them."""
+    """Turn what opening C and P sets raises into one line that says which stage makes them.
+
+    Nets answer outside of it: what they are refused for is no fault of the sets.
+    """
     try:
         yield
     except (FileNotFoundError, ValueError) as error:

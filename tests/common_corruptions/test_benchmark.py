@@ -230,6 +230,30 @@ def test_a_damaged_file_is_one_line_that_names_it(folder, file):
         measured(never, folder)
 
 
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [
+        ({}, "clean"),
+        ({"corruptions": ["fog"], "perturbations": []}, "fog, severity 3"),
+        ({"corruptions": [], "perturbations": ["tilt"]}, "tilt"),
+    ],
+)
+def test_where_a_net_answers_with_nan_is_told(folder, options, place):
+    sets = {
+        "clean": np.load(folder / "clean" / "test_images.npy"),
+        "tilt": np.load(folder / "p" / "tilt.npy")[-1],
+    }
+    sets["fog, severity 3"] = np.load(folder / "c" / "fog.npy")[2 * COUNT :]
+
+    def net(x):
+        images = (x * 255).round().byte().permute(0, 2, 3, 1)
+        broken = (images == torch.from_numpy(sets[place][0])).all()
+        return x.mean((2, 3)).where(~broken, torch.nan)
+
+    with pytest.raises(ValueError, match=f"^the net's logits contain NaN on {place}$"):
+        measured(net, folder, batch_size=1, **options)
+
+
 def test_a_baseline_that_lacks_a_corruption_is_refused_at_once(folder):
     with pytest.raises(ValueError, match="no baseline error for snow"):
         measured(never, folder, baseline=Baseline({"fog": 20.0}, 10.0, "another net"))

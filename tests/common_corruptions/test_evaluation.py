@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from common_corruptions.checks import UndefinedLogits
 from common_corruptions.evaluation import float32_as, predict, predict_ranks
 from common_corruptions.metrics import ordinal_ranks
 from common_corruptions.staging import slices, staged
@@ -55,7 +56,7 @@ def test_ranks_are_those_of_the_logits_with_the_lower_class_first_among_equals(m
 
 
 def test_no_ranks_of_nan(mapped):
-    with pytest.raises(ValueError, match="logits contain NaN"):
+    with pytest.raises(UndefinedLogits, match="logits contain NaN"):
         predict_ranks(lambda x: x.flatten(1)[:, :3].where(x.sum() < 0, torch.nan), mapped, batch_size=5)
 
 

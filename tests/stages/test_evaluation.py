@@ -138,6 +138,30 @@ def test_a_set_that_is_not_there_is_one_line(workspace, stage):
     assert not (workspace / "metrics").exists() and not (workspace / "predictions").exists()
 
 
+@pytest.mark.parametrize(
+    ("stage", "place"),
+    [(evaluate_corruption, "clean"), (evaluate_perturbation, "shot_noise"), (evaluate_noise, "clean")],
+)
+def test_a_net_that_answers_with_nan_is_not_the_fault_of_the_sets(workspace, stage, place):
+    trained = models.load(workspace / "models" / "small.pt")
+    next(reversed(trained.weights[5].values())).fill_(np.nan)
+    trained.save(workspace / "models" / "small.pt")
+    done = invoke(stage)
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
+    line = done.stderr.splitlines()[-1]
+    assert f"small, seed 5: the net's logits contain NaN on {place}" in line
+    assert line.endswith("`dvc repro -f -s train@small` trains it anew") and "corrupt" not in line
+    assert not (workspace / "metrics").exists() and not (workspace / "predictions").exists()
+
+
+def test_labels_that_the_net_does_not_have_are_no_fault_of_the_sets_either(workspace):
+    np.save(workspace / "datasets/tiny/clean/test_labels.npy", np.full(12, 7, np.uint8))
+    line = invoke(evaluate_corruption).stderr.splitlines()[-1]
+    assert line.endswith(
+        "seed 3: label 7 for logits of 6 classes; `dvc repro -f -s train@small` trains it anew"
+    )
+
+
 def test_logits_of_more_classes_than_a_byte_holds_come_back(tmp_path):
     random = np.random.default_rng(0)
     logits = Logits(

@@ -50,6 +50,17 @@ def test_a_folder_without_checkpoints_is_an_error(workspace):
     assert "no <net>/checkpoint.pth.tar below" in done.output
 
 
+def test_a_set_that_is_not_there_is_no_fault_of_a_checkpoint(workspace):
+    folder, write = workspace
+    (folder / "nets" / "resnet20").mkdir(parents=True)
+    (folder / "nets" / "resnet20" / "checkpoint.pth.tar").touch()
+    write("nets")
+    done = CliRunner().invoke(official.main)
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
+    line = done.stderr.splitlines()[-1]
+    assert line.endswith("`dvc repro corrupt` makes the sets") and "checkpoint" not in line
+
+
 def test_authors_net_is_measured(workspace, shared, undeclared):
     folder, write = workspace
     missing = undeclared(official)
