@@ -7,6 +7,7 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
+from common_corruptions.checks import UndefinedLogits
 from common_corruptions.sweeps import SWEEPS, measure_noise
 from stages.files.datasets import load_split
 from stages.files.interruption import stopping
@@ -38,7 +39,7 @@ def main(net: str, pipeline: Path) -> None:
                 for row in measure_noise(module, test.images, test.labels, **settings):
                     rows.append((net, seed, *row))
                     bar.update()
-            except ValueError as error:
+            except UndefinedLogits as error:
                 raise click.ClickException(
                     f"{net}, seed {seed}: {error}; `dvc repro -f -s {training(path)}` trains it anew"
                 ) from None

@@ -134,6 +134,18 @@ def test_nets_that_answered_to_other_images_are_not_compared(folder, tmp_path, c
             load_paired(*(tmp_path / one for one in pair))
 
 
+def test_answers_of_an_earlier_version_are_read_and_not_compared(folder, tmp_path):
+    for seed in (0, 1):
+        measured(Counting(seed), folder, answers=tmp_path / str(seed))
+        for path in (tmp_path / str(seed)).rglob("*.npz"):
+            arrays = dict(np.load(path))
+            del arrays["sample"]
+            np.savez(path, **arrays)
+    assert len(load_answers(tmp_path / "0")) == 11
+    with pytest.raises(ValueError, match="an earlier version kept the answers"):
+        load_paired(tmp_path / "0", tmp_path / "1")
+
+
 def test_the_same_again_measures_nothing_and_gives_the_same(folder, tmp_path):
     plain_table, plain, _ = measured(Counting(), folder, baseline="alexnet-cifar10")
     first = Counting()
