@@ -11,7 +11,7 @@ from common_corruptions.recipes.names import SEVERITIES
 from common_corruptions.sets import open_clean, open_corruptions
 from stages.files.datasets import DATASETS, load_split, naming_stage_corrupt
 from stages.files.interruption import stopping
-from stages.files.models import every_seed, load, options, refusing_other_logits, training
+from stages.files.models import answering, every_seed, load, options
 from stages.files.params import in_pipeline, load_params
 from stages.files.predictions import PREDICTIONS, Logits, save_logits
 from stages.files.workspace import MODELS
@@ -37,16 +37,12 @@ def main(net: str, pipeline: Path) -> None:
     total = len(trained.weights) * (1 + len(names) * len(SEVERITIES))
     with naming_stage_corrupt():
         open_corruptions(DATASETS / data.name, names, open_clean(DATASETS / data.name))
-    with refusing_other_logits(net), tqdm(total=total, desc=f"{net} C", unit="set") as bar:
+    with tqdm(total=total, desc=f"{net} C", unit="set") as bar:
         for seed, module in every_seed(trained, params):
-            try:
+            with answering(path, seed):
                 measured, logits[seed] = answer_corruptions(
                     module, DATASETS / data.name, names, bar, **options(trained, params)
                 )
-            except ValueError as error:
-                raise click.ClickException(
-                    f"{net}, seed {seed}: {error}; `dvc repro -f -s {training(path)}` trains it anew"
-                ) from None
             rows += [(net, seed, *row) for row in measured]
     sets = [(name, severity) for name, severity, _ in measured]
     images = next(iter(logits.values())).shape[1]

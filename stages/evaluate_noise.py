@@ -11,7 +11,7 @@ from common_corruptions.checks import UndefinedLogits
 from common_corruptions.sweeps import SWEEPS, measure_noise
 from stages.files.datasets import load_split
 from stages.files.interruption import stopping
-from stages.files.models import every_seed, load, options, refusing_other_logits, training
+from stages.files.models import answering, every_seed, load, options
 from stages.files.params import in_pipeline, load_params
 from stages.files.workspace import MODELS
 from stages.files.writing import write_csv, write_text
@@ -30,19 +30,12 @@ def main(net: str, pipeline: Path) -> None:
     settings = {"seed": params.data.seed, **options(trained, params)}
     rows = []
     sets = 1 + sum(map(len, SWEEPS.values()))
-    with (
-        refusing_other_logits(net),
-        tqdm(total=len(trained.weights) * sets, desc=f"{net} noise", unit="set") as bar,
-    ):
+    with tqdm(total=len(trained.weights) * sets, desc=f"{net} noise", unit="set") as bar:
         for seed, module in every_seed(trained, params):
-            try:
+            with answering(path, seed, UndefinedLogits):
                 for row in measure_noise(module, test.images, test.labels, **settings):
                     rows.append((net, seed, *row))
                     bar.update()
-            except UndefinedLogits as error:
-                raise click.ClickException(
-                    f"{net}, seed {seed}: {error}; `dvc repro -f -s {training(path)}` trains it anew"
-                ) from None
     table = pd.DataFrame(rows, columns=["net", "seed", "sweep", "level", "error"])
     folder = pipeline / "metrics" / params.data.name / "noise"
     write_csv(folder / f"{net}.csv", table)

@@ -10,7 +10,7 @@ from common_corruptions.answers import answer_perturbations
 from common_corruptions.sets import open_perturbations
 from stages.files.datasets import DATASETS, naming_stage_corrupt
 from stages.files.interruption import stopping
-from stages.files.models import every_seed, load, options, refusing_other_logits, training
+from stages.files.models import answering, every_seed, load, options
 from stages.files.params import in_pipeline, load_params
 from stages.files.predictions import PREDICTIONS, save_frames
 from stages.files.workspace import MODELS
@@ -34,24 +34,13 @@ def main(net: str, pipeline: Path) -> None:
     rows, frames = [], {}
     with naming_stage_corrupt():
         open_perturbations(DATASETS / data.name, names, data.perturbed_images)
-    with (
-        refusing_other_logits(net),
-        tqdm(total=len(trained.weights) * len(names), desc=f"{net} P", unit="set") as bar,
-    ):
+    with tqdm(total=len(trained.weights) * len(names), desc=f"{net} P", unit="set") as bar:
         for seed, module in every_seed(trained, params):
-            try:
+            settings = options(trained, params)
+            with answering(path, seed):
                 measured, frames[seed] = answer_perturbations(
-                    module,
-                    DATASETS / data.name,
-                    names,
-                    data.perturbed_images,
-                    bar,
-                    **options(trained, params),
+                    module, DATASETS / data.name, names, data.perturbed_images, bar, **settings
                 )
-            except ValueError as error:
-                raise click.ClickException(
-                    f"{net}, seed {seed}: {error}; `dvc repro -f -s {training(path)}` trains it anew"
-                ) from None
             rows += [(net, seed, *row) for row in measured]
     save_frames(pipeline / PREDICTIONS / data.name / "perturbation" / f"{net}.npz", frames)
     table = pd.DataFrame(rows, columns=["net", "seed", "perturbation", "protocol", "metric", "value"])

@@ -64,9 +64,22 @@ def options(trained: Trained, params: Params) -> dict[str, Any]:
 
 
 @contextmanager
-def refusing_other_logits(net: str) -> Iterator[None]:
-    """Turn logits of ONNX Runtime that are not those of torch into one line."""
+def answering(path: Path, seed: int, refused: type[ValueError] = ValueError) -> Iterator[None]:
+    """Turn what the answers of a trained net are refused for into one line.
+
+    Args:
+        path: the file of the net.
+        seed: of the net that answers.
+        refused: the errors that are its fault, of which another training frees it.
+
+    Raises:
+        click.ClickException: one of these, or logits of ONNX Runtime that are not those of torch.
+    """
     try:
         yield
     except DifferentLogits as error:
-        raise click.ClickException(f"{net}: {error}") from None
+        raise click.ClickException(f"{path.stem}, seed {seed}: {error}") from None
+    except refused as error:
+        raise click.ClickException(
+            f"{path.stem}, seed {seed}: {error}; `dvc repro -f -s {training(path)}` trains it anew"
+        ) from None
