@@ -52,11 +52,11 @@ def measure(
 
     Returns:
         COLUMNS: `spread` is the standard deviation over seeds, `seeds` how many have a value, `of` how many should.
-        The authors' weights stand under the name of our net that is their twin, or under their own.
+        The authors' weights stand under the name of the first of our nets that is their twin, or under their own.
     """
     grouped = values.dropna(subset="value").groupby(["net", "condition"]).value
     found = grouped.agg(["mean", "std", "count"])
-    ours = {twin: net for net, twin in lineup.twins.items()}
+    ours = {twin: net for net, twin in reversed(lineup.twins.items())}  # the first of several
     rows = []
     for net, condition in product([*lineup.seeds, *lineup.authors], conditions):
         mean, spread, count = (

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from common_corruptions.metrics import mean_corruption_error, relative_corruption_error
 from common_corruptions.recipes.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
+from nets.families import families
 from stages.files.datasets import published_name
 from stages.files.measurements import AUTHORS
-from stages.files.schema import Params
+from stages.files.schema import Params, Train
 
 PUBLISHED = Path("data") / "published"
 NETS = tuple(
@@ -19,24 +21,63 @@ NETS = tuple(
     )
     for suffix in ("", "-pp")
 )  # fmt: skip
+# The paper's layer, as options of a net.
+LAYER = {
+    "pushpull": "first",
+    "alpha": 1.0,
+    "scale": 2.0,
+    "train_alpha": False,
+    "pull": "upsampled",
+    "average_size": 0,
+}
+# What a family is trained with otherwise than the ResNets: the DenseNets by section 4.2.2, AlexNet as `paper` in
+# params.yaml has it.
+RECIPES = {
+    "alexnet": {"lr": 0.01},
+    "densenet": {"epochs": 350, "batch_size": 64, "milestones": [150, 225, 300]},
+}
 QUANTITIES = {"e_clean": "E_clean", "e_corr": "E_corr", "mce": "mCE", "rce": "rCE"}
 
 
 def counterparts(params: Params) -> dict[str, str]:
-    """Our net -> the paper's net of the same architecture and front end, where there is one."""
+    """Our net -> the paper's net of the same architecture, front end and training, where there is one."""
     found = {}
     for name, net in params.nets.items():
-        options = params.options(name)
-        front = tuple(options[key] for key in ("pushpull", "pull", "alpha", "scale", "train_alpha"))
-        if options["lpf_size"] is None and options["pushpull"] is None:
-            twin = net.arch
-        elif options["lpf_size"] is None and front == ("first", "upsampled", 1.0, 2.0, False):
-            twin = f"{net.arch}-pp"
-        else:
-            continue
-        if twin in ("alexnet", *NETS):
+        twin = net.arch if params.block(name).layers is None else f"{net.arch}-pp"
+        known = twin in ("alexnet", *NETS)
+        if known and not other_options(params, name) and trained_as_published(params, name):
             found[name] = twin
     return found
+
+
+def other_options(params: Params, net: str) -> dict[str, Any]:
+    """The options in which a net is not the paper's: the low-pass filter, and those of the layer if it has one."""
+    options = params.options(net)
+    expected = {"lpf_size": None} | (LAYER if options["pushpull"] else {})
+    return {key: options[key] for key, value in expected.items() if options[key] != value}
+
+
+def trained_as_published(params: Params, net: str) -> bool:
+    """Whether published figures of a net can stand beside it: not if it was trained in a way of its own.
+
+    Its training is that of the training section, with or without what RECIPES has for its family. The section itself
+    may be shorter than the paper's 200 epochs, of which every table tells; but an augmentation, which the paper does
+    not have, makes another training whether the section names it or the net.
+    """
+    section, own = recipe(params.train), recipe(params.training(net))
+    of_family = RECIPES.get(families()[params.nets[net].arch], {})
+    return own["augment"] == "none" and own in (section, section | of_family)
+
+
+def own_training(params: Params, net: str) -> dict[str, Any]:
+    """What of a net's recipe is not that of the training section."""
+    section = recipe(params.train)
+    return {key: value for key, value in recipe(params.training(net)).items() if value != section[key]}
+
+
+def recipe(training: Train) -> dict[str, Any]:
+    """What of a training decides the weights apart from chance: all but its seeds and the device."""
+    return training.model_dump(exclude={"seeds", "device"})
 
 
 def registry_name(folder: str) -> str:

@@ -7,6 +7,7 @@ from common_corruptions.recipes.names import CORRUPTIONS, MAIN_CORRUPTIONS
 from common_corruptions.summary import PUBLISHED_ALEXNET, Baseline, summarise
 from stages.files.datasets import published_name
 from stages.files.schema import Params
+from stages.tables.paper import LAYER, recipe
 
 
 def choose_baseline(
@@ -96,11 +97,22 @@ def leave_out_incomplete(
 
 
 def pairs(params: Params) -> list[tuple[str, str]]:
-    """(baseline net, push-pull net) of the same architecture."""
-    layers = {name: params.block(name).layers for name in params.nets}
-    plain = {net.arch: name for name, net in params.nets.items() if layers[name] is None}
-    return [
-        (plain[net.arch], name)
-        for name, net in params.nets.items()
-        if layers[name] is not None and net.arch in plain
-    ]
+    """(baseline net, push-pull net), alike in architecture, training and every option but the layer's own.
+
+    Nets without the layer that fit alike are one net under several names: the baseline is the first in params.yaml. A
+    push-pull net that none fits is in no pair.
+    """
+    alike = {name: apart_from_the_layer(params, name) for name in params.nets}
+    plain = [name for name in params.nets if params.block(name).layers is None]
+    found = []
+    for name in params.nets:
+        baseline = next((one for one in plain if alike[one] == alike[name]), None)
+        if name not in plain and baseline is not None:
+            found.append((baseline, name))
+    return found
+
+
+def apart_from_the_layer(params: Params, net: str) -> tuple:
+    """What a net has in common with the one to compare it with: architecture, training, options but the layer's own."""
+    options = {key: value for key, value in params.options(net).items() if key not in LAYER}
+    return params.nets[net].arch, recipe(params.training(net)), options
