@@ -1,5 +1,7 @@
 """What every table says of the run behind it."""
 
+from collections.abc import Sequence
+
 from common_corruptions.recipes.names import MAIN_CORRUPTIONS, PERTURBATIONS
 from common_corruptions.summary import Baseline, undefined_relative
 from stages.files.datasets import LOSSY, full_name
@@ -19,7 +21,8 @@ def describe_run(params: Params, normaliser: str, baseline: Baseline | None, ima
     """
     data = params.data
     name = data.name if data.name in LOSSY else full_name(data.name, images)
-    told = f", {images} test images" if images and str(images) not in name else ""
+    first = "the first " if images == data.corrupted_images else ""
+    told = f", {first}{images} test images" if images and str(images) not in name else ""
     sentences = [f"Data set: {name}{told}."]
     if data.name in LOSSY:
         sentences += [
@@ -61,10 +64,11 @@ def describe_trainings(params: Params) -> list[str]:
     trainings = {net: params.training(net) for net in params.nets}
     if not trainings:
         return ["One trained net each, as the paper's authors released it; nothing was trained here."]
-    seeds = sorted({seed for training in trainings.values() for seed in training.seeds})
-    mean = "Mean" + (" ± standard deviation" if len(seeds) > 1 else "")
-    counted = f"{len(seeds)} {'seeds' if len(seeds) > 1 else 'seed'} ({', '.join(map(str, seeds))})"
-    sentences = [f"{mean} over {counted}."]
+    seeds = seeds_of_nets(params)
+    mean = "Mean" + (" ± standard deviation" if max(map(len, seeds)) > 1 else "")
+    (usual, _), *others = seeds.items()
+    each = [counted(usual), *(f"{', '.join(nets)}: {counted(own)}" for own, nets in others)]
+    sentences = [f"{mean} over {'; '.join(each)}."]
     if own := [f"{name} ({net.own})" for name, net in params.nets.items() if net.options]:
         sentences += [f"Nets with options of their own: {'; '.join(own)}."]
     sentences += describe_augmentation(params)
@@ -75,3 +79,16 @@ def describe_trainings(params: Params) -> list[str]:
         return [*sentences, f"Measured after the last epoch, {next(iter(epochs))}."]
     each = "; ".join(f"{last} ({', '.join(nets)})" for last, nets in epochs.items())
     return [*sentences, f"Measured after the last epoch: {each}."]
+
+
+def seeds_of_nets(params: Params) -> dict[tuple[int, ...], list[str]]:
+    """Seeds -> the nets that were trained with these; first those that most nets have."""
+    nets: dict[tuple[int, ...], list[str]] = {}
+    for net in params.nets:
+        nets.setdefault(tuple(sorted(params.training(net).seeds)), []).append(net)
+    return dict(sorted(nets.items(), key=lambda item: -len(item[1])))
+
+
+def counted(seeds: Sequence[int]) -> str:
+    """`2 seeds (0, 1)`."""
+    return f"{len(seeds)} {'seeds' if len(seeds) > 1 else 'seed'} ({', '.join(map(str, seeds))})"

@@ -103,6 +103,10 @@ def table3(
         for key, heading in HEADINGS.items()
         if key in ("E_clean", "E_corr") or (key in summary and summary[key].notna().any())
     }
+    if params.data.corrupted_images and "E_best" in headings:
+        headings["E_best"] += (
+            ", of all test images"  # as every epoch is measured; all else is of the first ones
+        )
     values = summary.reindex(columns=["net", "seed", *headings]).melt(
         ["net", "seed"], var_name="condition", value_name="value"
     )

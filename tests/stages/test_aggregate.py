@@ -13,8 +13,10 @@ from common_corruptions.metrics import classification_error, ordinal_ranks
 from stages import aggregate
 from stages.files.predictions import Logits, save_frames, save_logits
 from stages.files.writing import write_csv
+from stages.files.yaml_file import read_yaml
 from stages.tables.differences import needed
 from tests.stages.aggregated import display, plain, run, write_official, write_params
+from tests.stages.yaml_files import write_yaml
 
 NETS = ("alexnet", "resnet20", "resnet20-pp")
 SETS = [("clean", 0), *((name, s) for name in ("gaussian_noise", "fog") for s in range(1, 6))]
@@ -341,3 +343,19 @@ def test_without_perturbations_the_rest_is_there(whole, tmp_path, sound):
     parts = display(found.folder / "tables" / "perturbations.md")
     assert set(parts["Flip probability, percent"][list(NETS)].to_numpy().ravel()) == {"missing"}
     pd.testing.assert_frame_equal(found.table2, sound.table2)
+
+
+def test_the_best_epoch_is_of_all_test_images(whole, tmp_path, sound):
+    """So are the curves; where the first ones alone are corrupted, the rest of the table is of those."""
+    root = tmp_path / "part"
+    shutil.copytree(whole, root)
+    params = read_yaml(root / "params.yaml")
+    params["data"]["corrupted_images"] = 60
+    write_yaml(root / "params.yaml", params)
+    found = Outcome(root)
+    heading = "E clean, best epoch (paper protocol)"
+    assert f"{heading}, of all test images" in found.table3 and heading in sound.table3
+    paired = display(found.folder / "tables" / "table3.md")["Push-pull minus baseline, paired by seed"]
+    assert f"{heading}, of all test images" in paired
+    note = (found.folder / "tables" / "table3.md").read_text(encoding="utf-8").split("\n\n")[1]
+    assert "Data set: tiny, the first 60 test images." in note

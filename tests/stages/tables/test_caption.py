@@ -6,9 +6,10 @@ import pytest
 
 from common_corruptions.summary import Baseline
 from stages.files.schema import Train
+from stages.files.yaml_file import read_yaml
 from stages.tables.augmentation import AUGMENTATIONS
 from stages.tables.caption import describe_run
-from stages.tables.paper import comparable, counterparts, registry_name, table3
+from stages.tables.paper import NETS, comparable, counterparts, registry_name, table3
 from tests.conftest import ROOT
 from training.augmentation import POLICIES, Augmentation
 
@@ -38,13 +39,21 @@ def test_of_which_images_the_corrupted_sets_are(load):
     text = describe_run(load(data={"corrupted_images": 2000}), "", None, 2000)
     assert "2000 test images." in text
     assert "19 corruptions at 5 severities of the first 2000 images, 15 of them" in text
+    for name in ("digits", "cifar10-jpeg"):
+        text = describe_run(load(data={"name": name, "corrupted_images": 2000}), "", None, 2000)
+        assert f"Data set: {name}, the first 2000 test images." in text
+    assert "Data set: digits, 360 test images." in describe_run(load(), "", None, 360)
 
 
 def test_epochs_and_seeds_of_every_net(load):
     nets = {"long": {"block": "conv", "arch": "resnet14", "train": {"epochs": 9, "seeds": [7]}}}
     text = describe_run(load(nets=nets), "", None, None)
     assert "after the last epoch: 6 (alexnet, resnet20, resnet20-pp); 9 (long)." in text
-    assert "over 3 seeds (0, 1, 7)" in text
+    assert "Mean ± standard deviation over 2 seeds (0, 1); long: 1 seed (7)." in text
+    nets |= {"other": {"block": "conv", "arch": "resnet14", "train": {"seeds": [7]}}}
+    nets |= {"usual": {"block": "conv", "arch": "resnet14"}}
+    assert "over 1 seed (7); usual: 2 seeds (0, 1)." in describe_run(only(load, nets), "", None, None)
+    assert "Mean ± standard deviation over 2 seeds (0, 1). " in describe_run(load(), "", None, None)
 
 
 def test_the_names_of_augmentations_are_the_same_everywhere():
@@ -102,7 +111,6 @@ def test_nets_of_the_paper_are_told_by_what_they_are(load):
         learned={"layers": "first", "train_alpha": True},
     )
     expected = {
-        "alexnet": "alexnet",
         "resnet20": "resnet20",
         "resnet20-pp": "resnet20-pp",
         "mine": "resnet32-pp",
@@ -111,6 +119,31 @@ def test_nets_of_the_paper_are_told_by_what_they_are(load):
     assert "mine" not in counterparts(
         load(nets=nets, pushpull={"alpha": 2.0}, filtered={}, blocks={}, learned={})
     )
+
+
+def test_nets_trained_in_a_way_of_their_own_are_not_the_papers(load):
+    paper = read_yaml(ROOT / "params.yaml")["paper"]
+    whole = only(load, paper["nets"], train=paper["train"])
+    assert counterparts(whole) == {name: name for name in ("alexnet", *NETS)}  # their recipes are the paper's
+    changes = {
+        "augmix": {"augment": "augmix"},
+        "short": {"epochs": 1, "milestones": []},
+        "exact": {"precision": "bf16"},
+        "later": {"seeds": [5], "device": "cpu"},  # which decide no recipe
+    }
+    nets = {name: {"block": "conv", "arch": "resnet20", "train": own} for name, own in changes.items()}
+    nets["dense"] = {"block": "conv", "arch": "densenet40_12", "train": {"epochs": 1, "milestones": []}}
+    assert counterparts(only(load, nets)) == {"later": "resnet20"}
+    # A section of a tenth of the schedule is told by every table; an augmentation makes another training.
+    assert counterparts(only(load, paper["nets"], train={"augment": "trivial"})) == {}
+    tenth = read_yaml(ROOT / "params.yaml")["jpeg"]
+    assert set(counterparts(only(load, tenth["nets"], train=tenth["train"]))) == set(tenth["nets"])
+
+
+def only(load, nets, **sections):
+    """Params with these nets and no others."""
+    every = load(nets=nets, **sections)
+    return every.model_copy(update={"nets": {name: every.nets[name] for name in nets}})
 
 
 def test_published_figures_are_for_the_same_data_alone(load):
