@@ -7,10 +7,8 @@ from pathlib import Path
 
 import click
 
-from stages.experiments.study import mirror
-from stages.files.datasets import full_name
+from stages.experiments.study import mirror, whole
 from stages.files.interruption import stopping
-from stages.files.measurements import check
 from stages.files.params import in_pipeline, load_params
 from stages.files.predictions import PREDICTIONS
 from stages.files.schema import Params
@@ -18,6 +16,7 @@ from stages.files.writing import read_table, show
 from stages.page.study_figures import front_end_bars
 from stages.tables.answers import Answers, read_answers
 from stages.tables.frontends import frontends, labels
+from stages.tables.studies import measured_set
 from stages.tables.table import write_table
 from stages.tracking.store import spared
 
@@ -43,30 +42,18 @@ def main(table: str, pipeline: Path) -> None:
     written = frontends(params, answers, cost, params.study.comparisons[table])
     write_table(folder, **written._asdict())
     show((folder / f"{table}.md").read_text(encoding="utf-8"))
-    title = f"{full_name(data_name, answers.images)}: error by group of corruptions, and mFP"
+    title = f"{measured_set(params.data, answers.images)}: error by group of corruptions, and mFP"
     front_end_bars(folder / f"{table}.png", written.tidy, labels(params), title=title)
     hendrycks = flips[(flips.protocol == "hendrycks") & (flips.metric == "flip_probability")]
     measured = {"corruption": errors, "perturbation": hendrycks.assign(error=100 * hendrycks["value"])}
     spared(mirror, params, measured, results / "history")
 
 
-def whole(folder: Path, params: Params, keys: list[str]):
-    """The measurements of all nets of the study.
-
-    Raises:
-        click.ClickException: one is missing, there twice with two values, or no number in its range.
-    """
-    found = check(folder, params, keys)
-    if len(found.faults):
-        raise click.ClickException(f"{found.warnings[0]}; remove the file, then the same command")
-    return found.rows
-
-
 def all_answers(params: Params, folder: Path, errors, flips) -> Answers:
     """The answers of every net.
 
     Raises:
-        click.ClickException: those of a net are not there, or not those behind the measurements.
+        click.ClickException: those of a net are not there, not of all its seeds, or not those behind the measurements.
     """
     files = {
         net: (folder / "corruption" / f"{net}.npz", folder / "perturbation" / f"{net}.npz")
@@ -76,6 +63,13 @@ def all_answers(params: Params, folder: Path, errors, flips) -> Answers:
     answers = read_answers(files, seeds, errors, flips)
     if answers.warnings:
         raise click.ClickException(answers.warnings[0])
+    for net, paths in files.items():
+        for path, scores in zip(paths, (answers.errors[net], answers.flips[net]), strict=True):
+            if scores.seeds != list(seeds[net]):
+                raise click.ClickException(
+                    f"{path} must hold the answers of the seeds {seeds[net]}, has {scores.seeds}; "
+                    "remove it, then the same command"
+                )
     return answers
 
 

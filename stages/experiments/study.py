@@ -3,19 +3,23 @@
 They go to metrics/<data>/studies, from where `dvc repro` takes them into the report; the results also go to MLflow.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import click
 import pandas as pd
 
-from common_corruptions.sweeps import FIGURE4_VARIANCES, FIGURE5_CONTRASTS
+from common_corruptions.sweeps import FIGURE4_VARIANCES, FIGURE5_CONTRASTS, SWEEPS
 from stages.files.datasets import full_name
 from stages.files.interruption import stopping
+from stages.files.measurements import check
 from stages.files.params import in_pipeline, load_params
 from stages.files.schema import Params
 from stages.files.writing import read_table, show
 from stages.page.study_figures import accuracy_bars
+from stages.tables import paper
 from stages.tables.augmentation import describe_augmentation
 from stages.tables.studies import TABLES, accuracies
 from stages.tables.table import write_table
@@ -39,12 +43,11 @@ def main(table: str, pipeline: Path) -> None:
         raise click.UsageError(f"{table} is no table of a study; name its folder, as in `--pipeline studies`")
     data_name, kind = params.data.name, params.study.tables[table]
     results = pipeline / "metrics" / data_name
-    measured = gather(params, results / kind, KEYS[table])
+    measured = gather(params, results / kind, kind, KEYS[table])
     folder = Path("metrics") / data_name / "studies"
-    written = TABLES[table](measured, data_name)
-    if table != "table4":  # which has columns for them
-        written = written._replace(note=written.note + deviations(measured))
-    written = written._replace(note=" ".join([written.note, *describe_augmentation(params)]))
+    written = TABLES[table](measured, params)
+    told = [written.note, *deviations(params, KEYS[table]), *describe_augmentation(params)]
+    written = written._replace(note=" ".join(told))
     write_table(folder, **written._asdict())
     show((folder / f"{table}.md").read_text(encoding="utf-8"))
     if table == "table1":
@@ -52,35 +55,28 @@ def main(table: str, pipeline: Path) -> None:
     spared(mirror, params, {kind: measured}, results / "history")
 
 
-def gather(params: Params, folder: Path, keys: list[str]) -> pd.DataFrame:
+def gather(params: Params, folder: Path, kind: str, keys: Sequence[str]) -> pd.DataFrame:
     """The measurements of all nets of a study.
 
     Args:
         params: of the study.
         folder: with `<net>.csv`.
+        kind: of the measurements, "noise" or "corruption".
         keys: the columns by which the table tells nets apart.
 
     Returns:
         name (under `nets`), net (of the paper, such as resnet14-pp), scale, alpha (both NaN without a push-pull layer),
-        train_alpha (then False), and the columns of the stage that measured.
+        train_alpha (then False), as_published (whether the net is the paper's but for `keys`), and the columns of the
+        stage that measured.
 
     Raises:
         click.ClickException: a file of measurements is not whole, or two nets are one in the table.
     """
+    rows = (
+        whole(folder, params, ["corruption", "severity"]) if kind == "corruption" else noise(folder, params)
+    )
     tables = []
     for name, entry in params.nets.items():
-        path = folder / f"{name}.csv"
-        table = read_table(path, ["net", "seed", "error"])
-        conditions = [column for column in table if column != "error"]
-        seeds = sorted(params.training(name).seeds)
-        if (
-            sorted(set(table.seed)) != seeds
-            or table.duplicated(conditions).any()
-            or table.isna().any(axis=None)
-        ):
-            raise click.ClickException(
-                f"{path} must hold every measurement of the seeds {seeds} once; remove it, then the same command"
-            )
         options = params.options(name)
         if options["pull"] != "upsampled" or options["alpha"] == "uniform":
             raise click.ClickException(
@@ -88,8 +84,10 @@ def gather(params: Params, folder: Path, keys: list[str]) -> pd.DataFrame:
             )
         plain = options["pushpull"] is None
         values = [float("nan"), float("nan"), False] if plain else [options[key] for key in OPTIONS]
-        net = entry.arch if plain else f"{entry.arch}-pp"
-        tables.append(table.assign(name=name, net=net, **dict(zip(OPTIONS, values, strict=True))))
+        shown = dict(zip(OPTIONS, values, strict=True))
+        shown["net"] = entry.arch if plain else f"{entry.arch}-pp"
+        published = not others(params, name, keys) and paper.trained_as_published(params, name)
+        tables.append(rows[rows.net == name].assign(name=name, **shown, as_published=published))
     measured = pd.concat(tables, ignore_index=True)
     for _, names in measured.groupby(keys, dropna=False).name:
         if len(same := names.unique()) > 1:
@@ -99,12 +97,76 @@ def gather(params: Params, folder: Path, keys: list[str]) -> pd.DataFrame:
     return measured
 
 
-def deviations(measured: pd.DataFrame) -> str:
-    """A sentence that names the nets whose alpha and scale are not the paper's 1 and 2; empty without any."""
-    layers = measured.dropna(subset="alpha").drop_duplicates("name")
-    other = layers[(layers.alpha != 1) | (layers.scale != 2)]
-    each = [f"{row.name} (alpha={row.alpha:g}, scale={row.scale:g})" for row in other.itertuples()]
-    return f" Not the paper's layer: {', '.join(each)}." if each else ""
+def whole(folder: Path, params: Params, keys: list[str]) -> pd.DataFrame:
+    """The measurements of all nets of the study, on corruptions or perturbations.
+
+    Raises:
+        click.ClickException: one is missing, there twice with two values, or no number in its range.
+    """
+    files_of(folder, params)
+    found = check(folder, params, keys)
+    if len(found.faults):
+        raise click.ClickException(f"{found.warnings[0]}; remove the file, then the same command")
+    return found.rows
+
+
+def noise(folder: Path, params: Params) -> pd.DataFrame:
+    """The measurements of all nets of the study under noise: net, seed, sweep, level, error.
+
+    Raises:
+        click.ClickException: a file is not there, or does not hold each level of `SWEEPS` and seed once, in percent.
+    """
+    levels = [("clean", 0.0), *((sweep, level) for sweep in SWEEPS for level in SWEEPS[sweep])]
+    tables = []
+    for name, path in files_of(folder, params).items():
+        seeds = params.training(name).seeds
+        table = read_table(path, ["net", "seed", "sweep", "level", "error"])
+        found = list(table[["net", "seed", "sweep", "level"]].itertuples(index=False, name=None))
+        expected = {(name, seed, *level) for seed, level in product(seeds, levels)}
+        once = len(found) == len(expected) and set(found) == expected
+        if not once or not table.error.between(0, 100).all():
+            raise click.ClickException(
+                f"{path} must hold every measurement of the seeds {seeds} once; remove it, then the same command"
+            )
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def files_of(folder: Path, params: Params) -> dict[str, Path]:
+    """Net -> its file of measurements.
+
+    Raises:
+        click.ClickException: it is not there.
+    """
+    paths = {name: folder / f"{name}.csv" for name in params.nets}
+    for path in paths.values():
+        if not path.exists():
+            raise click.ClickException(f"no {path}; `dvc repro studies/dvc.yaml` makes it")
+    return paths
+
+
+def others(params: Params, net: str, keys: Sequence[str]) -> dict[str, Any]:
+    """The options in which a net is not the paper's and of which the table has no column."""
+    return {key: value for key, value in paper.other_options(params, net).items() if key not in keys}
+
+
+def deviations(params: Params, keys: Sequence[str]) -> list[str]:
+    """A sentence that names the nets that are not the paper's in what the table does not show; none without any.
+
+    Args:
+        params: of the study.
+        keys: the columns by which the table tells nets apart.
+    """
+    each = []
+    for name in params.nets:
+        options = others(params, name, keys)
+        if "pushpull" in options:
+            options = {"layers": options.pop("pushpull")} | options  # as params.yaml calls it
+        if not paper.trained_as_published(params, name):
+            options |= paper.own_training(params, name)
+        if options:
+            each.append(f"{name} ({', '.join(f'{key}={value}' for key, value in options.items())})")
+    return [f"Not the paper's, so that no published figure is theirs: {', '.join(each)}."] if each else []
 
 
 def write_figures(folder: Path, values: pd.DataFrame, name: str) -> None:

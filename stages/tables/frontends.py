@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 
 from common_corruptions.recipes.names import CORRUPTION_GROUPS
-from stages.files.datasets import full_name
 from stages.files.schema import Params
 from stages.tables.answers import INTERVALS, Answers, Scores, paired_differences
 from stages.tables.caption import describe_trainings
 from stages.tables.cells import NOTHING, number
-from stages.tables.studies import shown
+from stages.tables.studies import measured_set, shown
 from stages.tables.table import Table
 
 COSTS = {
@@ -51,7 +50,7 @@ def frontends(params: Params, answers: Answers, cost: pd.DataFrame, baseline: st
     corruptions = len(params.data.averaged_corruptions())
     batch, device = cost.batch.iloc[0], {"cpu": "CPU", "cuda": "GPU"}[cost.device.iloc[0]]
     note = (
-        f"On {full_name(params.data.name, answers.images)}, percent. {' '.join(describe_trainings(params))} "
+        f"On {measured_set(params.data, answers.images)}, percent. {' '.join(describe_trainings(params))} "
         f"A group is the mean error over its corruptions at 5 severities, E that over all {corruptions}, mFP the mean "
         "flip probability. Differences are in points, paired by seed and image, with intervals of 95 % over seeds and "
         "images (over images alone with one seed); one whose interval does not hold 0 is in bold, none is corrected "
@@ -103,14 +102,22 @@ def compared(params: Params, answers: Answers, baseline: str) -> pd.DataFrame:
 
 
 def quantities(params: Params, answers: Answers, net: str) -> Scores:
-    """Scores of a net by quantity: errors of images, and the flips of sequences as mFP."""
-    errors = answers.errors[net]
+    """Scores of a net by quantity: errors of images, and the flips of sequences as mFP.
+
+    Raises:
+        ValueError: the two are not of the same seeds.
+    """
+    errors, flips = answers.errors[net], answers.flips[net]
+    if flips.seeds != errors.seeds:
+        raise ValueError(
+            f"{net}: answers on images of the seeds {errors.seeds}, on sequences of {flips.seeds}"
+        )
     groups: Mapping[str, list[str]] = groups_of(params.data.averaged_corruptions())
     means = {
         group: np.mean([errors.by_condition[name] for name in own], axis=0) for group, own in groups.items()
     }
     kept = {name: errors.by_condition[name] for name in ("clean", "mean")}
-    return Scores(errors.seeds, {**kept, **means, "mFP": answers.flips[net].by_condition["mean"]})
+    return Scores(errors.seeds, {**kept, **means, "mFP": flips.by_condition["mean"]})
 
 
 def cell(row: pd.Series) -> str:

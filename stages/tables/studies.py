@@ -10,8 +10,10 @@ import pandas as pd
 
 from common_corruptions.recipes.names import CORRUPTIONS
 from common_corruptions.sweeps import FIGURE4_VARIANCES, FIGURE5_CONTRASTS, TABLE4_VARIANCES
-from stages.files.datasets import full_name
-from stages.tables.cells import number
+from stages.files.datasets import full_name, published_name
+from stages.files.schema import Data, Params
+from stages.tables import paper
+from stages.tables.cells import NOTHING, number
 from stages.tables.table import Table
 
 PUBLISHED = Path("data") / "published"
@@ -31,18 +33,21 @@ CELL = ["net", "scale", "alpha"]
 PROTOCOL = "mean over seeds ± standard deviation, last epoch of training"
 
 
-def table4(measured: pd.DataFrame, data_name: str, folder: Path = PUBLISHED) -> Table:
+def table4(measured: pd.DataFrame, params: Params, folder: Path = PUBLISHED) -> Table:
     """Error under Gaussian noise by scale and alpha (section 4.3), beside the published figures.
 
     Args:
-        measured: net, scale, alpha (NaN without push-pull layers), seed, sweep, level, error (percent).
-        data_name: the set it was measured on; differences from the paper's figures are given on CIFAR-10 alone.
+        measured: net, scale, alpha (NaN without push-pull layers), as_published (whether the net is otherwise the
+            paper's; else no published figure is its), seed, sweep, level, error (percent).
+        params: of the study; differences from the paper's figures are given on CIFAR-10 alone.
         folder: with the published figures.
     """
+    data_name = params.data.name
     variances = [0.0, *TABLE4_VARIANCES]
     errors = measured[measured.sweep.isin(["clean", "gaussian_noise"]) & measured.level.isin(variances)]
     tidy = summarise(errors.rename(columns={"level": "variance"}), [*CELL, "variance"], "error")
     printed = pd.read_csv(folder / "table4.csv").rename(columns={"error": "published"})
+    printed = of_these_nets(printed, measured, CELL)
     tidy = tidy.merge(printed, how="left", on=[*CELL, "variance"])
 
     def grid(value: str, signed: bool = False) -> pd.DataFrame:
@@ -63,10 +68,14 @@ def table4(measured: pd.DataFrame, data_name: str, folder: Path = PUBLISHED) -> 
         f"ResNet-14 on {full_name(data_name)}, error in percent, {PROTOCOL}; Gaussian noise of variance σ² on values "
         "0 to 1. The first row has no push-pull layer. The lowest error of a column is in bold. "
     )
-    parts = {f"measured on {data_name}": grid("error"), "published, on CIFAR-10": grid("published")}
-    if data_name == "cifar10":
+    parts = {f"measured on {data_name}": grid("error")}
+    known = tidy.published.notna().any()
+    if known:
+        parts["published, on CIFAR-10"] = grid("published")
+    if published_name(data_name) == "cifar10":
         tidy["difference"] = tidy.error - tidy.published
-        parts["measured minus published"] = grid("difference", signed=True)
+        if known:
+            parts["measured minus published"] = grid("difference", signed=True)
         note += "The paper's clean errors are those of the best epoch on the test set."
     else:
         tidy = tidy.rename(columns={"published": "published_on_cifar10"})
@@ -74,12 +83,13 @@ def table4(measured: pd.DataFrame, data_name: str, folder: Path = PUBLISHED) -> 
     return Table("table4", "Sensitivity to scale and alpha (paper, table 4)", note, parts, tidy)
 
 
-def table5(measured: pd.DataFrame, data_name: str, folder: Path = PUBLISHED) -> Table:
+def table5(measured: pd.DataFrame, params: Params, folder: Path = PUBLISHED) -> Table:
     """Clean error and E with alpha fixed and learned (section 4.4), beside the published figures.
 
     Args:
-        measured: net, train_alpha (False without push-pull layers), seed, corruption, severity, error (percent).
-        data_name, folder: as for `table4`.
+        measured: net, train_alpha (False without push-pull layers), alpha (then NaN), as_published, seed, corruption,
+            severity, error (percent).
+        params, folder: as for `table4`; the difference of E is given where it is over the paper's 19 corruptions.
     """
     keys = ["net", "train_alpha"]
     by_corruption = measured.groupby([*keys, "seed", "corruption"], sort=False).error.mean().reset_index()
@@ -87,6 +97,9 @@ def table5(measured: pd.DataFrame, data_name: str, folder: Path = PUBLISHED) -> 
     averaged = by_corruption[by_corruption.corruption.isin(CORRUPTIONS)]
     corrupted = averaged.groupby([*keys, "seed"], sort=False).error.mean().reset_index()
     printed = pd.read_csv(folder / "table5.csv").melt(keys, var_name="quantity", value_name="published")
+    conditions = printed.assign(condition=printed.quantity.map(paper.QUANTITIES))
+    compared = set(paper.comparable(conditions, params).quantity)
+    printed = of_these_nets(printed, measured, keys)
     tidy = pd.concat(
         [
             summarise(by_corruption[clean], keys, "error").assign(quantity="e_clean"),
@@ -95,46 +108,53 @@ def table5(measured: pd.DataFrame, data_name: str, folder: Path = PUBLISHED) -> 
     ).merge(printed, how="left", on=[*keys, "quantity"])
     tidy = tidy[[*keys, "quantity", "seeds", "error", "spread", "published"]]
 
-    same = data_name == "cifar10"
-    reference = "published" if same else "published on CIFAR-10"
+    same = published_name(params.data.name) == "cifar10"
     headings = {"e_clean": "E clean", "e_corr": "E"}
-    rows = []
+    reference = dict.fromkeys(headings, "published" if same else "published on CIFAR-10")
+    if same and "e_corr" not in compared:
+        reference["e_corr"] = f"published, over {len(CORRUPTIONS)}"
+    rows, alphas = [], measured.groupby(keys).alpha.first()
     for (net, learned), part in tidy.groupby(keys, sort=False):
         cells = part.set_index("quantity").to_dict("index")
-        row = {"net": net, "α": "learned" if learned else "1" if net.endswith("-pp") else "–"}
+        alpha = alphas[net, learned]
+        row = {"net": net, "α": "learned" if learned else NOTHING if pd.isna(alpha) else f"{alpha:g}"}
         for quantity, heading in headings.items():
             row[heading] = shown(cells[quantity]["error"], cells[quantity]["spread"])
         for quantity, heading in headings.items():
-            row[f"{heading}, {reference}"] = shown(cells[quantity]["published"])
-            if same:
+            row[f"{heading}, {reference[quantity]}"] = shown(cells[quantity]["published"])
+            if quantity in compared:
                 difference = cells[quantity]["error"] - cells[quantity]["published"]
                 row[f"{heading}, difference"] = shown(difference, signed=True)
         rows.append(row)
-    count = len(set(measured.corruption) & set(CORRUPTIONS))
+    count = len(params.data.averaged_corruptions())
+    over = f"{count} corruptions and 5 severities"
+    if same and "e_corr" not in compared:
+        over += f", the published one over {len(CORRUPTIONS)}, so that no difference is given"
     note = (
-        f"On {full_name(data_name)}, errors in percent, {PROTOCOL}; E is the mean over {count} corruptions and 5 "
-        "severities. A learned α is one number a channel of the push-pull layer, trained from 1."
+        f"On {measured_set(params.data)}, errors in percent, {PROTOCOL}; E is the mean over {over}. A learned α is one "
+        "number a channel of the push-pull layer, trained from 1."
     )
     if same:
-        tidy["difference"] = tidy.error - tidy.published
+        tidy["difference"] = (tidy.error - tidy.published).where(tidy.quantity.isin(compared))
         note += " The paper's clean errors are those of the best epoch on the test set."
     else:
         tidy = tidy.rename(columns={"published": "published_on_cifar10"})
     return Table("table5", "Learned inhibition strength (paper, table 5)", note, pd.DataFrame(rows), tidy)
 
 
-def table1(measured: pd.DataFrame, data_name: str, folder: Path = PUBLISHED) -> Table:
+def table1(measured: pd.DataFrame, params: Params, folder: Path = PUBLISHED) -> Table:
     """The LeNets and their accuracy under both sweeps (section 4.1), beside the published figures.
 
     Args:
-        measured: net, seed, sweep, level, error (percent).
-        data_name, folder: as for `table4`; the paper's set is MNIST.
+        measured: net, as_published, seed, sweep, level, error (percent).
+        params, folder: as for `table4`; the paper's set is MNIST.
     """
-    same = data_name == "mnist"
+    same = params.data.name == "mnist"
     reference = "published" if same else "published on MNIST"
     tidy = accuracies(measured)
     printed = pd.read_csv(folder / "lenet.csv").rename(columns={"accuracy": "published", "variance": "level"})
     printed["sweep"] = printed.level.map(lambda level: "gaussian_noise" if level else "clean")
+    printed = of_these_nets(printed, measured, ["net"])
     tidy = tidy.merge(printed, how="left", on=["net", "sweep", "level"])
     cells = {(row["net"], row["sweep"], row["level"]): row for row in tidy.to_dict("records")}
 
@@ -161,7 +181,7 @@ def table1(measured: pd.DataFrame, data_name: str, folder: Path = PUBLISHED) -> 
     else:
         tidy = tidy.rename(columns={"published": "published_on_mnist"})
     note = (
-        f"Accuracy on {full_name(data_name)} in percent, {PROTOCOL}. (c) a convolution, (pp) a push-pull layer; "
+        f"Accuracy on {full_name(params.data.name)} in percent, {PROTOCOL}. (c) a convolution, (pp) a push-pull layer; "
         "Gaussian noise of variance σ² on values 0 to 1; Poisson noise, white being 255 photons, after the contrast "
         "was changed by the factor C. The paper prints numbers for clean images and for σ² 0.2 alone. It names no "
         "augmentation; here training crops are shifted at random by up to 4 pixels."
@@ -183,6 +203,24 @@ def accuracies(measured: pd.DataFrame) -> pd.DataFrame:
     return summarise(tidy, ["net", "sweep", "level"], "accuracy")
 
 
+def of_these_nets(printed: pd.DataFrame, measured: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Those of the published figures whose nets, told apart by `keys`, were measured as the paper has them."""
+    same = measured.loc[measured.as_published, keys].drop_duplicates()
+    return printed.merge(same, on=keys)
+
+
+def measured_set(data: Data, images: int | None = None) -> str:
+    """The name of the set beside numbers, and which part of its test images they are of.
+
+    Args:
+        data: of the run.
+        images: number of test images, None if it is not known.
+    """
+    images = images or data.corrupted_images
+    name, part = full_name(data.name, images), f", the first {images} test images"
+    return name + part if data.corrupted_images and not name.endswith(part) else name
+
+
 def summarise(rows: pd.DataFrame, keys: Iterable[str], value: str) -> pd.DataFrame:
     """One row for each combination of `keys`: number of seeds, mean and standard deviation (NaN for a single seed)."""
     groups = rows.groupby(list(keys), sort=False, dropna=False)[value]
@@ -190,7 +228,9 @@ def summarise(rows: pd.DataFrame, keys: Iterable[str], value: str) -> pd.DataFra
 
 
 def shown(value: float, spread: float | None = None, signed: bool = False) -> str:
-    """`12.34 ± 0.56`; the number alone without a spread."""
+    """`12.34 ± 0.56`; the number alone without a spread; nothing without a number."""
+    if pd.isna(value):
+        return NOTHING
     text = number(value, sign=signed)
     return text if spread is None or pd.isna(spread) else f"{text} ± {spread:.2f}"
 

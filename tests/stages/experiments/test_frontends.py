@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,11 +11,12 @@ from torch import nn
 
 from nets.registry import create_net
 from pushpull import PushPull2d
+from stages.experiments import frontends as comparison
 from stages.experiments.cost import kept_for_backward, measure
 from stages.files.yaml_file import read_yaml
 from stages.page.study_figures import front_end_bars
 from stages.tables.answers import Answers, Scores
-from stages.tables.frontends import COSTS, frontends, labels
+from stages.tables.frontends import COSTS, frontends, labels, quantities
 from tests.archives.miniatures import few_digits
 from tests.stages.clones import clone, run, runs
 from tests.stages.experiments.test_side_by_side import choose, ran
@@ -118,6 +120,33 @@ def test_the_table_holds_means_of_groups_and_paired_differences(written):
     ]
     assert tidy.loc[("resnet20-pp", "training_ms"), "value"] == 110.0
     assert "E that over all 3" in table.note and "a batch of 32 images, in float32 on this CPU" in table.note
+
+
+def test_flips_are_of_the_seeds_of_the_errors(written):
+    params, found, _ = written
+    scores = found.flips["resnet20-pp"]
+    for seeds in ([0, 1], [2, 1, 0]):
+        few = Scores(seeds, {"mean": scores.by_condition["mean"][seeds]})
+        other = found._replace(flips=found.flips | {"resnet20-pp": few})
+        with pytest.raises(
+            ValueError, match=r"resnet20-pp: answers on images of the seeds \[0, 1, 2\], on seq"
+        ):
+            quantities(params, other, "resnet20-pp")
+
+
+@pytest.mark.parametrize("kind", ["errors", "flips"])
+def test_answers_without_a_seed_are_refused(written, monkeypatch, kind):
+    params, found, _ = written
+    scores = getattr(found, kind)["resnet20-pp"]
+    few = Scores([0, 2], {name: values[[0, 2]] for name, values in scores.by_condition.items()})
+    other = found._replace(**{kind: getattr(found, kind) | {"resnet20-pp": few}})
+    monkeypatch.setattr(comparison, "read_answers", lambda *arguments: found)
+    assert comparison.all_answers(params, Path("answers"), None, None) is found
+    monkeypatch.setattr(comparison, "read_answers", lambda *arguments: other)
+    folder = {"errors": "corruption", "flips": "perturbation"}[kind]
+    message = rf"answers/{folder}/resnet20-pp.npz must hold the answers of the seeds \[0, 1, 2\], has \[0, 2\]; remove"
+    with pytest.raises(click.ClickException, match=message):
+        comparison.all_answers(params, Path("answers"), None, None)
 
 
 def test_the_figure_shows_values_and_differences(written, tmp_path):

@@ -185,6 +185,7 @@ def test_measurements_become_tables_and_runs(local, tmp_path, name):
     choose(tmp_path, name)
     raw = read_yaml(tmp_path / "params.yaml")
     raw["train"]["augment"] = "trivial" if name == "mnist" else "none"
+    raw["data"]["corruptions"] = ["fog"]
     write_yaml(tmp_path / "params.yaml", raw)
     params = load_params(tmp_path / "params.yaml", tmp_path / "studies")
     ((table, kind),) = params.study.tables.items()
@@ -247,14 +248,79 @@ def test_nets_that_the_table_cannot_tell_apart_are_named(tmp_path):
         chosen["nets"]["lenet_a-pp2"] = chosen["nets"]["lenet_a-pp"] | {"options": {"alpha": 2.0}}
 
     params = choose(tmp_path, "mnist", change=twice)
-    for net in params.nets:
-        measurements("noise", net, clean=5.0).to_csv(tmp_path / f"{net}.csv", index=False)
+    write_measurements(tmp_path, params, "noise")
     with pytest.raises(
         click.ClickException, match="lenet_a-pp and lenet_a-pp2 differ in nothing that the table"
     ):
-        study.gather(params, tmp_path, study.KEYS["table1"])
-    told = study.gather(params, tmp_path, study.KEYS["table4"])
-    assert study.deviations(told) == " Not the paper's layer: lenet_a-pp2 (alpha=2, scale=2)."
+        study.gather(params, tmp_path, "noise", study.KEYS["table1"])
+    told = study.gather(params, tmp_path, "noise", study.KEYS["table4"])
+    assert told.as_published.all()  # alpha is a column of that table
+    assert study.deviations(params, study.KEYS["table4"]) == []
+    assert study.deviations(params, study.KEYS["table1"]) == [
+        "Not the paper's, so that no published figure is theirs: lenet_a-pp2 (alpha=2.0)."
+    ]
+
+
+def write_measurements(folder: Path, params, kind: str) -> None:
+    for net in params.nets:
+        measurements(kind, net, clean=5.0).to_csv(folder / f"{net}.csv", index=False)
+
+
+def test_nets_that_are_not_the_papers_are_named(tmp_path):
+    """In what a table has no column of: where the layer stands, filters, a training of its own."""
+
+    def change(chosen):
+        nets = chosen["nets"]
+        nets["resnet20-pp"]["options"] = {"layers": "all"}
+        nets["resnet20"]["options"] = {"lpf_size": 3}
+        nets["resnet56-learned"]["train"] = {"epochs": 1, "milestones": [1]}
+
+    params = choose(tmp_path, "table5", change=change)
+    params = params.model_copy(update={"data": params.data.model_copy(update={"corruptions": ["fog"]})})
+    write_measurements(tmp_path, params, "corruption")
+    told = study.gather(params, tmp_path, "corruption", study.KEYS["table5"])
+    others = {"resnet20-pp", "resnet20", "resnet56-learned"}
+    assert set(told[~told.as_published].name) == others
+    assert set(told[told.as_published].name) == {*params.nets} - others
+    assert study.deviations(params, study.KEYS["table5"]) == [
+        "Not the paper's, so that no published figure is theirs: resnet20 (lpf_size=3), resnet20-pp (layers=all), "
+        "resnet56-learned (epochs=1, milestones=[1])."
+    ]
+
+
+def test_augmented_nets_are_not_the_papers(tmp_path):
+    params = choose(tmp_path, "mnist", change=lambda chosen: chosen["train"].update(augment="augmix"))
+    write_measurements(tmp_path, params, "noise")
+    assert not study.gather(params, tmp_path, "noise", study.KEYS["table1"]).as_published.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "lost", "message"),
+    [
+        (
+            "table5",
+            "severity == 3",
+            "resnet20.csv: resnet20: seed 0, missing: corruption fog 3; remove the file",
+        ),
+        ("table5", "seed == 1", "resnet20.csv: resnet20: seed 1 is missing; remove the file"),
+        ("mnist", "level == 0.2 and seed == 1", "lenet_a.csv must hold every measurement of the seeds"),
+        ("mnist", "sweep == 'clean'", "lenet_a.csv must hold every measurement of the seeds"),
+    ],
+)
+def test_a_file_that_lacks_a_measurement_is_refused(tmp_path, name, lost, message):
+    params = choose(tmp_path, name)
+    params = params.model_copy(update={"data": params.data.model_copy(update={"corruptions": ["fog"]})})
+    ((table, kind),) = params.study.tables.items()
+    write_measurements(tmp_path, params, kind)
+    study.gather(params, tmp_path, kind, study.KEYS[table])
+    first = tmp_path / f"{next(iter(params.nets))}.csv"
+    whole = pd.read_csv(first)
+    whole.drop(whole.query(lost).index).to_csv(first, index=False)
+    with pytest.raises(click.ClickException, match=message):
+        study.gather(params, tmp_path, kind, study.KEYS[table])
+    first.unlink()
+    with pytest.raises(click.ClickException, match=rf"{first.name}.*makes it"):
+        study.gather(params, tmp_path, kind, study.KEYS[table])
 
 
 def test_a_net_of_a_study_is_trained_below_its_folder(workspace, one_thread):

@@ -3,12 +3,14 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from common_corruptions.recipes.names import CORRUPTIONS
 from common_corruptions.sweeps import SWEEPS
 from stages.page.study_figures import accuracy_bars
-from stages.tables.studies import LENETS, accuracies, table1, table4, table5
+from stages.tables.studies import LENETS, accuracies, measured_set, table1, table4, table5
 
 PUBLISHED = Path(__file__).parents[3] / "data" / "published"
 
@@ -23,11 +25,11 @@ def published_table4() -> pd.DataFrame:
     printed = pd.read_csv(PUBLISHED / "table4.csv").rename(columns={"variance": "level"})
     sweep = printed.level.map(lambda level: "gaussian_noise" if level else "clean")
     other = printed[printed.level == 0].assign(sweep="poisson_noise", level=0.5, error=99.0)
-    return pd.concat([printed.assign(sweep=sweep), other]).assign(seed=0)
+    return pd.concat([printed.assign(sweep=sweep), other]).assign(seed=0, as_published=True)
 
 
-def test_table4_reproduces_the_paper():
-    table = table4(published_table4(), "cifar10")
+def test_table4_reproduces_the_paper(load):
+    table = table4(published_table4(), load(data={"name": "cifar10"}))
     measured, printed, difference = table.display.values()
     pd.testing.assert_frame_equal(measured, printed)
     assert list(measured.columns) == [
@@ -54,40 +56,100 @@ def test_table4_reproduces_the_paper():
     assert (table.tidy.difference == 0).all() and len(table.tidy) == 60
 
 
-def test_another_data_set_is_not_compared():
-    table = table4(published_table4(), "digits")
+def test_another_data_set_is_not_compared(load):
+    table = table4(published_table4(), load(data={"name": "digits"}))
     assert list(table.display) == ["measured on digits", "published, on CIFAR-10"]
     assert "published_on_cifar10" in table.tidy and "difference" not in table.tidy
     assert "another data set" in table.note
 
 
-def test_table4_gives_mean_and_spread_over_seeds():
+def test_table4_gives_mean_and_spread_over_seeds(load):
     two = pd.concat([published_table4(), published_table4().assign(seed=1).eval("error = error + 2")])
-    table = table4(two, "cifar10")
+    table = table4(two, load(data={"name": "cifar10"}))
     assert table.display["measured on cifar10"].iloc[0]["σ² 0"] == "5.09 ± 1.41"
     assert table.display["measured minus published"].iloc[0]["σ² 0"] == "+1.00"
     assert set(table.tidy.seeds) == {2}
 
 
-def test_table5_is_the_mean_of_the_corruptions():
+def published_table5(corruptions=CORRUPTIONS) -> pd.DataFrame:
+    """Errors by corruption and severity whose means are the published ones."""
     rows = []
     for net, learned, clean, corrupted in pd.read_csv(PUBLISHED / "table5.csv").itertuples(index=False):
         rows.append((net, learned, 0, "clean", 0, clean))
-        for severity in range(1, 6):
-            rows.append((net, learned, 0, "fog", severity, corrupted - 6 + severity))
-            rows.append((net, learned, 0, "snow", severity, corrupted + 6 - severity))
-    measured = pd.DataFrame(rows, columns=["net", "train_alpha", "seed", "corruption", "severity", "error"])
-    table = table5(measured, "cifar10")
+        for place, name in enumerate(corruptions):
+            shift = place - (len(corruptions) - 1) / 2
+            rows += [(net, learned, 0, name, s, corrupted + shift * (s - 2)) for s in range(1, 6)]
+            rows[-1] = (
+                *rows[-1][:5],
+                rows[-1][5] - 5 * shift,
+            )  # so that shifts cancel out over the corruptions alone
+    columns = ["net", "train_alpha", "seed", "corruption", "severity", "error"]
+    errors = pd.DataFrame(rows, columns=columns).assign(as_published=True)
+    return errors.assign(alpha=errors.net.str.endswith("-pp").map({True: 1.0, False: np.nan}))
+
+
+def test_table5_is_the_mean_of_the_corruptions(load):
+    table = table5(published_table5(), load(data={"name": "cifar10"}))
     assert table.display.iloc[5].tolist() == [
         "resnet56-pp", "learned", "6.48", "26.82", "6.48", "+0.00", "26.82", "+0.00"
     ]  # fmt: skip
     assert table.display["α"].tolist() == ["–", "1", "learned"] * 2
-    assert "2 corruptions" in table.note
+    assert (
+        table.note.startswith("On CIFAR-10, errors") and "over 19 corruptions and 5 severities." in table.note
+    )
     assert table.tidy.difference.abs().max() < 1e-9
-    other = table5(measured, "digits")
+    other = table5(published_table5(), load(data={"name": "digits"}))
     assert list(other.display.columns) == [
         "net", "α", "E clean", "E", "E clean, published on CIFAR-10", "E, published on CIFAR-10"
     ]  # fmt: skip
+
+
+def test_e_over_other_corruptions_is_not_compared(load):
+    data = {"name": "cifar10", "corruptions": ["fog", "snow"], "corrupted_images": 2000}
+    table = table5(published_table5(["fog", "snow"]), load(data=data))
+    assert list(table.display.columns) == [
+        "net", "α", "E clean", "E", "E clean, published", "E clean, difference", "E, published, over 19"
+    ]  # fmt: skip
+    assert "the mean over 2 corruptions and 5 severities, the published one over 19, so that no" in table.note
+    assert table.note.startswith("On CIFAR-10, the first 2000 test images, errors")
+    assert table.tidy[table.tidy.quantity == "e_corr"].difference.isna().all()
+    assert table.tidy[table.tidy.quantity == "e_clean"].difference.notna().all()
+
+
+def test_a_part_of_any_set_is_called_one(load):
+    for name, full in (
+        ("digits", "digits"),
+        ("cifar10-jpeg", "cifar10-jpeg (a lossy JPEG copy of CIFAR-10)"),
+    ):
+        part = load(data={"name": name, "corrupted_images": 200}).data
+        assert measured_set(part) == measured_set(part, 200) == f"{full}, the first 200 test images"
+        assert measured_set(load(data={"name": name}).data, 360) == full
+    assert measured_set(load(data={"name": "cifar10"}).data, 509) == "CIFAR-10, the first 509 test images"
+
+
+def test_no_published_figure_is_of_another_net(load):
+    """Such as one with push-pull layers throughout, or one trained on augmented images."""
+    cifar, mnist = load(data={"name": "cifar10"}), load(data={"name": "mnist"})
+    errors = published_table5()
+    strong = errors.alpha.where(errors.net != "resnet20-pp", 2.0)
+    table = table5(errors.assign(as_published=errors.net != "resnet20-pp", alpha=strong), cifar)
+    assert table.display["α"].tolist() == ["–", "2", "learned", "–", "1", "learned"]
+    own = table.display[table.display.net == "resnet20-pp"].iloc[:, 4:]
+    assert set(own.to_numpy().ravel()) == {"–"} and len(own) == 2
+    assert not table.display[table.display.net != "resnet20-pp"].isin(["–"]).iloc[:, 4:].any(axis=None)
+    errors = published_table4()
+    grids = table4(errors.assign(as_published=errors.alpha != 1.5), cifar).display
+    for heading in ("published, on CIFAR-10", "measured minus published"):
+        cells = grids[heading].set_index("α")
+        assert (cells.loc["1.5"].iloc[:, 1:] == "–").all(axis=None)
+        assert not (cells.loc[["1", "0.5"]] == "–").any(axis=None)
+    assert list(table4(errors.assign(as_published=False), cifar).display) == ["measured on cifar10"]
+    rows = lenets()
+    shown = table1(rows.assign(as_published=rows.net != "lenet_a-pp"), mnist).display["configurations"]
+    own = shown.set_index("model").loc["PA"]
+    assert own.filter(regex="published|difference").tolist() == ["–"] * 4
+    assert "–" not in own[["clean", "σ² 0.2"]].tolist()
+    assert "–" not in shown.set_index("model").loc["PB"].tolist()
 
 
 def lenets() -> pd.DataFrame:
@@ -100,11 +162,11 @@ def lenets() -> pd.DataFrame:
             for level in levels:
                 known = sweep == "gaussian_noise" and level == 0.2
                 rows.append((net, 0, sweep, level, 100 - printed[net, 0.2] if known else 100 * level))
-    return pd.DataFrame(rows, columns=["net", "seed", "sweep", "level", "error"])
+    return pd.DataFrame(rows, columns=["net", "seed", "sweep", "level", "error"]).assign(as_published=True)
 
 
-def test_table1_reproduces_the_paper():
-    table = table1(lenets(), "mnist")
+def test_table1_reproduces_the_paper(load):
+    table = table1(lenets(), load(data={"name": "mnist"}))
     configurations, noise, contrast = table.display.values()
     assert configurations.model.tolist() == ["A", "B", "C", "D", "PA", "PB", "PC", "PD"]
     assert configurations.iloc[5].tolist() == [
@@ -112,7 +174,7 @@ def test_table1_reproduces_the_paper():
     ]  # fmt: skip
     assert noise.iloc[0].tolist() == ["A", "98.93", "99.00", "90.00", "86.50", "70.00", "50.00"]
     assert contrast.iloc[7].tolist() == ["PD", "98.84", "50.00", "60.00", "70.00", "80.00"]
-    other = table1(lenets(), "digits")
+    other = table1(lenets(), load(data={"name": "digits"}))
     assert not any("difference" in column for column in other.display["configurations"])
     assert "published on MNIST" in " ".join(other.display["configurations"])
 
