@@ -28,8 +28,11 @@ from stages.files.yaml_file import yaml_text
 from stages.page import figures, paired, provenance, sections
 from stages.page.sections import Study
 from stages.tables import paper
-from stages.tables.caption import describe_run
+from stages.tables.augmentation import augmentation_beside_the_test
+from stages.tables.caption import describe_run, seeds_of_nets
 from stages.tables.summary import choose_baseline
+
+TOLERANCE = 1e-4  # of a difference in points: the tables of measurements hold eight digits
 
 TEMPLATES = Path(__file__).parent / "page" / "templates"
 
@@ -77,7 +80,8 @@ def main() -> None:
     untrained = {} if params.nets else {"train": True}
     described = params.model_dump(exclude={"evaluate": True, **private, **untrained})
     page = render(
-        name=full_name(params.data.name, len(test.labels)),
+        name=full_name(params.data.name, tested),
+        augmentation=augmentation_beside_the_test(params),
         measured=[name for name in sections.kinds() if name in set(study.corruption.corruption)],
         about=describe_run(params, normaliser, baseline, tested),
         warnings=measured.warnings + history.warnings,
@@ -183,12 +187,16 @@ def published_errors(study: Study) -> dict[tuple[str, str], float]:
 def headline(study: Study, differences: pd.DataFrame) -> list[dict]:
     """For each couple: E and the clean error without and with the layer, the difference paired by seed, its interval.
 
+    All of them are over the seeds that the two have in common.
+
     Args:
         study: both nets of a couple need a seed in common in its summary; other couples are left out.
-        differences: as `paired.read_differences` returns it.
+        differences: as `paired.read_differences` returns it; an interval of another difference than that of these seeds
+            is left out.
     """
     by_seed = study.summary.set_index(["net", "seed"])
     intervals = differences[differences.condition == "mean"].set_index(["baseline", "pushpull"])
+    baselines = [plain for plain, _ in study.couples]
     rows = []
     for plain, pushpull in study.couples:
         if not {plain, pushpull} <= set(study.summary.net) or "E_corr" not in by_seed:
@@ -197,11 +205,15 @@ def headline(study: Study, differences: pd.DataFrame) -> list[dict]:
         if difference.empty:
             continue
         interval = intervals.loc[(plain, pushpull)] if (plain, pushpull) in intervals.index else None
+        if interval is not None and abs(interval.difference - difference.mean()) > TOLERANCE:
+            interval = None
+        common = [by_seed.loc[net].loc[difference.index] for net in (plain, pushpull)]
         rows.append(
             {
                 "nets": (plain, pushpull),
-                "errors": [by_seed.loc[net].E_corr.mean() for net in (plain, pushpull)],
-                "clean": [by_seed.loc[net].E_clean.mean() for net in (plain, pushpull)],
+                "name": plain if baselines.count(plain) == 1 else f"{plain}, {pushpull}",
+                "errors": [own.E_corr.mean() for own in common],
+                "clean": [own.E_clean.mean() for own in common],
                 "difference": difference.mean(),
                 "interval": None
                 if interval is None or pd.isna(interval.low)
@@ -237,9 +249,12 @@ def how_it_was_run(
         count if first is None else min(first, count)
         for first in (data.corrupted_images, data.perturbed_images)
     )
+    each = [(", ".join(map(str, seeds)), ", ".join(nets)) for seeds, nets in seeds_of_nets(params).items()]
+    whole = f", on all {count:,} test images" if corrupted < count else ""
     trained = {
-        "Seeds": ", ".join(map(str, params.train.seeds)),
-        "Error": "of the last epoch; “best epoch” is the smallest test error of a training, as the paper reports it",
+        "Seeds": "; ".join(seeds if i == 0 else f"{nets}: {seeds}" for i, (seeds, nets) in enumerate(each)),
+        "Error": f"of the last epoch; “best epoch” is the smallest test error of a training{whole}, as the paper "
+        "reports it",
     }
     authors = {"Nets": "the authors' weights as they were released; nothing was trained here"}
     return {

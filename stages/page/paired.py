@@ -1,5 +1,6 @@
 """Push-pull minus baseline, from the tables that `aggregate` leaves to the series of a figure."""
 
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -43,7 +44,10 @@ def _errors(path: Path, columns: list[str]) -> pd.DataFrame:
 def panels(
     study: Study, differences: pd.DataFrame, agreement: pd.DataFrame
 ) -> dict[str, list[figures.Differences]]:
-    """For `figures.differences`: by architecture, what is known of push-pull minus baseline on each corruption.
+    """For `figures.differences`: by pair of nets, what is known of push-pull minus baseline on each corruption.
+
+    A pair that the paper has is named by its baseline there, and the authors' weights and the published differences
+    stand beside it.
 
     Args:
         study: with our nets, if any.
@@ -59,8 +63,7 @@ def panels(
             over_seeds = own.low.notna().any()
             bounds = ("low", "high") if over_seeds else ("low_images", "high_images")
             label = f"trained here, 95 % over {'seeds and images' if over_seeds else 'images'}"
-            name = twins.get(couple[0], couple[0])
-            found.setdefault(name, []).append(series(own, label, "difference", *bounds))
+            found[panel_of(couple, twins, found)] = [series(own, label, "difference", *bounds)]
     for (plain, _), own in agreement.groupby(["baseline", "pushpull"], sort=False):
         label = f"authors' weights, on {own.images.max():.0f} images, 95 % over images"
         found.setdefault(study.authors[plain], []).append(
@@ -74,6 +77,14 @@ def panels(
             values = (by_net[f"{name}-pp"] - by_net[name])[known]
             panel.append(figures.Differences("published, 10,000 images", known, values.tolist()))
     return found
+
+
+def panel_of(couple: tuple[str, str], twins: Mapping[str, str], taken: Container[str]) -> str:
+    """The name of the panel of a pair of ours: the paper's baseline if it has both nets, for the first such pair."""
+    plain, pushpull = couple
+    if plain in twins and pushpull in twins and twins[plain] not in taken:
+        return twins[plain]
+    return f"{pushpull} − {plain}"
 
 
 def series(rows: pd.DataFrame, label: str, value: str, low: str, high: str) -> figures.Differences:

@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from common_corruptions.recipes.registry import grouped
-from stages.files.schema import Net, Params
+from stages.files.schema import Params
 from stages.files.writing import read_table
 from stages.page import charts
 from stages.tables import paper
@@ -74,7 +74,7 @@ class Study:
     def members(self) -> dict[str, tuple[str, str]]:
         """Net of the charts -> its architecture and front end: ours, or the authors' where none was trained here."""
         if self.params.nets:
-            return {name: (net.arch, front_end(net)) for name, net in self.params.nets.items()}
+            return {name: (net.arch, front_end(self.params, name)) for name, net in self.params.nets.items()}
         fronts = {True: "push-pull", False: "convolution"}
         return {
             name: (twin.removesuffix("-pp"), fronts[twin.endswith("-pp")])
@@ -94,9 +94,18 @@ def colours(study: Study) -> dict[str, int]:
     return dict(sorted(places.items(), key=lambda item: item[1] != charts.OTHER))
 
 
-def front_end(net: Net) -> str:
-    """The block of a net, with the options that are the net's own: `pushpull (alpha=2)`."""
-    return f"{net.block} ({net.own})" if net.options else net.block
+def front_end(params: Params, name: str) -> str:
+    """The block of a net, with what is the net's own: `pushpull (alpha=2, augment=augmix)`.
+
+    That is its options, and what it was trained with unlike the first net of its architecture.
+    """
+    net = params.nets[name]
+    first = next(other for other, one in params.nets.items() if one.arch == net.arch)
+    usual = paper.recipe(params.training(first))
+    trained = paper.recipe(params.training(name))
+    changed = [f"{key}={value}" for key, value in trained.items() if value != usual[key]]
+    own = [net.own, *changed] if net.options else changed
+    return f"{net.block} ({', '.join(own)})" if own else net.block
 
 
 def legend(study: Study, nets: Sequence[str]) -> list[dict]:

@@ -237,6 +237,33 @@ def test_page_says_what_is_missing(project, tmp_path, monkeypatch):
     assert "resnet20-pp, training error" not in page
 
 
+@pytest.mark.parametrize("whose", ["all", "own"])
+def test_page_says_on_what_the_nets_were_trained(page, project, tmp_path, monkeypatch, whose):
+    text = text_of(page)
+    assert "images corrupted in ways it never saw?" in text and "trained on clean images alone, with" in text
+    assert "4 corruptions at five severities that neither has seen. " in text
+    shutil.copytree(project, tmp_path / "copy", symlinks=True)
+    monkeypatch.chdir(tmp_path / "copy")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/copy/mlflow.db")
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "copy"))
+    params = read_yaml(Path("params.yaml"))
+    train = params["train"] if whose == "all" else params["nets"]["alexnet"].setdefault("train", {})
+    train["augment"] = "trivial"
+    write_yaml(Path("params.yaml"), params)
+    assert CliRunner().invoke(main, catch_exceptions=False).exit_code == 0
+    text = text_of(Path("metrics/digits/report.html").read_text(encoding="utf-8"))
+    assert (
+        "are trained on clean images alone" not in text
+        and "never saw" not in text
+        and "neither has seen" not in text
+    )
+    nets = " (alexnet)" if whose == "own" else ""
+    assert "err less on corrupted images? Nets are trained with a convolution" in text
+    others = " The other nets were trained on clean images alone." if whose == "own" else ""
+    told = f"Trained here on images augmented by TrivialAugment{nets}.{others} Brightness, contrast, color"
+    assert f"five severities. {told}" in text
+
+
 def test_results_of_another_set_that_dvc_put_away_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("digits", "mine", "other"):
