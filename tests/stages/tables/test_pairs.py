@@ -4,9 +4,11 @@ import pandas as pd
 import pytest
 
 from stages.aggregate import line_up
+from stages.files.yaml_file import read_yaml
 from stages.tables import paper
 from stages.tables.cells import compare, measure
 from stages.tables.summary import pairs
+from tests.conftest import ROOT
 
 PAIR = ("resnet20", "resnet20-pp")
 
@@ -47,6 +49,13 @@ def test_what_belongs_to_the_layer_and_to_chance_may_differ(load):
     }
     expected = [PAIR, ("resnet20", "strong"), ("resnet20", "later"), ("smooth", "smooth-pp")]
     assert pairs(load(nets=nets)) == expected
+
+
+def test_every_architecture_of_the_paper_is_a_pair(load):
+    """The DenseNets too, whose training is not that of the section."""
+    preset = read_yaml(ROOT / "params.yaml")["paper"]
+    params = load(nets=preset["nets"], train=preset["train"])
+    assert pairs(params) == [(net, f"{net}-pp") for net in paper.NETS if not net.endswith("-pp")]
 
 
 def test_the_first_of_equal_nets_is_the_baseline(load):
