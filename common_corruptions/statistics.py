@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import nctdtr, ndtri, stdtrit
+from scipy.special import chdtri, nctdtr, ndtri, stdtrit
 
 from common_corruptions.arrays import as_array, class_indices
 
@@ -111,6 +111,28 @@ def seeds_needed(
     found = 1 - nctdtr(freedom, shift, critical) + nctdtr(freedom, shift, -critical)
     enough = seeds[found >= power]
     return int(enough[0]) if len(enough) else most
+
+
+def spread_interval(spread: float, seeds: int, *, level: float = 0.95) -> tuple[float, float]:
+    """The interval of a standard deviation over seeds, of normal values: what so few of them tell of it.
+
+    Args:
+        spread: the standard deviation, of `seeds` - 1 degrees of freedom; at least 0.
+        seeds: how many, at least 2.
+        level: share of the intervals that hold the true one.
+
+    Raises:
+        ValueError: a spread below 0 or not finite, fewer than 2 seeds, or a level that is no share.
+    """
+    if not 0 <= spread < np.inf:
+        raise ValueError(f"spread must be at least 0 and finite, not {spread}")
+    if seeds < 2:
+        raise ValueError(f"a spread is of 2 seeds or more, not {seeds}")
+    if not 0 < level < 1:
+        raise ValueError(f"level is a share between 0 and 1, not {level}")
+    tails = np.array([(1 - level) / 2, (1 + level) / 2])
+    low, high = spread * np.sqrt((seeds - 1) / chdtri(seeds - 1, tails))
+    return float(low), float(high)
 
 
 def _widening(seeds: int, level: float) -> float:

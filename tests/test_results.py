@@ -60,7 +60,7 @@ def test_the_table_of_the_nets_trained_here_is_that_of_the_files():
 
 
 def test_so_many_seeds_are_needed():
-    """Going by the spread, and by the ends of its own interval (of the variance of normal values, chi-squared)."""
+    """Going by the spread, and by the ends of its interval (of the variance of normal values, chi-squared)."""
     table = pd.read_csv(JPEG / "tables" / "difference.csv")
     (row,) = table.query("measure == 'error' and condition == 'mean'").itertuples()
     told = re.search(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from common_corruptions.recipes.names import CORRUPTION_GROUPS, PERTURBATIONS
-from common_corruptions.statistics import seeds_needed
+from common_corruptions.statistics import seeds_needed, spread_interval
 from stages.files.measurements import MISSING
 from stages.files.schema import Params
 from stages.tables.answers import Answers, paired_differences
@@ -39,7 +39,8 @@ def difference(
         "of the method, and a difference whose interval does not hold 0 is in bold; those over images alone tell of "
         "these trained nets, and are all there is with one seed. Lower, higher: how many conditions differ so; no "
         "correction for their number. Seeds for 1 point: how many trainings of each net a t-test paired by seed needs "
-        "to find a difference of 1 point with a power of 80 %, going by the spread over these seeds."
+        "to find a difference of 1 point with a power of 80 %, going by the spread over these seeds; in brackets, by "
+        "the ends of the 95 % interval of that spread."
     )
     display = {
         "Overview": overview({"error": (errors, corruptions), "flip probability": (flips, perturbations)})
@@ -77,15 +78,16 @@ def overview(measures: Mapping[str, tuple[pd.DataFrame, Sequence[str]]]) -> pd.D
                 for verdict, count in (("lower", (each[high] < 0).sum()), ("higher", (each[low] > 0).sum())):
                     told = shown not in (MISSING, NOTHING)
                     line[f"{verdict} {over}"] = f"{count} of {len(each)}" if told else shown
-            line["seeds for 1 point"] = NOTHING if pd.isna(mean.spread) else needed(mean.spread)
+            line["seeds for 1 point"] = NOTHING if pd.isna(mean.spread) else needed(mean.spread, mean.seeds)
             lines.append(line)
     return pd.DataFrame(lines)
 
 
-def needed(spread: float) -> str:
-    """The number of seeds that find a difference of one point."""
-    seeds = seeds_needed(spread, 1.0, most=MOST_SEEDS)
-    return f"{seeds} or more" if seeds == MOST_SEEDS else str(seeds)
+def needed(spread: float, seeds: int) -> str:
+    """The number of seeds that find a difference of one point, and how far so few seeds tell it: `8 (4 to 197)`."""
+    each = [seeds_needed(value, 1.0, most=MOST_SEEDS) for value in (spread, *spread_interval(spread, seeds))]
+    told, low, high = (f"{count} or more" if count == MOST_SEEDS else str(count) for count in each)
+    return f"{told} ({low} to {high})"
 
 
 def intervals(rows: pd.DataFrame, key: str, averaged: int) -> pd.DataFrame:

@@ -5,7 +5,12 @@ import pytest
 import torch
 from scipy import stats
 
-from common_corruptions.statistics import expected_calibration_error, paired_bootstrap, seeds_needed
+from common_corruptions.statistics import (
+    expected_calibration_error,
+    paired_bootstrap,
+    seeds_needed,
+    spread_interval,
+)
 
 
 def test_over_images_the_interval_is_that_of_a_mean():
@@ -178,6 +183,23 @@ def test_seeds_needed_find_the_difference_so_often():
     assert (p < 0.05).mean() >= 0.8 - 0.01
     p = stats.ttest_1samp(drawn[:, :-1], 0, axis=1).pvalue
     assert (p < 0.05).mean() < 0.8 + 0.01
+
+
+def test_the_interval_of_a_spread_holds_it_so_often():
+    random = np.random.default_rng(0)
+    for seeds in (2, 3, 8):
+        spreads = random.normal(0, 0.7, (4000, seeds)).std(1, ddof=1)
+        bounds = np.array([spread_interval(spread, seeds) for spread in spreads])
+        assert np.mean((bounds[:, 0] < 0.7) & (bounds[:, 1] > 0.7)) == pytest.approx(0.95, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((-1.0, 3), "spread must be"), ((1.0, 1), "of 2 seeds or more, not 1")],
+)
+def test_the_interval_of_a_spread_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        spread_interval(*arguments)
 
 
 def test_seeds_needed_at_the_ends():

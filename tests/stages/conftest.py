@@ -69,7 +69,7 @@ def undeclared(monkeypatch):
     }
 
     def follow(stage, pipeline: str = "dvc.yaml") -> set[str]:
-        name = stage.__name__.removeprefix("stages.")
+        name = stage.__name__.rpartition(".")[2]
         declared = tuple(
             f"{one}." for one in stages_of(ROOT, pipeline)[name]["params"] if isinstance(one, str)
         )

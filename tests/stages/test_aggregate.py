@@ -129,7 +129,7 @@ def test_of_whole_measurements_nothing_is_said(sound):
     assert overview.loc["error", "mean"] == f"**{row.difference:+.2f}**"
     summary = pd.read_csv(sound.folder / "summary.csv").pivot(index="seed", columns="net", values="E_corr")
     assert row.spread == pytest.approx((summary["resnet20-pp"] - summary["resnet20"]).std(), abs=1e-4)
-    assert overview.loc["error", "seeds for 1 point"] == needed(row.spread)
+    assert overview.loc["error", "seeds for 1 point"] == needed(row.spread, row.seeds)
     assert row.low < row.low_images < row.difference < row.high_images < row.high
     flips = pd.read_csv(sound.folder / "summary.csv").groupby("net").mFP.mean()
     expected = flips["resnet20-pp"] - flips["resnet20"]

@@ -180,7 +180,7 @@ def run_study(table: str):
 
 
 @pytest.mark.parametrize("name", ["table4", "table5", "mnist"])
-def test_measurements_become_tables_and_runs(local, tmp_path, name):
+def test_measurements_become_tables_and_runs(local, tmp_path, name, undeclared):
     (tmp_path / "data").symlink_to(ROOT / "data")
     choose(tmp_path, name)
     raw = read_yaml(tmp_path / "params.yaml")
@@ -198,7 +198,9 @@ def test_measurements_become_tables_and_runs(local, tmp_path, name):
         columns = ["net", "seed", "epoch", "lr", "train_loss", "train_error", "test_error"]
         pd.DataFrame(curve, columns=columns).to_csv(folder / "history" / f"{net}.csv", index=False)
 
+    missing = undeclared(study, "studies/dvc.yaml")
     done = run_study(table)
+    assert missing == set()
     assert done.exit_code == 0, done.output
     written = tmp_path / "metrics" / "digits" / "studies"
     text = (written / f"{table}.md").read_text(encoding="utf-8")
