@@ -10,6 +10,7 @@ from scipy.special import chdtri, nctdtr, ndtri, stdtrit
 from common_corruptions.arrays import as_array, class_indices
 
 _BLOCK = 1 << 22  # elements of the bootstrap's weights held at a time
+_ROUNDING = 1e-12  # of a mean, by the largest of its values
 
 
 class Intervals(NamedTuple):
@@ -76,9 +77,10 @@ def paired_bootstrap(
         over_images[block] = drawn.mean(2)
         over_both[block] = np.einsum("bms,bs->bm", drawn, _draw(random, count, seeds) / seeds)
     tails = [(1 - level) / 2, (1 + level) / 2]
-    return Intervals(
-        values.mean((1, 2)), *np.quantile(over_both, tails, axis=0), *np.quantile(over_images, tails, axis=0)
-    )
+    bounds = np.concatenate([np.quantile(means, tails, axis=0) for means in (over_both, over_images)])
+    # A mean that is 0 comes out as 0 up to rounding, and an interval that ends there holds it.
+    bounds[np.abs(bounds) <= _ROUNDING * np.abs(values).max()] = 0
+    return Intervals(values.mean((1, 2)), *bounds)
 
 
 def seeds_needed(

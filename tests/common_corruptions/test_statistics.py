@@ -185,6 +185,20 @@ def test_seeds_needed_find_the_difference_so_often():
     assert (p < 0.05).mean() < 0.8 + 0.01
 
 
+def test_an_interval_that_ends_at_0_holds_it():
+    """Sums of the same errors in another order round to 1e-15 and more, which is no difference."""
+    random = np.random.default_rng(200)
+    differences = np.zeros((1, 3, 300))
+    for seed in range(3):
+        worse, better = random.integers(9, 16), random.integers(2, 7)
+        drawn = random.choice(300, worse + better, replace=False)
+        differences[0, seed, drawn[:worse]], differences[0, seed, drawn[worse:]] = 100, -100
+    intervals = paired_bootstrap(differences)
+    assert intervals.low_images == 0 < intervals.high_images
+    tiny = paired_bootstrap(1e-9 * (differences + 1))  # a small difference is one
+    assert tiny.low_images == pytest.approx(1e-9)
+
+
 def test_the_interval_of_a_spread_holds_it_so_often():
     random = np.random.default_rng(0)
     for seeds in (2, 3, 8):
