@@ -93,7 +93,7 @@ class Exported:
 
     def _in_torch(self, inputs: Tensor) -> Any:
         with evaluating(self.net), torch.inference_mode():
-            return self.net(inputs)
+            return self.net(inputs.clone())  # a net may write to its images, which are needed again
 
     def _export(self, inputs: Tensor) -> None:
         answers = self._in_torch(inputs)
@@ -122,7 +122,8 @@ class Exported:
             far = f"up to {differing:.2g} away, the largest being {np.abs(expected).max():.2g}"
             raise DifferentLogits(
                 f"ONNX Runtime gives other logits than torch, {far if differing else shapes}; torch "
-                f"evaluates a net that is given as a function, lambda x: net(x), or where onnxscript is not installed"
+                f"evaluates a net in eval mode that is given as a function, lambda x: net(x), or where onnxscript is not "
+                f"installed"
             )
 
 

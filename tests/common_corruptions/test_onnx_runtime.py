@@ -131,6 +131,34 @@ def test_a_net_that_draws_runs_in_torch():
     assert exported.session is None
 
 
+class Writing(nn.Module):
+    """Normalises its images where they lie; refuses to be exported where told so."""
+
+    def __init__(self, branches=False):
+        super().__init__()
+        self.net, self.branches = small_net(), branches
+
+    def forward(self, x):
+        if self.branches and x.sum() < 0:
+            return self.net(x)
+        return self.net(x.sub_(0.5).div_(0.25))
+
+
+@pytest.mark.parametrize("branches", [False, True])
+def test_a_net_that_writes_to_its_images(branches):
+    """It answers to every batch as it comes, and what an export runs besides changes none."""
+    net, pictures = Writing(branches).eval(), images(300, 4)
+    inputs = torch.from_numpy(pictures).permute(0, 3, 1, 2).double() / 255
+    expected = (net.net.double()((inputs - 0.5) / 0.25)).detach().numpy()
+    exported = Exported(net.float())
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for size in (2, 3, 200):
+            np.testing.assert_allclose(predict(exported, pictures, batch_size=size), expected, atol=1e-5)
+    assert (exported.session is None) == branches
+    assert not any("depends on the other images" in str(one.message) for one in said)
+
+
 def test_a_net_that_returns_no_logits_is_told_so():
     class Two(nn.Module):
         def forward(self, x):
