@@ -1,6 +1,7 @@
 """What people have for a net, as a function from images to logits: modules, functions, ONNX sessions."""
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from common_corruptions.evaluation import Net
+from common_corruptions.modes import in_training_mode
 
 TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 
@@ -22,6 +24,10 @@ def adapt(net: Any, logits: str | int | None = None) -> Net:
         logits: key, attribute or place of the logits in what the net returns; needed where it returns more than one
             thing of shape (n, K).
 
+    Warns:
+        UserWarning: when first called, a function that leaves a module in training mode, of those that can be seen from
+            it (`common_corruptions.modes`).
+
     Raises:
         TypeError: a net that cannot be called; when called, a net that returns no logits, or more than one candidate.
         ValueError: an ONNX model that has not one floating-point input, or, when called, does not take the images.
@@ -35,7 +41,7 @@ def adapt(net: Any, logits: str | int | None = None) -> Net:
             f"a {type(net).__name__} is no net: give a Module, an ONNX session, or a function from floats "
             f"(n, C, H, W) to logits (n, K)"
         )
-    return lambda inputs: pick(net(inputs), logits)
+    return _Function(net, logits)
 
 
 class _Module(nn.Module):
@@ -48,6 +54,26 @@ class _Module(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor | np.ndarray:
         return pick(self.net(inputs), self.logits)
+
+
+class _Function:
+    """The logits of a function, which is called in the modes that its modules are in."""
+
+    def __init__(self, function: Callable[[Tensor], Any], logits: str | int | None) -> None:
+        self.function, self.logits = function, logits
+        self.called = False
+
+    def __call__(self, inputs: Tensor) -> Tensor | np.ndarray:
+        answer = self.function(inputs)
+        if not self.called:  # after the call, as a function may call eval() itself
+            self.called = True
+            if training := in_training_mode(self.function):
+                warnings.warn(
+                    f"the net is a function, and {', '.join(training)} in it is in training mode, where the other "
+                    f"images of a batch or chance decide an answer; call eval() of it first",
+                    stacklevel=2,
+                )
+        return pick(answer, self.logits)
 
 
 class Session:
@@ -107,7 +133,7 @@ def pick(answer: Any, logits: str | int | None = None) -> Tensor | np.ndarray:
         example = next(iter(candidates), "logits")
         raise TypeError(
             f"the net returned {_described(answer)}, and not logits (n, K) alone; name them, such as "
-            f"logits={example!r}, or give a function that picks them"
+            f"logits={example!r}, or give a function that picks them, of a net in eval mode"
         )
     return next(iter(candidates.values()))
 

@@ -48,7 +48,8 @@ def benchmark(
 
     Args:
         net: takes floats (n, C, H, W) and returns logits (n, K), K >= 2: a Module, an `onnxruntime.InferenceSession` or
-            any callable.
+            any callable. All of a Module is in eval mode meanwhile; of the nets in any other callable call `eval()`
+            yourself.
         data: one of these, told apart by what stands in a folder, and never by its name:
 
             - CIFAR-10-C or CIFAR-10-P as published, `<corruption>.npy` with `labels.npy` or `<perturbation>.npy`;
@@ -91,7 +92,8 @@ def benchmark(
         and is in none of the means. Without clean images there is no E_clean and no rCE.
 
     Warns:
-        UserWarning: of a net that the faster ONNX Runtime does not take, so that torch evaluates it; of all that keeps
+        UserWarning: of a function with a module in training mode, as `common_corruptions.any_net.adapt`; of a net that
+            the faster ONNX Runtime does not take, so that torch evaluates it; of all that keeps
             a figure from being the benchmark's own: no clean images, corruptions, severities or perturbations that are
             missing, or your own; files of other names, sequences of a part of the images, corruptions without rCE, no
             ECE; and of answers that cannot be used again.

@@ -122,8 +122,8 @@ class Exported:
             far = f"up to {differing:.2g} away, the largest being {np.abs(expected).max():.2g}"
             raise DifferentLogits(
                 f"ONNX Runtime gives other logits than torch, {far if differing else shapes}; torch "
-                f"evaluates a net in eval mode that is given as a function, lambda x: net(x), or where onnxscript is not "
-                f"installed"
+                f"evaluates a net in eval mode that is given as a function, lambda x: net(x), or where onnxscript is "
+                f"not installed"
             )
 
 
