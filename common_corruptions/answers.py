@@ -105,7 +105,7 @@ def _ahead(call: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
 def _on_gpu(net: Net, options: Mapping[str, Any]) -> bool:
     device = options.get("device")
     if device is None and isinstance(net, nn.Module):
-        device = next((parameter.device for parameter in net.parameters()), None)
+        device = next((one.device for one in [*net.parameters(), *net.buffers()]), None)
     return device is not None and torch.device(device).type == "cuda"
 
 

@@ -115,6 +115,8 @@ def predict(
 ) -> np.ndarray:
     """Logits of `net` for every image, computed in float32, or in the type of the parameters of `net`.
 
+    Of a net that has no parameters, its buffers decide the type and the device. The net is called in inference mode.
+
     A thread reads the next batches while the device computes; nothing comes back from the device before the end.
 
     Args:
@@ -204,10 +206,12 @@ def outputs(
         raise ValueError(
             f"images must be uint8 of shape (N, H, W, C), none of them 0, got {images.dtype} {tuple(images.shape)}"
         )
-    parameters = list(net.parameters()) if isinstance(net, nn.Module) else []
-    dtype = next((one.dtype for one in parameters if one.is_floating_point()), torch.float32)
+    tensors: list[Tensor] = []
+    if isinstance(net, nn.Module):
+        tensors = [*net.parameters()] or [*net.buffers()]
+    dtype = next((one.dtype for one in tensors if one.is_floating_point()), torch.float32)
     if device is None:
-        device = parameters[0].device if parameters else "cpu"
+        device = tensors[0].device if tensors else "cpu"
     batch_size = default_batch_size(device) if batch_size is None else batch_size
     if operator.index(batch_size) < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")

@@ -41,6 +41,26 @@ def test_any_callable_on_values_0_to_1(mapped):
     np.testing.assert_allclose(logits, mapped.mean((1, 2)) / 255, rtol=1e-5)
 
 
+class Nearest(nn.Module):
+    """Distances to buffers, in a net without parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.tensor(0))
+        self.register_buffer("centres", torch.rand(5, 108, generator=torch.Generator().manual_seed(0)))
+
+    def forward(self, x):
+        return -torch.cdist(x.flatten(1), self.centres)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_net_of_buffers_alone_gets_images_of_their_type(mapped, dtype):
+    net = Nearest().to(dtype)
+    pixels = mapped.transpose(0, 3, 1, 2).reshape(23, -1) / 255
+    expected = -np.linalg.norm(pixels[:, None] - net.centres.double().numpy(), axis=2)
+    np.testing.assert_allclose(predict(net, mapped, batch_size=5), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("classes", [2, 10, 300])
 def test_ranks_are_those_of_the_logits_with_the_lower_class_first_among_equals(mapped, classes):
     torch.manual_seed(0)
