@@ -15,6 +15,7 @@ a package that is not installed is named with what to install.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from common_corruptions.needs import what_to_install
 from common_corruptions.recipes.names import CORRUPTIONS, PERTURBATIONS
 
 if TYPE_CHECKING:
@@ -52,10 +53,7 @@ def __getattr__(name: str) -> Any:
         module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
     except ModuleNotFoundError as error:
         extra = "benchmark" if name in _NEED_TORCH else "common-corruptions"
-        raise ModuleNotFoundError(
-            f"{name} needs {error.name}, which is not installed: pip install 'pushpull-robustness[{extra}]'",
-            name=error.name,
-        ) from error
+        raise ModuleNotFoundError(what_to_install(name, extra, error), name=error.name) from error
     found = getattr(module, name)
     globals()[name] = found
     return found

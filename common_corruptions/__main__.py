@@ -1,7 +1,6 @@
 """`python -m common_corruptions`: C and P sets of any images, as `.npy` files, and what a net makes of them."""
 
 import functools
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import click
 
 from common_corruptions.benchmark_command import chosen, run_benchmark
+from common_corruptions.foreign_code import import_named
 from common_corruptions.generate import generate_corruptions, generate_perturbations
 from common_corruptions.npy import load_array
 from common_corruptions.recipes.names import (
@@ -46,9 +46,9 @@ def main(module: str | None) -> None:
     """
     if module is not None:
         try:
-            importlib.import_module(module)
-        except (ImportError, ValueError) as error:
-            raise click.ClickException(f"--import {module}: {error}") from None
+            import_named(module)
+        except ValueError as error:
+            raise click.ClickException(f"--import {error}") from None
 
 
 def _writing_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from common_corruptions.foreign_code import raised_by_net
+from common_corruptions.needs import what_to_install
 from common_corruptions.recipes.scales import SCALES
 
 
@@ -91,7 +93,7 @@ def run_benchmark(
               clean images in <class>/<image>, of which corrupted ones are made as they are measured.
 
     \b
-    NET is module:function, which is called without arguments and returns the net,
+    NET is module:net, or module:function, which is called without arguments and returns the net,
            file.onnx, or
            torchvision:model, with its default weights.
     It takes floats 0..1, normalised by --mean and --std, (N, C, H, W), and returns logits.
@@ -111,9 +113,7 @@ def run_benchmark(
         from common_corruptions.data import split_names
         from common_corruptions.named_nets import digest_of_file, load_net
     except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"benchmark needs {error.name}, which is not installed: pip install 'pushpull-robustness[benchmark]'"
-        ) from None
+        raise click.ClickException(what_to_install("benchmark", "benchmark", error)) from None
 
     key = int(logits) if logits is not None and logits.lstrip("-").isdecimal() else logits
     try:
@@ -139,8 +139,12 @@ def run_benchmark(
             )
         if output is not None:
             write_table(table, output)
-    except (TypeError, ValueError, OSError, RuntimeError) as error:
-        raise click.ClickException(str(error)) from None
+    except Exception as error:
+        if of_net := raised_by_net(error):
+            raise click.ClickException(of_net) from None
+        if isinstance(error, TypeError | ValueError | OSError | RuntimeError):
+            raise click.ClickException(str(error)) from None
+        raise
     except KeyboardInterrupt:
         again = "starts anew" if answers is None else f"goes on with what is in {answers}"
         click.echo(f"Stopped; the same command {again}.", err=True)

@@ -1,17 +1,21 @@
-"""Nets by what a command line can say of them: a function in a module, an ONNX file, a name of torchvision."""
+"""Nets by what a command line can say of them: what stands in a module, an ONNX file, a name of torchvision."""
 
 import hashlib
-import importlib
 from pathlib import Path
 from typing import Any
+
+from torch import nn
+
+from common_corruptions.foreign_code import import_named, reason
 
 
 def load_net(name: str) -> Any:
     """A net for `benchmark`.
 
     Args:
-        name: `module:function`, called without arguments; `file.onnx`, for ONNX Runtime on the CPU; or
-            `torchvision:model`, with the default weights, which torchvision fetches.
+        name: `module:net`, a Module or an ONNX session; `module:function`, called without arguments to build the net;
+            `file.onnx`, for ONNX Runtime on the CPU; or `torchvision:model`, with the default weights, which
+            torchvision fetches.
 
     Raises:
         OSError: no such file.
@@ -21,7 +25,9 @@ def load_net(name: str) -> Any:
         return _from_onnx(Path(name))
     module, _, attribute = name.partition(":")
     if not module or not attribute:
-        raise ValueError(f"{name!r} names no net; give module:function, file.onnx or torchvision:model")
+        raise ValueError(
+            f"{name!r} names no net; give module:net, module:function, file.onnx or torchvision:model"
+        )
     return _from_torchvision(attribute) if module == "torchvision" else _from_module(module, attribute)
 
 
@@ -39,7 +45,7 @@ def digest_of_file(path: Path) -> str:
     try:
         tensors = onnx.load(path, load_external_data=False).graph.initializer
     except Exception as error:  # of the protocol's own types
-        raise ValueError(f"{path} is no model that onnx reads: {_reason(error)}") from None
+        raise ValueError(f"{path} is no model that onnx reads: {reason(error)}") from None
     entries = [entry for tensor in tensors if uses_external_data(tensor) for entry in tensor.external_data]
     beside = sorted({entry.value for entry in entries if entry.key == "location"})
     digest = hashlib.sha256()
@@ -59,7 +65,7 @@ def _from_onnx(path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a type of its own for each of its codes
-        raise ValueError(f"{path} is no model that ONNX Runtime reads: {_reason(error)}") from None
+        raise ValueError(f"{path} is no model that ONNX Runtime reads: {reason(error)}") from None
 
 
 def _from_torchvision(model: str) -> Any:
@@ -72,28 +78,28 @@ def _from_torchvision(model: str) -> Any:
     try:
         return models.get_model(model, weights="DEFAULT")
     except Exception as error:  # the download, or the weights that it brought
-        raise ValueError(f"torchvision:{model} cannot be loaded: {_reason(error)}") from None
+        raise ValueError(f"torchvision:{model} cannot be loaded: {reason(error)}") from None
 
 
 def _from_module(module: str, attribute: str) -> Any:
+    found: Any = import_named(module)
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except Exception as error:  # a module is anyone's code
+            raise ValueError(f"{module}:{attribute} cannot be imported: {reason(error)}") from None
+    if isinstance(found, nn.Module) or (hasattr(found, "get_inputs") and not isinstance(found, type)):
+        return found
+    if not callable(found):
+        raise ValueError(
+            f"{module}:{attribute} is neither a net nor a function, but a {type(found).__name__}"
+        )
     try:
-        build = importlib.import_module(module)
-        for part in attribute.split("."):
-            build = getattr(build, part)
-    except Exception as error:  # a module is anyone's code
-        raise ValueError(f"{module}:{attribute} cannot be imported: {_reason(error)}") from None
-    if not callable(build):
-        raise ValueError(f"{module}:{attribute} is no function, but a {type(build).__name__}")
-    try:
-        net = build()
+        net = found()
     except Exception as error:
         raise ValueError(
-            f"{module}:{attribute}, called without arguments to build the net, fails: {_reason(error)}"
+            f"{module}:{attribute}, called without arguments to build the net, fails: {reason(error)}"
         ) from None
     if not callable(net) and not hasattr(net, "get_inputs"):
         raise ValueError(f"{module}:{attribute} returns a {type(net).__name__}, and not the net")
     return net
-
-
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

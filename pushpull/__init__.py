@@ -4,7 +4,9 @@ try:
     import torch as _torch  # noqa: F401
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        "pushpull needs torch, which is not installed: pip install 'pushpull-robustness[layer]'", name="torch"
+        "pushpull needs torch, which is not installed: pip install 'torch>=2.11', or, in the folder of the repository, "
+        "pip install '.[layer]'",
+        name="torch",
     ) from error
 
 from pushpull.conversion import convert

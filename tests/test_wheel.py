@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from common_corruptions import corrupt
+from common_corruptions.needs import EXTRAS
 from tests.benchmarks.test_imports import REFUSING
 from tests.conftest import ROOT
 
@@ -83,6 +84,14 @@ def test_nothing_is_installed_that_was_not_asked_for(metadata):
     assert {extra for extra in extras if f"[{extra}]" not in readme} == {"dev", "pipeline"}  # of `make setup`
 
 
+def test_what_is_said_to_install_is_what_the_extras_bring():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    assert sorted(EXTRAS["common-corruptions"].values()) == sorted(extras["common-corruptions"])
+    own = {one for one in extras["benchmark"] if not one.startswith(project["name"])}
+    assert set(EXTRAS["benchmark"].values()) == own | {*extras["common-corruptions"], *extras["layer"]}
+
+
 def test_the_versions_of_python_are_those_that_are_tested(metadata):
     pattern = re.compile(r"Programming Language :: Python :: (3\.\d+)")
     stated = [found[1] for entry in metadata.get_all("Classifier") if (found := pattern.fullmatch(entry))]
@@ -135,9 +144,13 @@ except ModuleNotFoundError as error:
 """
         done = self.run(unpacked, tmp_path, code)
         assert done.returncode == 0, done.stderr
-        needs = "{} needs torch, which is not installed: pip install 'pushpull-robustness[{}]'"
-        names = ("benchmark", "Corrupt", "CorruptedDataset")
-        expected = [*(needs.format(name, "benchmark") for name in names), needs.format("pushpull", "layer")]
+        needs = (
+            "{} needs torch, which is not installed: pip install {}, or, in the folder of the repository, {}"
+        )
+        names, extra = ("benchmark", "Corrupt", "CorruptedDataset"), "pip install '.[{}]'"
+        packages = "onnx onnxruntime onnxscript pandas 'torch>=2.11'"
+        expected = [needs.format(name, packages, extra.format("benchmark")) for name in names]
+        expected.append(needs.format("pushpull", "'torch>=2.11'", extra.format("layer")))
         assert done.stdout.splitlines() == expected
         images = np.arange(2 * 32 * 32 * 3, dtype=np.uint32).astype(np.uint8).reshape(2, 32, 32, 3)
         np.testing.assert_array_equal(np.load(tmp_path / "frost.npy"), corrupt(images, "frost", 3))
@@ -155,6 +168,7 @@ except ModuleNotFoundError as error:
         done = self.command(unpacked, tmp_path, "benchmark", "corrupt", "--net", "nets:mine")
         assert done.returncode == 1
         assert re.fullmatch(
-            r"Error: benchmark needs \w+, which is not installed: pip install 'pushpull-robustness\[benchmark\]'\n",
+            r"Error: benchmark needs \w+, which is not installed: pip install onnx .*, or, in the folder of the "
+            r"repository, pip install '\.\[benchmark\]'\n",
             done.stderr,
         )

@@ -39,6 +39,19 @@ def broken():
 def nothing():
     pass
 
+def failing():
+    net = linear()
+
+    def forward(x):
+        names = {}
+        return net(x)[:, names["fog"]]
+
+    return forward
+
+def short():
+    return nn.Sequential(nn.Flatten(), nn.Linear(7, 3))
+
+net = linear()
 constant = 3
 """
 
@@ -137,6 +150,55 @@ def test_an_onnx_file_and_a_named_output(folder, expected):
         assert figure(done.stdout, "E_corr") == pytest.approx(expected[1]["E_corr"], abs=0.006)
 
 
+def test_a_net_that_stands_in_a_module(folder, expected):
+    done = run(folder, "--net", "some_nets:net")
+    assert done.exit_code == 0, done.output
+    assert figure(done.stdout, "E_corr") == pytest.approx(expected[1]["E_corr"], abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("net", "message"),
+    [
+        ("failing", r"the net raises KeyError: 'fog' \(\S+some_nets\.py:{line}\)"),
+        ("short", r"the net raises RuntimeError: .*mat1 and mat2 shapes .* \(\S+linear\.py:\d+\)"),
+    ],
+)
+def test_what_a_net_raises_is_said_to_be_of_the_net(folder, net, message):
+    line = NETS.splitlines().index('        return net(x)[:, names["fog"]]') + 1
+    done = run(folder, "--net", f"some_nets:{net}")
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
+    assert re.search(rf"^Error: {message.format(line=line)}$", done.stderr, re.M), done.stderr
+
+
+def test_what_the_package_itself_raises_is_not_said_to_be_of_the_net(folder, monkeypatch):
+    monkeypatch.setattr("common_corruptions.benchmark_text.as_text", lambda *_: {}["absent"])
+    assert isinstance(run(folder, "--net", "some_nets:linear").exception, KeyError)
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("dividing", "dividing cannot be imported: ZeroDivisionError: division by zero"),
+        ("wrong_syntax", "wrong_syntax cannot be imported: SyntaxError: "),
+        ("leaving", "leaving cannot be imported: SystemExit: 3"),
+        (
+            "./some_nets.py",
+            "./some_nets.py cannot be imported: give the name of the module, without .py: some_nets",
+        ),
+        ("corruptions/mine.py", "give the name of the module, without .py: corruptions.mine"),
+        ("..", ".. cannot be imported: "),
+        ("absent", "absent cannot be imported: ModuleNotFoundError: No module named 'absent'"),
+    ],
+)
+def test_a_module_that_cannot_be_imported(folder, module, message):
+    (folder.parent / "dividing.py").write_text("1 / 0", encoding="utf-8")
+    (folder.parent / "leaving.py").write_text("raise SystemExit(3)", encoding="utf-8")
+    done = CliRunner().invoke(main, ["--import", module, "list"])
+    assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
+    assert f"Error: --import {message}" in done.stderr or message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_model_of_torchvision(folder, expected, monkeypatch):
     api = pytest.importorskip("torchvision.models._api")
     given = []
@@ -155,11 +217,16 @@ def test_a_model_of_torchvision(folder, expected, monkeypatch):
 @pytest.mark.parametrize(
     ("net", "message"),
     [
-        ("resnet20", "'resnet20' names no net; give module:function, file.onnx or torchvision:model"),
-        ("no_such_module:net", "no_such_module:net cannot be imported: ModuleNotFoundError: No module named"),
+        (
+            "resnet20",
+            "'resnet20' names no net; give module:net, module:function, file.onnx or torchvision:model",
+        ),
+        ("no_such_module:net", "no_such_module cannot be imported: ModuleNotFoundError: No module named"),
         ("some_nets:resnet", "some_nets:resnet cannot be imported: AttributeError"),
-        ("wrong_syntax:linear", "wrong_syntax:linear cannot be imported: SyntaxError"),
-        ("some_nets:constant", "some_nets:constant is no function, but a int"),
+        ("wrong_syntax:linear", "wrong_syntax cannot be imported: SyntaxError"),
+        ("some_nets.py:net", "give the name of the module, without .py: some_nets\n"),
+        ("./some_nets.py:net", "give the name of the module, without .py: some_nets\n"),
+        ("some_nets:constant", "some_nets:constant is neither a net nor a function, but a int"),
         ("some_nets:broken", "some_nets:broken, called without arguments to build the net, fails: KeyError"),
         ("some_nets:nothing", "some_nets:nothing returns a NoneType, and not the net"),
         (
@@ -220,7 +287,7 @@ def test_the_recipe_of_the_documentation(folder, monkeypatch):
     assert {"E_corr", "E_corr_low", "E_corr_high", "ECE_corr", "mCE"} <= names["summary"].keys()
     assert not {"E_clean", "rCE"} & names["summary"].keys()
     assert set(names["flips"].name) == {"tilt", "rotate"} and 0 <= names["means"]["mFP"] <= 100
-    (folder.parent / "my_nets.py").write_text(NETS.replace("def linear", "def resnet20"), encoding="utf-8")
+    (folder.parent / "my_nets.py").write_text("from some_nets import linear as resnet20\n", encoding="utf-8")
     done = run(*command.split())
     assert done.exit_code == 0, done.output
     table = pd.read_csv(folder.parent / "table.csv")
