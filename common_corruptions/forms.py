@@ -54,6 +54,26 @@ def is_image(leaf: Any) -> bool:
     return isinstance(leaf, (Image.Image, *_tv_images()))
 
 
+def check_masks(images: list[Any]) -> None:
+    """Raise ValueError where PIL images of one band stand beside images in colour: they may be masks, or depths.
+
+    Args:
+        images: those of one sample, as `is_image` tells them.
+    """
+    pictures = [image for image in images if isinstance(image, Image.Image)]
+    single = [picture.mode for picture in pictures if len(picture.getbands()) == 1]
+    in_colour = any(
+        len(image.getbands()) > 1 if isinstance(image, Image.Image) else image.shape[-3] == 3
+        for image in images
+    )
+    if single and in_colour:
+        raise ValueError(
+            f"a PIL image of the mode {single[0]} beside an image in colour may be a mask, which must not be "
+            f"corrupted: wrap it as torchvision.tv_tensors.Mask(picture), which passes unchanged, or, if it is a grey "
+            f"image, corrupt it in a call of its own"
+        )
+
+
 def _of_array(images: np.ndarray) -> Form:
     shape = images.shape
     if images.dtype != np.uint8:

@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from common_corruptions.checks import check_seed, check_severity
-from common_corruptions.forms import is_image, read
+from common_corruptions.forms import check_masks, is_image, read
 from common_corruptions.recipes.corruptions import corrupt
 from common_corruptions.recipes.names import SEVERITIES
 from common_corruptions.recipes.random import Draws
@@ -37,7 +37,8 @@ class Corrupt:
 
     As torchvision's v2 has it, a call takes a sample: one image, or several arguments, tuples, lists and dicts with
     images among them. Corrupted are the PIL images and the tv_tensors that are an Image or a Video, else the first
-    tensor or array; all the rest is handed on. A batch is images as good as any; one call draws once for all of them.
+    tensor or array; all the rest is handed on. A mask as a PIL image would be one more image to corrupt, and is refused
+    beside one in colour: wrap it as a tv_tensors.Mask. A batch is images as good as any; one call draws once for all.
     """
 
     def __init__(
@@ -74,7 +75,8 @@ class Corrupt:
 
         Raises:
             TypeError: no image among the inputs; and as `common_corruptions.corrupt`.
-            ValueError: as `common_corruptions.corrupt`.
+            ValueError: a PIL image of one band, such as L or P, beside one in colour; and as
+                `common_corruptions.corrupt`.
         """
         sample = inputs[0] if len(inputs) == 1 else inputs
         leaves = list(_leaves(sample))
@@ -83,6 +85,7 @@ class Corrupt:
         if not images:
             kinds = ", ".join(dict.fromkeys(type(leaf).__name__ for leaf in leaves)) or "nothing"
             raise TypeError(f"no image to corrupt: no PIL image, no tensor and no array among {kinds}")
+        check_masks([image for image in images if is_image(image)])
         forms = {id(image): read(image) for image in images}
         make = self._make_drawn if self.choice.random else self._make_chosen
         made = make([form.array for form in forms.values()])

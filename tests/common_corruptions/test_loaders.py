@@ -298,6 +298,28 @@ def test_an_item_that_is_no_image(item, error, message):
         CorruptedDataset([item], "fog")[0]
 
 
+@pytest.mark.parametrize("mode", ["L", "P", "1", "I", "F", "I;16"])
+def test_a_mask_as_a_pil_image_beside_one_in_colour_is_refused(mode):
+    mask = Image.fromarray((np.arange(16 * 20).reshape(16, 20) % 8).astype(np.uint8))
+    mask = mask.convert("I").convert(mode) if mode == "I;16" else mask.convert(mode)
+    picture, transform = Image.fromarray(IMAGES[0]), Corrupt("gaussian_noise")
+    for sample in ((picture, mask), {"image": picture, "more": [mask]}, (tv_tensors.Image(TENSORS[0]), mask)):
+        with pytest.raises(
+            ValueError, match=rf"of the mode {mode} beside.* torchvision\.tv_tensors\.Mask\(picture\)"
+        ):
+            transform(sample)
+
+
+def test_a_mask_that_is_wrapped_passes_unchanged():
+    mask = tv_tensors.Mask(Image.fromarray(np.where(IMAGES[1, ..., 0] > 99, 7, 0).astype(np.uint8)))
+    picture, transform = Image.fromarray(IMAGES[0]), Corrupt("gaussian_noise")
+    made, same = transform((picture, mask))
+    assert type(same) is tv_tensors.Mask and same.unique().tolist() == [0, 7] and torch.equal(same, mask)
+    assert np.array_equal(made, transform(picture)) and not np.array_equal(made, picture)
+    grey = Image.fromarray(IMAGES[1, ..., 0])
+    assert np.array_equal(transform((grey, mask))[0], transform(grey))
+
+
 def test_what_has_no_items_by_index_and_an_item_that_is_not_there():
     with pytest.raises(TypeError, match="generator has no length"):
         CorruptedDataset((image for image in IMAGES), "fog")

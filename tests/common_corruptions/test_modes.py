@@ -132,3 +132,22 @@ def test_the_benchmark_says_it():
     net = Net().train()
     with pytest.warns(UserWarning, match=r"net \(Net\) in it is in training mode"):
         benchmark(lambda x: net(x), (IMAGES, LABELS), corruptions=["brightness"], progress=False)
+
+
+def test_a_net_that_takes_gradients():
+    """As the documentation has it: a step of adaptation for each batch, which moves what the next batch meets."""
+    net = Net().eval()
+    first = predict(net, IMAGES[:4])
+
+    def adapting(x):
+        with torch.inference_mode(False), torch.enable_grad():
+            logits = net(x.clone())
+            logits.logsumexp(1).sum().backward()
+            with torch.no_grad():
+                net.norm.weight -= 0.1 * net.norm.weight.grad
+        return logits.detach()
+
+    adapted = predict(adapt(adapting), IMAGES, batch_size=4)
+    np.testing.assert_allclose(adapted[:4], first, rtol=1e-5)
+    assert net.norm.weight.grad.abs().sum() > 0
+    assert not np.allclose(adapted[4:], predict(Net().eval(), IMAGES[4:]))
