@@ -60,8 +60,8 @@ def convert(
         ValueError: nothing to convert; a name that is not there; "first" where a push-pull layer comes first
             already; a chosen layer that cannot be converted: not a convolution, transposed, not yet initialised, an
             even kernel, padding other than zeros, "same" padding with a stride, a weight computed by a parametrization
-            or a hook, compiled, or a subclass with a forward, tensors or a state of its own. The net is then
-            unchanged.
+            or a hook, compiled, or a subclass with a forward, tensors or a state of its own; or one that an attribute
+            of a module holds as well, as in a plain list or a bound method. The net is then unchanged.
         TypeError: a net that is not a module, or `layers` of another type.
     """
     if not isinstance(net, nn.Module):

@@ -33,7 +33,8 @@ def fuse(net: nn.Module) -> nn.Module:
     Raises:
         ValueError: no push-pull layer has an alpha of 0; an alpha is on the meta device, so not known; a layer to be
             swapped is parametrized or a subclass, or has a rectifier given as a function, which no module stands for,
-            or a bias behind its rectifier, as where the pull is complementary. The net is then unchanged.
+            or a bias behind its rectifier, as where the pull is complementary; or an attribute of a module holds it as
+            well, as in a plain list or a bound method. The net is then unchanged.
         TypeError: a net that is not a module.
     """
     if not isinstance(net, nn.Module):

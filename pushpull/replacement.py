@@ -1,7 +1,9 @@
 """Putting other modules in the places of a net's modules."""
 
-from collections.abc import Iterable, Mapping
-from typing import TypeVar
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from types import CellType, FunctionType, MethodType
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -36,6 +38,9 @@ _HARMLESS = {
     "__weakref__", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__",
     "__static_attributes__", "__firstlineno__",
 }  # fmt: skip
+
+
+_EMPTY = CellType()  # of a variable that is not set yet
 
 
 def kind_of(module: nn.Module, kinds: Iterable[Kind]) -> Kind:
@@ -88,10 +93,58 @@ def _plain(kind: type[nn.Module]) -> nn.Module:
 
 
 def replace(net: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """Swap modules wherever they stand in `net`, in place; returns `net`, or what takes its own place."""
+    """Swap modules wherever they stand in `net`, in place; returns `net`, or what takes its own place.
+
+    Raises:
+        ValueError: an attribute of a module of the net also holds one of them, where it would be called as before: a
+            list, tuple, set or dict, a bound method, a `functools.partial` or a function's closure. The net is then
+            unchanged.
+    """
+    _check_held(net, swaps)
     if net in swaps:
         return swaps[net]
     for name, module in list(net.named_modules(remove_duplicate=False)):
         if module in swaps:
             net.set_submodule(name, swaps[module])
     return net
+
+
+def _check_held(net: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> None:
+    names = {module: name for name, module in net.named_modules()}
+    known = vars(
+        nn.Module()
+    ).keys()  # its modules among them, where they are swapped, and hooks, which are kept
+    for module, name in names.items():
+        for attribute in sorted(vars(module).keys() - known):
+            for held in _held(vars(module)[attribute], names, set()):
+                if held in swaps:
+                    place = f"{name}.{attribute}" if name else attribute
+                    raise ValueError(
+                        f"cannot swap {names[held] or 'the net'!r} ({type(held).__name__}): the attribute {place!r} "
+                        f"holds it as well, outside of the net's modules, where it would stay what it is; hold it in "
+                        f"an nn.ModuleList or nn.ModuleDict, or set {place!r} afterwards"
+                    )
+
+
+def _held(value: Any, inside: Mapping[nn.Module, str], seen: set[int]) -> Iterator[nn.Module]:
+    """The modules in a value; of one that is outside of the net, those in it, too."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    parts: Iterable[Any] = ()
+    if isinstance(value, nn.Module):
+        yield value
+        parts = () if value in inside else value.children()
+    elif isinstance(value, Mapping):
+        parts = value.values()
+    elif isinstance(value, list | tuple | set | frozenset):
+        parts = value
+    elif isinstance(value, MethodType):
+        parts = (value.__self__, value.__func__)
+    elif isinstance(value, functools.partial):
+        parts = (value.func, value.args, value.keywords)
+    elif isinstance(value, FunctionType):
+        around = [cell.cell_contents for cell in value.__closure__ or () if cell != _EMPTY]
+        parts = (around, value.__defaults__, value.__kwdefaults__)
+    for part in parts:
+        yield from _held(part, inside, seen)

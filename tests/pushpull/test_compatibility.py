@@ -148,6 +148,22 @@ def test_onnx():
     np.testing.assert_allclose(result, plain(layer, batch).detach().numpy(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit", "ignore:.*legacy")
+def test_the_ways_of_export_that_the_documentation_names(capfd):
+    """`torch.export` and ONNX are above. Where one of the others comes to work, the documentation has to say so."""
+    layer, batch = layer_and_batch()
+    close(torch.jit.trace(layer.eval(), batch)(batch[:5]), plain(layer, batch[:5]))
+    default = torch.onnx.export(layer, (batch,), verbose=False)
+    session = onnxruntime.InferenceSession(default.model_proto.SerializeToString())
+    (result,) = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
+    np.testing.assert_allclose(result, plain(layer, batch).detach().numpy(), rtol=1e-4, atol=1e-4)
+    with pytest.raises(torch.onnx.errors.UnsupportedOperatorError, match="aten::kron"):
+        torch.onnx.export(layer, (batch,), io.BytesIO(), dynamo=False)
+    with pytest.raises(RuntimeError, match="relu"):
+        torch.jit.script(layer)
+    capfd.readouterr()  # the graph, as the exporter prints it
+
+
 def saved_and_loaded(layer: PushPull2d) -> PushPull2d:
     file = io.BytesIO()
     torch.save(layer.state_dict(), file)

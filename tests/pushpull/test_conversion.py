@@ -1,6 +1,7 @@
 """`convert`: what it swaps, what it keeps, what it refuses."""
 
 import copy
+import functools
 import math
 import warnings
 
@@ -119,6 +120,54 @@ def test_parameters_are_the_same_objects():
     optimizer.step()
     assert torch.equal(net[0].weight, frozen)
     assert not torch.equal(net[3].weight, trained)
+
+
+def test_an_optimizer_made_before_trains_alpha_once_it_is_told():
+    """As the documentation says; without a word it trains all but alpha."""
+    net = small_net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    convert(net, train_alpha=True)
+
+    def step():
+        before = net[0].alpha.detach().clone()
+        optimizer.zero_grad()
+        net(images(2, 3, 20, 20)).square().sum().backward()
+        optimizer.step()
+        return not torch.equal(net[0].alpha, before)
+
+    assert not step()
+    optimizer.add_param_group({"params": [net[0].alpha]})
+    assert step()
+
+
+@pytest.mark.parametrize("train_alpha", [False, True])
+def test_weights_of_a_converted_net_in_the_plain_one(train_alpha):
+    net, plain = convert(small_net(), train_alpha=train_alpha), small_net()
+    with torch.no_grad():
+        net[0].weight += 1
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*0\._extra_state"):
+        plain.load_state_dict(net.state_dict())
+    keys = plain.load_state_dict(net.state_dict(), strict=False)
+    assert keys.missing_keys == []
+    assert set(keys.unexpected_keys) == {"0._extra_state"} | ({"0.alpha"} if train_alpha else set())
+    assert torch.equal(plain[0].weight, net[0].weight)
+
+
+def test_weights_that_are_taken_by_themselves_are_told_by_equal_outputs():
+    """What `convert` cannot see, and how the documentation has it found."""
+
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 3), nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return nn.functional.conv2d(x, self.a.weight) + self.b(x)
+
+    x, net = images(2, 3, 9, 9), Functional()
+    for layer, unused in (("a", True), ("b", False)):
+        outputs = [convert(copy.deepcopy(net), layers=layer, alpha=alpha)(x) for alpha in (0, 1)]
+        assert torch.equal(*outputs) == unused
 
 
 @pytest.mark.parametrize("train_alpha", [False, True])
@@ -316,6 +365,66 @@ def test_a_compiled_net_computes_what_it_has_become():
     convert(net)
     torch.testing.assert_close(net(x), net._orig_mod(x))
     assert not torch.allclose(net(x), before)
+
+
+class Holding(nn.Module):
+    """Keeps its convolution `a` in an attribute `held` besides, through which it may call it."""
+
+    def __init__(self, hold):
+        super().__init__()
+        self.a, self.block = nn.Conv2d(3, 4, 3), nn.Sequential(nn.Conv2d(4, 4, 3))
+        self.held = hold(self)
+
+
+def hide(module: nn.Module) -> list[nn.Module]:
+    return [nn.Sequential(nn.ReLU(), module)]
+
+
+HELD = {
+    "list": lambda net: [net.a],
+    "tuple in a dict": lambda net: {"layers": (nn.ReLU(), net.a)},
+    "bound method": lambda net: net.a.forward,
+    "partial": lambda net: functools.partial(net.a.forward),
+    "closure": lambda net: (lambda conv: lambda x: conv(x))(net.a),
+    "default": lambda net: lambda x, conv=net.a: conv(x),
+    "block outside of the net": lambda net: hide(net.a),
+}
+
+
+@pytest.mark.parametrize("hold", HELD)
+def test_a_convolution_that_would_still_be_called_is_refused(hold):
+    net = nn.Sequential(Holding(HELD[hold]))
+    before = dict(net.named_modules())
+    with pytest.raises(
+        ValueError,
+        match=r"cannot swap '0\.a' \(Conv2d\): the attribute '0\.held' holds it as well.*ModuleList",
+    ):
+        convert(net)
+    assert dict(net.named_modules()) == before
+    assert push_pull_names(convert(net, layers="0.block.0")) == ["0.block.0"]  # another one
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda net: [net.block],  # in which the convolution is swapped
+        lambda net: net.forward,
+        lambda net: lambda x: net.a(x),
+        lambda net: [net.block.forward, "a", torch.ones(2)],
+        lambda net: nn.ModuleList([net.a]),
+    ],
+)
+def test_what_is_looked_up_when_it_is_called_is_no_hindrance(hold):
+    net = Holding(hold)
+    convert(net, layers=["a", "block.0"])
+    assert push_pull_names(net) == ["a", "block.0"]
+
+
+def test_a_convolution_that_was_itself_set_as_a_plain_attribute():
+    net = Holding(lambda net: None)
+    net.__dict__["held"] = net.a
+    with pytest.raises(ValueError, match="the attribute 'held' holds it as well"):
+        convert(net)
 
 
 def test_a_subclass_that_adds_nothing_is_converted():

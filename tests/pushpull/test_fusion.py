@@ -120,3 +120,14 @@ def test_mode_hooks_and_shared_places():
 def test_refusals(net, error, message):
     with pytest.raises(error, match=message):
         fuse(net)
+
+
+def test_a_layer_that_would_still_be_called_is_refused():
+    net = nn.Module()
+    net.a = PushPull2d(3, 4, 3, alpha=0)
+    net.layers = [net.a]
+    with pytest.raises(
+        ValueError, match=r"cannot swap 'a' \(PushPull2d\): the attribute 'layers' holds it as well"
+    ):
+        fuse(net)
+    assert isinstance(net.a, PushPull2d)
