@@ -31,6 +31,7 @@ def pull_kernel(weight: Tensor, scale: float = SCALE, *, pull: str = "upsampled"
     Raises:
         ValueError: a weight with no or more than three sides, a scale that is not a positive finite number, an unknown
             pull, a scale with the complementary one.
+        TypeError: a scale that is no number.
     """
     if not 3 <= weight.ndim <= 5:
         raise ValueError(
@@ -85,11 +86,12 @@ def push_pull_conv2d(
         (N, out_channels, H', W') with the shape of the push convolution; 2 * out_channels if `dual_output`.
 
     Raises:
-        ValueError: an even kernel, a scale that is not positive, a negative alpha, an alpha tensor of another length,
-            an unknown name of a rectifier or of a pull, another number of strides, paddings or dilations than 1 or 2,
-            a scale or a bias with `dual_output` where the pull is complementary, an average where it is upsampled.
-        TypeError: an alpha that is neither a number nor a tensor, a stride, padding, dilation or size of the average
-            that is no integer.
+        ValueError: an even kernel, a stride or dilation below 1, a negative padding or alpha, a scale that is not
+            positive, an alpha tensor of another length, an unknown name of a rectifier or of a pull, another number of
+            strides, paddings or dilations than 1 or 2, a scale or a bias with `dual_output` where the pull is
+            complementary, an average where it is upsampled.
+        TypeError: an alpha that is neither a number nor a tensor, a scale that is no number, a stride, padding,
+            dilation or size of the average that is no integer.
     """
     if weight.ndim != 4:
         raise ValueError(

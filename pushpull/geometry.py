@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pushpull.arguments import NUMBERS
+
 Sides = tuple[int, ...]
 
 
@@ -24,8 +26,11 @@ class Geometry(NamedTuple):
 def pull_size(size: int, scale: float) -> int:
     """Side of the pull kernel for a push kernel of side `size`: `floor(size * scale)`, made odd by adding one.
 
-    A scale of 1 keeps the size. Raises ValueError for a scale that is not a positive finite number.
+    A scale of 1 keeps the size. Raises ValueError for a scale that is not a positive finite number, TypeError for what
+    is no number.
     """
+    if not isinstance(scale, NUMBERS):
+        raise TypeError(f"scale must be a number, got {scale!r}")
     if not 0 < scale < math.inf:
         raise ValueError(f"scale must be a positive number, got {scale}")
     if scale == 1:
@@ -39,27 +44,30 @@ def pull_sizes(sides: Sides, scale: float) -> Sides:
     return tuple(pull_size(side, scale) for side in sides)
 
 
-def check_sides(name: str, value: int | Sides, dimensions: int) -> Sides:
-    """An integer for each of `dimensions` sides; `name` is what they are.
+def check_sides(name: str, value: int | Sides, dimensions: int, least: int = 1) -> Sides:
+    """An integer for each of `dimensions` sides, `least` or more; `name` is what they are.
 
     Raises:
-        ValueError: another number of them than one or `dimensions`.
+        ValueError: another number of them than one or `dimensions`, or a smaller one.
         TypeError: something else than integers.
     """
     values = tuple(value) if isinstance(value, Iterable) else (value,) * dimensions
     if len(values) != dimensions:
         raise ValueError(f"{name} must be an integer or {dimensions} integers, got {value}")
     try:
-        return tuple(map(operator.index, values))
+        sides = tuple(map(operator.index, values))
     except TypeError:
         raise TypeError(f"{name} must be an integer or {dimensions} integers, got {value!r}") from None
+    if any(side < least for side in sides):
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return sides
 
 
 def numeric_padding(padding: int | Sides | str, kernel_size: Sides, stride: Sides, dilation: Sides) -> Sides:
     """The padding in pixels, of which convolutions take two by name: "valid" is none, "same" keeps the size.
 
     Raises:
-        ValueError: another name, "same" with a stride, another number of paddings than sides.
+        ValueError: another name, "same" with a stride, another number of paddings than sides, a negative one.
         TypeError: something else than integers.
     """
     if padding == "valid":
@@ -70,7 +78,7 @@ def numeric_padding(padding: int | Sides | str, kernel_size: Sides, stride: Side
         return tuple(d * (size // 2) for d, size in zip(dilation, kernel_size, strict=True))
     if isinstance(padding, str):
         raise ValueError(f'padding must be a number of pixels, "same" or "valid", got {padding!r}')
-    return check_sides("padding", padding, len(kernel_size))
+    return check_sides("padding", padding, len(kernel_size), least=0)
 
 
 def check_odd(kernel_size: Sides) -> None:

@@ -228,11 +228,12 @@ class PushPull2d(_PushPull):
     Shape: (N, in_channels, H, W) to (N, out_channels, H', W'), H' and W' as for Conv2d.
 
     Raises:
-        ValueError: an even kernel, negative alpha, scale that is not positive, channels that `groups` does not divide,
-            odd `out_channels` with `dual_output`, or `train_alpha` with `dual_output`, which has no alpha to train,
-            an unknown rectifier or pull, what the other pull has (see `push_pull_conv2d`); and in `load_state_dict`,
-            weights of a layer with another alpha, scale, pull or average_size.
-        TypeError: a size that is no integer, an alpha that is neither a number nor a tensor.
+        ValueError: an even kernel, a side, stride or dilation below 1, negative padding or alpha, scale that is not
+            positive, channels that `groups` does not divide, odd `out_channels` with `dual_output`, or `train_alpha`
+            with `dual_output`, which has no alpha to train, an unknown rectifier or pull, what the other pull has (see
+            `push_pull_conv2d`); and in `load_state_dict`, weights of a layer with another alpha, scale, pull or
+            average_size.
+        TypeError: a size that is no integer, a scale that is no number, an alpha that is neither that nor a tensor.
     """
 
     dimensions = 2

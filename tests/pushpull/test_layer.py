@@ -256,11 +256,32 @@ def test_integers_of_numpy():
         ({"padding": (1, 1, 1)}, ValueError, "padding must be an integer or 2 integers"),
         ({"padding": "full"}, ValueError, 'pixels, "same" or "valid", got \'full\''),
         ({"kernel_size": "3"}, ValueError, "kernel_size must be an integer or 2 integers"),
+        ({"kernel_size": -1}, ValueError, "kernel_size must be at least 1, got -1"),
+        ({"kernel_size": (3, 0)}, ValueError, r"kernel_size must be at least 1, got \(3, 0\)"),
+        ({"padding_mode": "reflect"}, TypeError, "unexpected keyword argument 'padding_mode'"),
     ],
 )
 def test_one_clear_line(arguments, error, message):
     with pytest.raises(error, match=message):
         PushPull2d(**({"in_channels": 2, "out_channels": 4, "kernel_size": 3} | arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"stride": 0}, ValueError, "stride must be at least 1, got 0"),
+        ({"stride": (1, -1)}, ValueError, r"stride must be at least 1, got \(1, -1\)"),
+        ({"dilation": 0}, ValueError, "dilation must be at least 1, got 0"),
+        ({"padding": -1}, ValueError, "padding must be at least 0, got -1"),
+        ({"scale": "2"}, TypeError, "scale must be a number, got '2'"),
+        ({"scale": None}, TypeError, "scale must be a number, got None"),
+    ],
+)
+def test_one_clear_line_of_the_layer_and_the_function(arguments, error, message):
+    with pytest.raises(error, match=message):
+        PushPull2d(2, 4, 3, **arguments)
+    with pytest.raises(error, match=message):
+        push_pull_conv2d(torch.zeros(1, 2, 9, 9), torch.zeros(4, 2, 3, 3), **arguments)
 
 
 @pytest.mark.parametrize("shape", [(3, 2), (3,), (1, 1, 3, 3, 3, 3)])
