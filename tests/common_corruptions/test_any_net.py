@@ -86,7 +86,8 @@ def test_logits_are_found_where_nothing_else_can_be_meant(make, expected):
 def test_logits_are_named_where_there_is_a_choice(make, key, expected):
     np.testing.assert_allclose(of(Several(make), key), expected, atol=1e-6)
     with pytest.raises(
-        TypeError, match=r"\(4, 7\).*, and not logits \(n, K\) alone; name them, such as logits="
+        TypeError,
+        match=r"\(4, 7\).*, and not logits \(n, K\) alone; name them, such as logits=.* in eval mode",
     ):
         of(Several(make))
     with pytest.raises(TypeError, match=r"logits='absent' names no logits in what the net returned"):

@@ -195,7 +195,8 @@ def test_a_net_of_other_classes_than_the_folders_is_refused_at_once(imagenet_c):
         return net(1000)(x)
 
     with pytest.raises(
-        ValueError, match=r"answers with 1000 classes, and the images are in the folders of 3"
+        ValueError,
+        match=r"answers with 1000 classes, and the images are in the folders of 3; call net\.eval\(\)",
     ):
         measured(imagenet_c, of, batch_size=2)
     assert len(calls) == 1

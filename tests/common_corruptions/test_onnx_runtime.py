@@ -174,7 +174,8 @@ def test_other_logits_than_those_of_torch_are_an_error(monkeypatch):
         other[1].bias += 0.01
     monkeypatch.setattr(onnx_runtime, "export", lambda net, shape: export(other, shape))
     with pytest.raises(
-        RuntimeError, match=r"other logits than torch, up to 0\.01 away, .* lambda x: net\(x\)"
+        RuntimeError,
+        match=r"other logits than torch, up to 0\.01 away, .* in eval mode .* lambda x: net\(x\)",
     ):
         predict(Exported(small_net()), images(12, 4))
 
