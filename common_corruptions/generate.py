@@ -17,23 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from common_corruptions.checks import check_images, check_name, check_seed
-from common_corruptions.npy import load_array
+from common_corruptions.earlier_run import check_rest, is_kept, new_labels
 from common_corruptions.partial import working_folder
-from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, PERTURBATIONS, SEVERITIES
+from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, PERTURBATIONS
 from common_corruptions.recipes.perturbations import LARGEST as PERTURBED_LARGEST
 from common_corruptions.recipes.registry import check_corruption, recipe
 from common_corruptions.recipes.scales import scale_of
-from common_corruptions.record import (
-    RECORD,
-    Entry,
-    Record,
-    check_digest,
-    digest,
-    digest_of_images,
-    read_record,
-    write_record,
-)
-from common_corruptions.writing import SetFile, available_cores, write_files
+from common_corruptions.record import Entry, digest, digest_of_images, read_record, write_record
+from common_corruptions.writing import SetFile, available_cores, check_not_importing, write_files
 
 RECIPES_VERSION = {"corruption": 4, "perturbation": 3}
 """Goes up when the output of a published recipe changes, so that files made by the old one are made again."""
@@ -58,7 +49,7 @@ def generate_corruptions(
 
     Args:
         images: uint8 (N, H, W, C), as for `corrupt`; may be a memory map.
-        labels: integers (N,), or None to write no labels.
+        labels: class indices (N,), integers from 0, or None to write no labels.
         folder: where to write; made if it is not there.
         corruptions: which, and in which order: by default the benchmark's; also those declared with `corruption`.
         seed: any integer.
@@ -71,9 +62,11 @@ def generate_corruptions(
         The names written now, without the ones kept.
 
     Raises:
-        TypeError, ValueError: as `corrupt`; no images; labels of another length; fewer than 1 worker.
-        FileExistsError: a file in the way that no earlier run made, or that is not as that run made it.
+        TypeError, ValueError: as `corrupt`; no images; labels of another length, or below 0; fewer than 1 worker.
+        FileExistsError: a file in the way that no earlier run made, or that is not as that run made it; files that
+            would stay beside these and are of other images or another scale, or labels of other images.
         OSError: too little free space; another run at work in the folder; the file system's own errors.
+        RuntimeError: a worker process was killed, or a script that calls this without that line.
     """
     names = _distinct(corruptions, "corruption")
     for name in names:
@@ -120,6 +113,8 @@ def _generate(
     if len(images) == 0:
         raise ValueError("there are no images to work on")
     workers = _checked_workers(workers)
+    if workers > 1:
+        check_not_importing()
     labels = None if labels is None else _checked_labels(labels, images)
     files = [_set_file(kind, name, images.shape, int(seed), scale) for name in names]
     fingerprint = digest_of_images(repr(images.shape), images)
@@ -132,9 +127,9 @@ def _generate(
     folder = Path(folder).absolute()  # workers may have another current folder
     with working_folder(folder) as partial:
         record = read_record(folder, kind)
-        missing = [file for file in files if not _is_kept(file, images, folder, record, origins[file.name])]
-        _check_rest(folder, record, names, fingerprint)
-        new_labels = _new_labels(kind, labels, folder, partial, record)
+        missing = [file for file in files if not is_kept(file, images, folder, record, origins[file.name])]
+        check_rest(folder, record, names, common)
+        its_labels = new_labels(kind, labels, folder, partial, record, fingerprint)
         outdated = [path for file in missing if (path := folder / f"{file.name}.npy").exists()]
         freed = sum(path.stat().st_size for path in outdated)
         _check_space(folder, sum(file.size for file in missing) + images.nbytes - freed)
@@ -142,12 +137,12 @@ def _generate(
         for path in outdated:
             path.unlink()
             del record.files[path.stem]
-        if new_labels is not None:
-            (folder / new_labels.name).unlink(missing_ok=True)
-            record.labels = digest(new_labels)
+        if its_labels is not None:
+            (folder / its_labels.name).unlink(missing_ok=True)
+            record.labels = digest(its_labels) | {"images": fingerprint}
         write_record(record, folder, partial)
-        if new_labels is not None:
-            os.replace(new_labels, folder / new_labels.name)
+        if its_labels is not None:
+            os.replace(its_labels, folder / its_labels.name)
 
         def finish(file: SetFile, path: Path) -> None:
             record.files[file.name] = origins[file.name] | digest(path)
@@ -205,62 +200,12 @@ def _checked_labels(labels: np.ndarray, images: np.ndarray) -> np.ndarray:
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
         found = f"{labels.dtype} {labels.shape}"
         raise ValueError(f"labels must be {len(images)} integers, one for each image, not {found}")
+    if labels.min() < 0:
+        raise ValueError(f"labels are class indices from 0, and there is {labels.min()} among them")
     return labels
-
-
-def _is_kept(file: SetFile, images: np.ndarray, folder: Path, record: Record, origin: Entry) -> bool:
-    """Whether the file is there as it would be made; FileExistsError if it is not as an earlier run made it."""
-    path = folder / f"{file.name}.npy"
-    if not path.exists():
-        return False
-    if file.name not in record.files:
-        raise FileExistsError(f"{path} is not known to {RECORD}; move it or write elsewhere")
-    entry = record.files[file.name]
-    # Of a record without digests too: there, nothing says whether the file is still as it was made.
-    if entry != origin | {key: entry.get(key) for key in ("bytes", "sha256")}:
-        return False
-    check_digest(path, entry)
-    return _is_made_alike(file, load_array(path), images)
-
-
-def _is_made_alike(file: SetFile, present: np.ndarray, images: np.ndarray) -> bool:
-    """Whether three images, made again, are those in the file.
-
-    They are not where something changed that no version tells of: a function that a corruption of one's own calls, or
-    a library.
-    """
-    samples = {0, len(images) // 2, len(images) - 1}
-    return all(
-        np.array_equal(present[place], part[0])
-        for index in samples
-        for place, part in file.parts(images[index : index + 1], index)
-    )
-
-
-def _check_rest(folder: Path, record: Record, names: list[str], fingerprint: str) -> None:
-    """Refuse a folder whose other files are of other images, which have other labels."""
-    for name, entry in record.files.items():
-        if name not in names and entry["images"] != fingerprint and (folder / f"{name}.npy").exists():
-            raise FileExistsError(f"{folder} holds {name}.npy, made from other images; write elsewhere")
 
 
 def _check_space(folder: Path, need: int) -> None:
     free = shutil.disk_usage(folder).free
     if need > free:
         raise OSError(f"writing to {folder} needs {need / 1e9:.3f} GB, and {free / 1e9:.3f} GB are free")
-
-
-def _new_labels(
-    kind: str, labels: np.ndarray | None, folder: Path, partial: Path, record: Record
-) -> Path | None:
-    """A file of the labels in `partial`, if they are not in the folder; FileExistsError if others are in the way."""
-    path = folder / "labels.npy"
-    if path.exists() and record.labels is not None:
-        check_digest(path, record.labels)
-    if labels is None:
-        return None
-    labels = np.tile(labels, len(SEVERITIES) if kind == "corruption" else 1)
-    if path.exists() and record.labels is None and not np.array_equal(load_array(path), labels):
-        raise FileExistsError(f"{path} holds other labels; move it or write elsewhere")
-    np.save(partial / path.name, labels)
-    return partial / path.name if not path.exists() or digest(partial / path.name) != record.labels else None

@@ -28,6 +28,11 @@ from common_corruptions.recipes.names import FRAMES, SEVERITIES
 from common_corruptions.recipes.perturbations import perturb
 from common_corruptions.recipes.registry import check_corruption
 
+UNGUARDED = (
+    "each worker process imports the script that was started, so what makes sets must stand there under "
+    '`if __name__ == "__main__":`; or pass workers=1'
+)
+
 BLOCK_BYTES = (
     8 << 20
 )  # of output made at a time: short enough to stop soon, long enough to hide the bookkeeping
@@ -113,6 +118,15 @@ def write_files(
             bar.update(block.file.pictures * (block.stop - block.first) // count)
 
 
+def check_not_importing() -> None:
+    """RuntimeError in a worker process that is only importing the script that called for it, and came to the call.
+
+    Left alone it would find the folder held by its own parent.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself tells it
+        raise RuntimeError(UNGUARDED)
+
+
 def available_cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -147,6 +161,10 @@ def _runner(images: np.ndarray, partial: Path, workers: int) -> Iterator[Runner]
     try:
         yield functools.partial(_map, pool)
     except BrokenProcessPool as error:
+        workers_of_pool = list((pool._processes or {}).values())
+        pool.shutdown(cancel_futures=True)  # before it, the pool itself may be reading how they ended
+        if any(worker.exitcode == 1 for worker in workers_of_pool):  # of a kill it is below 0
+            raise RuntimeError(f"no worker process could start; {UNGUARDED}") from error
         raise RuntimeError(
             "a worker process was killed, perhaps for lack of memory; run again to go on"
         ) from error

@@ -111,6 +111,29 @@ def test_worker_that_is_killed(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {"labels.npy", "generated.json"}
 
 
+def test_script_that_its_workers_run_again(tmp_path):
+    """Without the line that guards it, a script comes to the same call in each worker that imports it."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import numpy as np\n"
+        "from common_corruptions.generate import generate_corruptions\n"
+        "x = np.zeros((4, 32, 32, 3), np.uint8)\n"
+        "generate_corruptions(x, None, 'c', corruptions=['contrast', 'brightness'], workers=2, progress=False)\n",
+        encoding="utf-8",
+    )
+    ended = subprocess.run(
+        [sys.executable, script],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        timeout=100,
+    )
+    assert ended.returncode == 1
+    assert 'under `if __name__ == "__main__":`' in ended.stderr.splitlines()[-1]
+    assert "another run" not in ended.stderr and "lack of memory" not in ended.stderr
+
+
 def test_worker_that_is_killed_while_the_next_one_is_started():
     """The pool then says that a handle is closed, before it says that it is broken."""
 
@@ -177,6 +200,48 @@ class TestAgain:
         with pytest.raises(FileExistsError, match=r"snow\.npy, made from other images"):
             self.run(tmp_path, ["fog"], x=images(seed=1))
         assert contents(tmp_path) == before
+
+    def test_no_set_of_two_scales(self, tmp_path):
+        self.run(tmp_path, ["fog", "snow"])
+        before = contents(tmp_path)
+        with pytest.raises(FileExistsError, match=r"snow\.npy, made at the scale cifar, and not imagenet"):
+            generate_corruptions(
+                images(), LABELS, tmp_path, corruptions=["fog"], scale="imagenet", workers=1, progress=False
+            )
+        assert contents(tmp_path) == before
+        assert self.run(tmp_path, ["fog"], seed=1) == [
+            "fog"
+        ]  # other draws on the same images may stand beside
+
+    @pytest.mark.parametrize("by_hand", [False, True])
+    @pytest.mark.parametrize("generate", [generate_corruptions, generate_perturbations])
+    def test_no_labels_of_other_images(self, tmp_path, generate, by_hand):
+        """Where the files are replaced, and no labels are given, those that are there would be another set's."""
+        kind = generate.__name__.removeprefix("generate_")
+        options = {kind: ["snow", "brightness"], "workers": 1, "progress": False}
+        generate(images(), None if by_hand else LABELS, tmp_path, **options)
+        if by_hand:
+            np.save(tmp_path / "labels.npy", np.tile(LABELS, 5 if kind == "corruptions" else 1))
+        before = contents(tmp_path)
+        with pytest.raises(
+            FileExistsError, match=r"labels\.npy is of other images than these; give the labels"
+        ):
+            generate(images(seed=1), None, tmp_path, **options)
+        assert contents(tmp_path) == before
+        assert generate(images(), None, tmp_path, **options) == []  # they are of these
+
+    def test_labels_are_known_by_their_images_where_a_file_is_gone(self, tmp_path):
+        self.run(tmp_path, ["fog"])
+        (tmp_path / "fog.npy").unlink()
+        with pytest.raises(FileExistsError, match="of other images"):
+            self.run(tmp_path, ["fog"], x=images(seed=1), labels=None)
+        record = json.loads((tmp_path / "generated.json").read_text(encoding="utf-8"))
+        del record["labels"]["images"]  # as an earlier version wrote it
+        (tmp_path / "generated.json").write_text(json.dumps(record), encoding="utf-8")
+        with pytest.raises(FileExistsError, match="of other images"):
+            self.run(tmp_path, ["fog"], x=images(seed=1), labels=None)
+        assert self.run(tmp_path, ["fog"], x=images(seed=1)) == ["fog"]  # the same labels, now of these
+        assert self.run(tmp_path, ["snow"], x=images(seed=1), labels=None) == ["snow"]
 
     def test_no_corruptions_among_perturbations(self, tmp_path):
         self.run(tmp_path, ["snow"])
@@ -305,6 +370,7 @@ class TestAgain:
         ({"images": images(0), "labels": None}, ValueError, "no images"),
         ({"labels": LABELS[:-1]}, ValueError, "6 integers"),
         ({"labels": LABELS / 2}, ValueError, "6 integers"),
+        ({"labels": np.arange(-1, 5)}, ValueError, "class indices from 0, and there is -1"),
         ({"corruptions": ["fogg"]}, ValueError, "did you mean 'fog'"),
         ({"corruptions": "fog"}, TypeError, "several names"),
         ({"seed": "a"}, TypeError, "seed"),
@@ -431,6 +497,16 @@ class TestCommand:
         again = self.run("corrupt", x, out, "--only", "fog,snow", "--seed", 2, "--workers", 1)
         assert "1 files written" in again.output
         assert "1 kept" in again.output
+
+    @pytest.mark.parametrize("command", ["corrupt", "perturb"])
+    def test_other_images_without_their_labels(self, paths, tmp_path, command):
+        x, out, y = paths
+        np.save(tmp_path / "x2.npy", images(seed=1))
+        options = ("--only", "snow", "--workers", 1)
+        assert self.run(command, x, out, *options, "--labels", y).exit_code == 0
+        result = self.run(command, tmp_path / "x2.npy", out, *options)
+        assert result.exit_code == 1
+        assert result.output.startswith("Error: ") and "is of other images than these" in result.output
 
     @pytest.mark.parametrize("command", ["corrupt", "perturb"])
     def test_file_in_fortran_order(self, tmp_path, command):
