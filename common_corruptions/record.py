@@ -24,14 +24,13 @@ class Record:
     files: dict[str, Entry]
     """By name; without `bytes` and `sha256` where a version that knew no digests made the file."""
     labels: Entry | None = None
-    """Of labels.npy, if it was written."""
+    """Of labels.npy, if it was written; without `images` where a version that did not know it wrote it."""
 
 
-def read_record(folder: Path, kind: str) -> Record:
-    """The record in a folder; an empty one of this kind where there is none.
+def find_record(folder: Path) -> Record | None:
+    """The record in a folder, where there is one.
 
     Raises:
-        FileExistsError: it is of the other kind.
         ValueError: it is damaged.
     """
     path = folder / RECORD
@@ -41,9 +40,20 @@ def read_record(folder: Path, kind: str) -> Record:
         if not all(isinstance(entry, dict) and "images" in entry for entry in record.files.values()):
             raise TypeError("an entry does not say of which images the file is")
     except FileNotFoundError:
-        return Record(kind, {})
+        return None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is damaged; remove it with the files beside it") from None
+    return record
+
+
+def read_record(folder: Path, kind: str) -> Record:
+    """The record in a folder; an empty one of this kind where there is none.
+
+    Raises:
+        FileExistsError: it is of the other kind.
+        ValueError: it is damaged.
+    """
+    record = find_record(folder) or Record(kind, {})
     if record.kind != kind:
         raise FileExistsError(f"{folder} holds {record.kind}s; write {kind}s elsewhere")
     return record

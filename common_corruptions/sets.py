@@ -9,6 +9,7 @@ import numpy as np
 from common_corruptions.npy import load_array, load_labels
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, SEVERITIES
 from common_corruptions.recipes.registry import added
+from common_corruptions.same_images import check_same_images
 
 
 class Clean(NamedTuple):
@@ -43,7 +44,7 @@ def open_corruptions(folder: Path, names: Iterable[str], clean: Clean) -> dict[s
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a damaged file; one that is not five times as many images of the shape of the clean ones; a
-            `labels.npy` beside them that is not the first clean labels five times.
+            `labels.npy` beside them that is not the first clean labels five times; one that was made of other images.
     """
     names, labels = list(names), folder / "c" / "labels.npy"
     number = len(clean.images)
@@ -60,6 +61,7 @@ def open_corruptions(folder: Path, names: Iterable[str], clean: Clean) -> dict[s
                 f"{path} holds {stacks[name].dtype} {stacks[name].shape}; the clean images at five severities are "
                 f"uint8 {shape}"
             )
+    check_same_images(folder / "c", "corruption", dict.fromkeys(names, number), clean.images)
     return stacks
 
 
@@ -75,13 +77,14 @@ def open_perturbations(
         folder: with `p/`.
         names: the perturbations.
         count: the first so many sequences; by default all.
-        clean: compare the sequences with these images, too; without a `labels.npy` there are as many.
+        clean: compare the sequences with these images, too, of which they must have been made, where that is known;
+            without a `labels.npy` there are as many.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a damaged file; one that holds no sequences of 2 frames or more, or, without a `labels.npy`, fewer
             than `count`; files of different numbers or shapes of images, or of another number than `labels.npy`; and,
-            with `clean`, images of another shape or number, or other labels.
+            with `clean`, images of another shape or number, other labels, or sequences made of other images.
     """
     place, labels = folder / "p", folder / "p" / "labels.npy"
     number, shape = (None, None) if clean is None else (len(clean.images), clean.images.shape[1:])
@@ -93,6 +96,7 @@ def open_perturbations(
     number = len(next(iter(sequences.values())))
     if clean is not None:
         _compare_labels(labels, clean.labels[:number])
+        check_same_images(place, "perturbation", dict.fromkeys(sequences, number), clean.images)
     if count is not None and number < count and not labels.exists():
         raise ValueError(f"{place} holds {number} sequences a file, not the {count} asked for")
     return {name: array[:count] for name, array in sequences.items()}

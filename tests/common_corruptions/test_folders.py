@@ -15,6 +15,7 @@ from common_corruptions.__main__ import main
 from common_corruptions.baseline import ALEXNET_ERRORS
 from common_corruptions.baseline_table import as_baseline
 from common_corruptions.folders import split_names
+from common_corruptions.generate import generate_corruptions, generate_perturbations
 from common_corruptions.statistics import expected_calibration_error
 
 COUNT = 12
@@ -145,6 +146,45 @@ def test_what_the_command_line_writes(tmp_path):
     both, c, p = (one.astype(object).fillna("") for one in (both, c, p))
     pd.testing.assert_frame_equal(both, pd.concat([c, p], ignore_index=True))
     assert not any("named like no" in line for line in said)
+
+
+@pytest.fixture
+def made_here(tmp_path):
+    """Clean images, and sets made of the first of them."""
+    folder = tmp_path / "made"
+    (folder / "clean").mkdir(parents=True)
+    images = np.random.default_rng(1).integers(256, size=(COUNT, 32, 32, 3), dtype=np.uint8)
+    np.save(folder / "clean" / "test_images.npy", images)
+    np.save(folder / "clean" / "test_labels.npy", LABELS)
+    options = {"workers": 1, "progress": False}
+    generate_corruptions(images[:8], LABELS[:8], folder / "c", corruptions=["contrast"], **options)
+    generate_perturbations(images[:8], LABELS[:8], folder / "p", perturbations=["brightness"], **options)
+    return folder
+
+
+@pytest.mark.parametrize(("part", "name"), [("c", "contrast"), ("p", "brightness")])
+def test_sets_made_of_other_images_than_the_clean_ones_are_refused(made_here, part, name):
+    def of(x):
+        return x.flatten(1)[:, :3]
+
+    measured(made_here, of, batch_size=COUNT)
+    path = made_here / "clean" / "test_images.npy"
+    images = np.load(path)
+    images[8:] = 0  # of which nothing was made
+    np.save(path, images)
+    measured(made_here, of)
+    images[7] ^= 1
+    np.save(path, images)
+    names = {"corruptions": [], "perturbations": []}
+    names["corruptions" if part == "c" else "perturbations"] = [name]
+    with pytest.raises(ValueError, match=rf"{part}/{name}\.npy was made of other images than the clean ones"):
+        measured(made_here, never, **names)
+    record = made_here / part / "generated.json"
+    record.unlink()  # as in a published folder
+    measured(made_here, of, **names)
+    record.write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"generated\.json is damaged"):
+        measured(made_here, never, **names)
 
 
 @pytest.mark.parametrize(

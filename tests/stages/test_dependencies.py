@@ -17,6 +17,7 @@ DECIDES_NOTHING = {
     "common_corruptions": "names what the room offers",
     "common_corruptions.checks": "refuses arguments, or lets them pass",
     "common_corruptions.partial": "a lock and unfinished files, of which no output tells",
+    "common_corruptions.same_images": "refuses sets of other images, or lets them pass",
     "nets": "names what the room offers",
     "nets.families": "says which module is the dependency",
     "stages.files.checkpoints": "a training that was interrupted ends with the same bits",
@@ -33,9 +34,14 @@ DECIDES_NOTHING = {
 # The schema checks the names of corruptions, which stages that make none and measure none have no use for.
 NAMES = {"common_corruptions.recipes.names", "common_corruptions.recipes.registry"}
 IN_SOME = dict.fromkeys(("fetch", "train"), NAMES)
-# An evaluation measures what the parameters name, whose groups it does not ask for; of the trainer's room it asks for a
-# device alone.
-EVALUATION = {"common_corruptions.recipes.registry", "training.device", "training.parallel"}
+# An evaluation measures what the parameters name, whose groups it does not ask for; of the record beside its sets it
+# asks whether to refuse them, and of the trainer's room for a device alone.
+EVALUATION = {
+    "common_corruptions.recipes.registry",
+    "common_corruptions.record",
+    "training.device",
+    "training.parallel",
+}
 IN_SOME |= dict.fromkeys(
     ("evaluate_corruption", "evaluate_perturbation", "evaluate_noise", "official"), EVALUATION
 )
