@@ -52,7 +52,8 @@ def open_data(
         listing = list_images(folder)
         files = ImageFiles(folder, listing.names)
         chosen = (corruptions, perturbations, severities, seed or 0, scale)
-        return make_sets(str(folder), files, listing.labels, *chosen, classes=len(listing.classes))
+        made = make_sets(str(folder), files, listing.labels, *chosen, classes=len(listing.classes))
+        return made._replace(unread=listing.unread)
     if seed is not None or scale is not None:
         what = "a scale" if seed is None else "a seed"
         raise ValueError(f"{folder} holds sets that are made already; {what} is for clean images")

@@ -110,8 +110,14 @@ def _of_array(images: np.ndarray) -> Form:
 
 
 def _of_picture(picture: Image.Image) -> Form:
+    if picture.mode.startswith(("I", "F")):
+        raise TypeError(
+            f"a PIL image must be of the mode RGB or L, 8 bits a channel, not {picture.mode}, whose values convert() "
+            f"cuts off at 255; scale them to 0 to 255 (those of 16 bits by np.asarray(picture) // 256) and give "
+            f"Image.fromarray(values.astype(np.uint8))"
+        )
     if picture.mode not in MODES:
-        mode = "L" if picture.mode in ("1", "LA", "I;16") else "RGB"
+        mode = "L" if picture.mode in ("1", "LA") else "RGB"
         raise TypeError(
             f"a PIL image must be of the mode RGB or L, not {picture.mode}; picture.convert({mode!r}) makes it one"
         )
@@ -172,12 +178,18 @@ def _levels(values: "torch.Tensor") -> "torch.Tensor":
     if values.numel():
         low, high = (value.item() for value in values.aminmax())
         if not (low >= 0 and high <= 1):
-            found = "NaN" if low != low else f"{low:.4g} to {high:.4g}"
+            found = "NaN" if low != low else f"{_outside(low)} to {_outside(high)}"
             raise ValueError(
                 f"a floating-point tensor of images must hold values from 0 to 1, not {found}; corrupt images before "
                 f"they are normalised, and divide levels of 0 to 255 by 255"
             )
     return (values * 255).round().byte()
+
+
+def _outside(value: float) -> str:
+    """A value in as few digits as tell on which side of 0 and of 1 it is."""
+    short = f"{value:.4g}"
+    return short if (float(short) < 0, float(short) > 1) == (value < 0, value > 1) else repr(value)
 
 
 def _tv_images() -> tuple[type, ...]:

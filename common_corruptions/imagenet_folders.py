@@ -1,6 +1,7 @@
 """ImageNet-C as it was published: a folder for each corruption, severity and class, with images in it."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -69,22 +70,26 @@ def open_imagenet_c(
     listing = list_images(first)
     expected = ImageFiles(first, listing.names)
     sets: dict[str, dict[int, Images]] = {}
+    unread = Counter(listing.unread)
     for name in names:
         for level in levels:
             place = places[name] / str(level)
             if place != first:
-                _compare(place, list_images(place), first, listing)
+                found = list_images(place)
+                _compare(place, found, first, listing)
+                unread += found.unread
             files = ImageFiles(place, listing.names)
             sets.setdefault(name, {})[level] = files
             _compare_sizes(files, expected)
     clean, tested = None, 0
     if (folder / "clean").is_dir():
-        clean, tested = _clean(folder / "clean", first, listing)
+        clean, tested, others_unread = _clean(folder / "clean", first, listing)
+        unread += others_unread
         _compare_sizes(clean, expected)
     others = [os.path.relpath(path, folder) for name, path in places.items() if name not in known]
     count, classes = len(listing.names), len(listing.classes)
     source = f"{folder}: folders as ImageNet-C has them, {count} images of {classes} classes"
-    return Sets(source, clean, listing.labels, sets, {}, sorted(others), tested, classes)
+    return Sets(source, clean, listing.labels, sets, {}, sorted(others), tested, classes, unread)
 
 
 def _compare(place: Path, listing: Listing, first: Path, expected: Listing) -> None:
@@ -107,8 +112,8 @@ def _compare_sizes(files: ImageFiles, expected: ImageFiles) -> None:
         )
 
 
-def _clean(folder: Path, first: Path, listing: Listing) -> tuple[ImageFiles, int]:
-    """The clean images of those listed, and how many there are in all."""
+def _clean(folder: Path, first: Path, listing: Listing) -> tuple[ImageFiles, int, Counter[str]]:
+    """The clean images of those listed, how many there are in all, and what lies beside them."""
     found = list_images(folder)
     by_stem = {str(PurePosixPath(name).with_suffix("")): name for name in found.names}
     stems = [str(PurePosixPath(name).with_suffix("")) for name in listing.names]
@@ -117,4 +122,4 @@ def _clean(folder: Path, first: Path, listing: Listing) -> tuple[ImageFiles, int
             f"{folder} holds no {absent[0]}, of which {first} has a corrupted image; it must hold the clean images of "
             f"all, or not be there"
         )
-    return ImageFiles(folder, [by_stem[stem] for stem in stems]), len(found.names)
+    return ImageFiles(folder, [by_stem[stem] for stem in stems]), len(found.names), found.unread

@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from common_corruptions.checks import check_seed
+from common_corruptions.checks import check_name, check_seed, check_severity
 from common_corruptions.forms import Form, read
 from common_corruptions.recipes.corruptions import corrupt as corrupt_array
+from common_corruptions.recipes.names import FRAMES
 from common_corruptions.recipes.perturbations import perturb as perturb_array
-from common_corruptions.recipes.scales import scale_of
+from common_corruptions.recipes.registry import check_corruption
+from common_corruptions.recipes.scales import check_scale, scale_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,6 +90,9 @@ def corrupt(
             unknown name (the nearest is suggested) or scale, a size, severity or start out of range; a corruption of
             your own that returns anything but uint8 images of the same shape.
     """
+    check_corruption(name)  # of no images, too
+    check_severity(severity)
+    check_scale(scale)
     check_seed(seed, start)
     forms = _forms(images)
     scale = _common_scale(forms) if scale is None else scale
@@ -129,6 +134,7 @@ def perturb(images: Any, name: str, seed: int = 0, *, start: int = 0) -> Any:
     Raises:
         TypeError, ValueError: as `corrupt`.
     """
+    check_name(name, FRAMES, "perturbation")  # of no images, too
     check_seed(seed, start)
     forms = _forms(images)
     return _make(images, forms, lambda array, first: perturb_array(array, name, seed, start=first), start)

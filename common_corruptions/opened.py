@@ -1,6 +1,7 @@
 """What a benchmark is measured on, whatever it was read or made from, and the choice of a part of it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ class Sets(NamedTuple):
     others: the files or folders whose names are no corruption's or perturbation's, as they are to be told.
     tested: how many clean test images there are in all, of which the first N, or N, are used.
     classes: how many classes the labels are of, where that is known.
+    unread: of folders of image files, how much of each kind lies in the folders of the classes and is no image file.
     """
 
     source: str
@@ -32,6 +34,7 @@ class Sets(NamedTuple):
     others: list[str]
     tested: int
     classes: int | None = None
+    unread: Mapping[str, int] = MappingProxyType({})
 
     @property
     def images(self) -> int:

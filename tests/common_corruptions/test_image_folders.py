@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -169,6 +170,68 @@ def test_images_that_are_damaged_or_of_another_size_are_named_when_they_are_read
         match=r"is 20 x 40 pixels .height x width., and n01.* 32 x 32: all .* Resize\(256\) and Cent",
     ):
         measured(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["deep.png", "deep.tiff", "float.tiff", "deep.pgm"])
+def test_values_of_more_than_8_bits_are_refused_and_named(tmp_path, name):
+    """Pillow makes white of 16 bits and black of floats from 0 to 1."""
+    write(tmp_path, 0, files=["a/1.png", "b/2.png"])
+    values = np.random.default_rng(0).integers(65536, size=(SIZE, SIZE), dtype=np.uint16)
+    path = tmp_path / "b" / name
+    if name.endswith("pgm"):
+        path.write_bytes(b"P5\n%d %d\n65535\n" % values.shape + values.astype(">u2").tobytes())
+    else:
+        Image.fromarray(values if name.startswith("deep") else values / np.float32(65535)).save(path)
+    message = (
+        rf"{re.escape(str(path))} holds values of more than 8 bits .* save the image with 8 bits a channel"
+    )
+    with pytest.raises(ValueError, match=message):
+        measured(tmp_path, net(2), corruptions=["brightness"], severities=[1])
+    with pytest.raises(ValueError, match=message):  # of the first it is known at once
+        ImageFiles(tmp_path, [f"b/{name}"])
+
+
+@pytest.mark.parametrize("kind", ["clean images", "ImageNet-C"])
+def test_what_is_not_read_is_counted_by_its_kind(tmp_path, kind):
+    folder = tmp_path / "data"
+    place = folder if kind == "clean images" else folder / "fog" / "1"
+    write(place, 0, files=FILES)
+    Image.new("RGB", (SIZE, SIZE)).save(place / "n01" / "5.gif")
+    Image.new("RGB", (SIZE, SIZE)).save(place / "n02" / "6.GIF", "GIF")
+    (place / "n02" / "7.jp2").write_bytes(b"")
+    (place / "n02" / ".DS_Store").write_bytes(b"")
+    write(place / "n10", 1, files=["more/1.png", "more/2.png"])
+    _, summary, said = measured(folder, corruptions=["fog"], severities=[1])
+    assert summary["images"] == 12
+    assert (
+        "4 files or folders in the folders of classes are not read, and no image in them is measured: 2 .gif, 1 .jp2, "
+        "1 folder"
+    ) in said
+    shutil.rmtree(place / "n10" / "more")
+    for path in [*place.glob("*/*.gif"), *place.glob("*/*.GIF"), *place.glob("*/*.jp2")]:
+        path.unlink()
+    _, _, said = measured(folder, corruptions=["fog"], severities=[1])
+    assert not any("not read" in line for line in said)
+
+
+def test_a_forked_process_decodes_too(tmp_path):
+    """It inherits the pool of its parent, but not the threads in it."""
+    write(tmp_path, 0, files=["a/1.png", "b/2.png"])
+    code = (
+        "import multiprocessing, sys\n"
+        "from pathlib import Path\n"
+        "from common_corruptions.image_files import ImageFiles\n"
+        "def read(): print(ImageFiles(Path(sys.argv[1]), ['a/1.png', 'b/2.png'])[:].shape, flush=True)\n"
+        "read()\n"
+        "child = multiprocessing.get_context('fork').Process(target=read, daemon=True)\n"
+        "child.start()\n"
+        "child.join(20)\n"
+        "print(child.exitcode)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    )
+    assert done.stdout.split("\n")[:3] == ["(2, 32, 32, 3)"] * 2 + ["0"]
 
 
 def test_names_asked_for_that_are_not_there(imagenet_c):

@@ -152,6 +152,17 @@ ZEROS = np.zeros((3, 32, 32), np.uint8)
         (Image.new("RGBA", (32, 32)), TypeError, r"not RGBA; picture\.convert\('RGB'\)"),
         (Image.new("P", (32, 32)), TypeError, r"not P; picture\.convert\('RGB'\)"),
         (Image.new("1", (32, 32)), TypeError, r"not 1; picture\.convert\('L'\)"),
+        (
+            Image.new("I;16", (32, 32)),
+            TypeError,
+            r"8 bits a channel, not I;16, .*np\.asarray\(picture\) // 256",
+        ),
+        (Image.new("I", (32, 32)), TypeError, r"not I, whose values convert\(\) cuts off at 255; scale them"),
+        (
+            Image.new("F", (32, 32)),
+            TypeError,
+            r"not F, .* give Image\.fromarray\(values\.astype\(np\.uint8\)\)",
+        ),
         (torch.zeros(2, 32, 32, 3), ValueError, r"not \(2, 32, 32, 3\); images\.movedim\(-1, -3\)"),
         (torch.zeros(32, 32, 3), ValueError, r"images\.movedim\(-1, -3\)"),
         (torch.zeros(10, 32, 32), ValueError, r"images\.unsqueeze\(1\)"),
@@ -164,6 +175,8 @@ ZEROS = np.zeros((3, 32, 32), np.uint8)
             r"not 1\.5 to 1\.5; corrupt images before they are normalised",
         ),
         (torch.full((3, 32, 32), -0.5), ValueError, r"not -0\.5 to -0\.5"),
+        (torch.full((3, 32, 32), 1.0000001), ValueError, r"not 1\.0000001\d+ to 1\.0000001\d+;"),
+        (torch.full((3, 32, 32), -2.11790393), ValueError, r"not -2\.118 to -2\.118;"),
         (torch.full((3, 32, 32), torch.nan), ValueError, "not NaN"),
         (tv_tensors.Mask(torch.zeros(1, 32, 32)), TypeError, "an Image or a Video, not Mask"),
     ],
@@ -172,6 +185,28 @@ ZEROS = np.zeros((3, 32, 32), np.uint8)
 def test_one_error_that_says_what_to_do(function, given, error, message):
     with pytest.raises(error, match=message):
         function(given, "brightness")
+
+
+@pytest.mark.parametrize("bits", [16, 32])
+def test_the_advice_for_more_bits_keeps_the_picture(bits):
+    """What convert() makes of it is white."""
+    deep = Image.fromarray(RGB[0, ..., 0].astype(np.uint16) * 257)
+    deep = deep if bits == 16 else deep.convert("I")
+    values = np.asarray(deep) // 256
+    np.testing.assert_array_equal(Image.fromarray(values.astype(np.uint8)), RGB[0, ..., 0])
+    assert np.mean(np.asarray(deep.convert("I").convert("L")) == 255) > 0.9
+
+
+@pytest.mark.parametrize("images", [[], (), np.zeros((0, 32, 32, 3), np.uint8)])
+def test_names_and_severities_are_looked_at_without_images(images):
+    with pytest.raises(ValueError, match="unknown corruption 'nonsense'"):
+        corrupt(images, "nonsense")
+    with pytest.raises(ValueError, match="severity must be a whole number from 1 to 5, not 9"):
+        corrupt(images, "fog", 9)
+    with pytest.raises(ValueError, match='scale must be "cifar" or "imagenet"'):
+        corrupt(images, "fog", scale="mnist")
+    with pytest.raises(ValueError, match="unknown perturbation 'fog'"):
+        perturb(images, "fog")
 
 
 def test_a_seed_that_is_none_is_told_of_a_list_too():
