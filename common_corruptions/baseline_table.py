@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
 from common_corruptions.recipes.names import SEVERITIES
 from common_corruptions.summary import IMAGENET_ALEXNET, PUBLISHED_ALEXNET, Baseline
 
@@ -18,9 +16,9 @@ def as_baseline(baseline: Baseline | Mapping[str, float] | str | Path | None) ->
     Args:
         baseline: "alexnet-cifar10", the paper's, or "alexnet-imagenet", over the main 15 of ImageNet-C; a table
             {corruption: error in percent, "clean": error}, whose "clean" is for rCE alone, and NaN in the answer where
-            it is missing; or the path of a CSV file with such a table, columns `name` and `error`, or with one that
-            `benchmark` gave, whose severities are averaged. Where there is a column `severity`, it must hold each of
-            the five once for every corruption.
+            it is missing, which leaves rCE out; or the path of a CSV file with such a table, columns `name` and
+            `error`, or with one that `benchmark` gave, whose severities are averaged. Where there is a column
+            `severity`, it must hold each of the five once for every corruption.
 
     Raises:
         OSError: the file is not there, or cannot be read.
@@ -45,10 +43,12 @@ def as_baseline(baseline: Baseline | Mapping[str, float] | str | Path | None) ->
 
 
 def _from_table(table: Mapping[str, float], source: str) -> Baseline:
-    try:
-        errors = {name: float(error) for name, error in table.items()}
-    except (TypeError, ValueError):
-        raise TypeError(f"{source} holds an error that is no number") from None
+    errors = {}
+    for name, error in table.items():
+        try:
+            errors[name] = float(error)
+        except (TypeError, ValueError):
+            raise TypeError(f"{source} holds for {name} an error that is no number: {error!r}") from None
     unfit = [name for name, error in errors.items() if not 0 <= error <= 100]  # NaN, too
     if unfit:
         raise ValueError(f"{source} holds for {', '.join(unfit)} no error in percent, 0 to 100")
@@ -64,12 +64,19 @@ def _read(path: Path) -> dict[str, float]:
         table = pd.read_csv(path)
     except (ValueError, pd.errors.ParserError) as error:
         raise ValueError(f"{path} is no CSV table: {error}") from None
+    column = "error"
     if {"name", "metric", "value"} <= {*table}:
-        table = table[table["metric"] == "error"].rename(columns={"value": "error"})
+        table, column = table[table["metric"] == "error"].rename(columns={"value": "error"}), "value"
     if not {"name", "error"} <= {*table}:
         raise ValueError(f"{path} has the columns {', '.join(map(str, table))}; expected name and error")
-    if not np.issubdtype(table["error"].dtype, np.number):
-        raise TypeError(f"{path} holds an error that is no number")
+    numbers = pd.to_numeric(table["error"], errors="coerce")
+    others = table["error"][numbers.isna() & table["error"].notna()]
+    if len(others):
+        raise TypeError(
+            f"{path} holds in the column {column} what is no number: {others.iloc[0]!r}; errors are in percent, such "
+            f"as 26.4"
+        )
+    table = table.assign(error=numbers)
     if table["name"].isna().any():
         raise ValueError(f"{path} holds an error without a name")
     unfit = table["name"][~table["error"].between(0, 100)].unique()  # NaN, too

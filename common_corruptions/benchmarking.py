@@ -1,6 +1,5 @@
 """The benchmark of any callable net, on a folder or on images: errors by corruption, flips by perturbation."""
 
-import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -95,8 +94,9 @@ def benchmark(
         UserWarning: of a function with a module in training mode, as `common_corruptions.any_net.adapt`; of a net that
             the faster ONNX Runtime does not take, so that torch evaluates it; of all that keeps
             a figure from being the benchmark's own: no clean images, corruptions, severities or perturbations that are
-            missing, or your own; files of other names, sequences of a part of the images, corruptions without rCE, no
-            ECE; and of answers that cannot be used again.
+            missing, or your own; files of other names, or among image files others that are not read; sequences of a
+            part of the images, a baseline of images of another size or without its clean error, corruptions without
+            rCE, no ECE; and of answers that cannot be used again.
 
     Raises:
         FileNotFoundError: neither corruptions nor perturbations, one asked for that is not there, or no labels.
@@ -153,8 +153,6 @@ def benchmark(
 def _check_baseline(baseline: Baseline, sets: Sets) -> None:
     """ValueError unless the baseline has what the means of these sets need."""
     relative = sets.clean is not None and len(sets.corruptions) > 0
-    if relative and math.isnan(baseline.clean):
-        raise ValueError(f"{baseline.source} lacks the error on clean images, named clean, which rCE needs")
     names = [*(["clean"] if relative else []), *sets.corruptions]
     summarise([(name, 0, 0.0) for name in names], [], baseline)
 

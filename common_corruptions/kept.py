@@ -158,7 +158,7 @@ def load_answers(folder: str | Path) -> dict[tuple[str, int], Arrays]:
 
     Raises:
         FileNotFoundError: there are none.
-        ValueError: they are of more than one net.
+        ValueError: they are of more than one net, or of images with other labels.
     """
     folder = Path(folder)
     found: dict[tuple[str, int], Arrays] = {}
@@ -177,6 +177,16 @@ def load_answers(folder: str | Path) -> dict[tuple[str, int], Arrays]:
         raise FileNotFoundError(f"{folder} holds no clean.npz and no c/<corruption>-<severity>.npz")
     if len(nets) > 1:
         raise ValueError(f"{folder} holds answers of more than one net, or of one with other options")
+    first, *others = found
+    for other in others:
+        if not np.array_equal(found[first]["labels"], found[other]["labels"]):
+            names = " and ".join(
+                f"{name}, severity {severity}" if severity else name for name, severity in (first, other)
+            )
+            raise ValueError(
+                f"{folder} holds answers to more than one set of images: the labels of {names} differ; remove those "
+                f"of one set, or measure all again"
+            )
     return found
 
 

@@ -1,5 +1,6 @@
 """What keeps the figures of a benchmark from being those of the whole benchmark, to be told beside them."""
 
+import math
 from collections.abc import Iterator
 
 from common_corruptions.opened import Sets
@@ -14,6 +15,12 @@ def limits(sets: Sets, baseline: Baseline | None) -> Iterator[str]:
         yield (
             f"{len(sets.others)} files or folders that are named like no corruption or perturbation are left out: "
             f"{names}"
+        )
+    if sets.unread:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(sets.unread.items()))
+        yield (
+            f"{sum(sets.unread.values())} files or folders in the folders of classes are not read, and no image in "
+            f"them is measured: {kinds}"
         )
     if sets.clean is None and sets.corruptions:
         yield "there are no clean images, and so no E_clean and no rCE"
@@ -45,10 +52,19 @@ def severities_of(sets: Sets) -> tuple[int, ...]:
 def _baseline_limits(sets: Sets, baseline: Baseline | None, corruptions: list[str]) -> Iterator[str]:
     if baseline is None or severities_of(sets) != SEVERITIES:
         return
+    if corruptions and baseline.sides is not None:
+        height, width = next(iter(sets.corruptions[corruptions[0]].values())).shape[1:3]
+        if not {height, width} <= {*baseline.sides}:
+            yield (
+                f"the errors of {baseline.source} are of images {baseline.images}, and these are {height} x {width}: "
+                f"mCE and rCE by it say nothing; give the errors of a net on these images"
+            )
     if outside := [name for name in corruptions if name not in baseline.over]:
         yield f"mCE and rCE leave out {', '.join(outside)}, over which they are not taken with {baseline.source}"
     inside = [name for name in corruptions if name in baseline.over]
-    if sets.clean is not None and (undefined := undefined_relative(baseline, inside)):
+    if sets.clean is not None and inside and math.isnan(baseline.clean):
+        yield f"there is no rCE: {baseline.source} lacks the error on clean images, named clean"
+    elif sets.clean is not None and (undefined := undefined_relative(baseline, inside)):
         yield f"rCE leaves out {', '.join(undefined)}, which do not raise the error of {baseline.source}"
 
 

@@ -1,5 +1,6 @@
 """What the tidy measurements of a net come to: mean errors, mCE and rCE, mFP. No torch, so that tables need none."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from common_corruptions.baseline import (
     IMAGENET_ALEXNET_CLEAN_ERROR,
     IMAGENET_ALEXNET_ERRORS,
 )
+from common_corruptions.checks import LARGEST
 from common_corruptions.metrics import (
     LEAST_RISE,
     mean_corruption_error,
@@ -28,21 +30,33 @@ from common_corruptions.recipes.names import (
 class Baseline:
     """The net whose errors normalise CE and rCE: its error per corruption and on clean images, percent.
 
-    `over` are the corruptions that mCE and rCE are means over, where they are measured: of these it must have an error.
+    `clean` is NaN where it is not known; there is no rCE then. `over` are the corruptions that mCE and rCE are means
+    over, where they are measured: of these it must have an error. `sides` are the pixels a side that its images may
+    have, which `images` says in words, where that is known.
     """
 
     errors: Mapping[str, float]
     clean: float
     source: str
     over: tuple[str, ...] = CORRUPTIONS
+    images: str = ""
+    sides: range | None = None
 
 
-PUBLISHED_ALEXNET = Baseline(ALEXNET_ERRORS, ALEXNET_CLEAN_ERROR, "the paper's AlexNet (appendix 2)")
+PUBLISHED_ALEXNET = Baseline(
+    ALEXNET_ERRORS,
+    ALEXNET_CLEAN_ERROR,
+    "the paper's AlexNet (appendix 2)",
+    images="of CIFAR-10-C, 32 x 32",
+    sides=range(32, 33),
+)
 IMAGENET_ALEXNET = Baseline(
     IMAGENET_ALEXNET_ERRORS,
     IMAGENET_ALEXNET_CLEAN_ERROR,
     "torchvision's AlexNet on ImageNet-C",
     over=MAIN_CORRUPTIONS,
+    images="larger than 64 x 64",
+    sides=range(65, LARGEST + 1),
 )
 
 
@@ -84,7 +98,7 @@ def summarise(
             continue
         summary[f"mCE{suffix}"] = mean_corruption_error(means, baseline.errors, names)
         undefined = undefined_relative(baseline, names)
-        if clean is not None and len(undefined) < len(names):
+        if clean is not None and not math.isnan(baseline.clean) and len(undefined) < len(names):
             defined = [name for name in names if name not in undefined]
             rce = relative_corruption_error(means, clean, baseline.errors, baseline.clean, defined)
             summary[f"rCE{suffix}"] = rce

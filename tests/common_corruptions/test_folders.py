@@ -319,8 +319,31 @@ def test_the_clean_error_of_a_baseline_is_for_rce_alone(flat_c, tmp_path):
     np.save(tmp_path / "clean" / "test_images.npy", pictures(COUNT, 8, 8, 3))
     np.save(tmp_path / "clean" / "test_labels.npy", LABELS)
     flat_c.rename(tmp_path / "c")
-    with pytest.raises(ValueError, match="the baseline given lacks the error on clean images, named clean"):
-        measured(tmp_path, never, baseline=errors)
+    _, without, said = measured(tmp_path, baseline=errors)
+    assert "there is no rCE: the baseline given lacks the error on clean images, named clean" in said
+    _, whole, _ = measured(tmp_path, baseline=errors | {"clean": 5.0})
+    assert without["mCE"] == whole["mCE"] and whole.keys() - without.keys() == {"rCE"}
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "of"),
+    [
+        ("alexnet-cifar10", 224, "of CIFAR-10-C, 32 x 32"),
+        ("alexnet-cifar10", 64, "of CIFAR-10-C, 32 x 32"),
+        ("alexnet-imagenet", 64, "larger than 64 x 64"),
+        ("alexnet-cifar10", 32, None),
+        ("alexnet-imagenet", 65, None),
+    ],
+)
+def test_a_published_baseline_is_for_images_of_its_size(flat_c, name, size, of):
+    (flat_c / "gaussian_noise.npy").unlink()
+    np.save(flat_c / "fog.npy", np.zeros((5 * COUNT, size, size, 3), np.uint8))
+    _, _, said = measured(flat_c, lambda x: x.flatten(1)[:, :3], baseline=name)
+    lines = [line for line in said if "mCE and rCE by it say nothing" in line]
+    assert len(lines) == (of is not None)
+    assert all(f"are of images {of}, and these are {size} x {size}: " in line for line in lines)
+    _, _, said = measured(flat_c, lambda x: x.flatten(1)[:, :3], baseline={"fog": 20.0})
+    assert not any("say nothing" in line for line in said)
 
 
 @pytest.mark.parametrize(
@@ -329,7 +352,7 @@ def test_the_clean_error_of_a_baseline_is_for_rce_alone(flat_c, tmp_path):
         ("alexnet", ValueError, "no baseline 'alexnet'; choose alexnet-cifar10, alexnet-imagenet, or give a"),
         ("nowhere.csv", FileNotFoundError, "nowhere.csv"),
         ({"fog": 20, "clean": 10}, ValueError, "no baseline error for gaussian_noise"),
-        ({"fog": "much", "clean": 10}, TypeError, "an error that is no number"),
+        ({"fog": "much", "clean": 10}, TypeError, "holds for fog an error that is no number: 'much'"),
         ({"fog": 200, "clean": 10}, ValueError, "holds for fog no error in percent, 0 to 100"),
         (15.0, TypeError, "a baseline is a name, a table or the path of a CSV file, not 15.0"),
     ],
@@ -337,6 +360,24 @@ def test_the_clean_error_of_a_baseline_is_for_rce_alone(flat_c, tmp_path):
 def test_no_baseline(flat_c, baseline, error, message):
     with pytest.raises(error, match=message):
         measured(flat_c, never, baseline=baseline)
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        ("name,error\nfog,50%\ngaussian_noise,40\n", "error"),
+        ("name,metric,value\nfog,error,50%\ngaussian_noise,error,40\n", "value"),
+    ],
+)
+def test_a_table_whose_errors_are_no_numbers(flat_c, tmp_path, text, column):
+    path = tmp_path / "baseline.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(
+        TypeError, match=rf"baseline\.csv holds in the column {column} what is no number: '50%'"
+    ):
+        measured(flat_c, never, baseline=path)
+    path.write_text(text.replace("50%", "50"), encoding="utf-8")
+    assert as_baseline(path).errors == {"fog": 50.0, "gaussian_noise": 40.0}
 
 
 def by_severity(changes):

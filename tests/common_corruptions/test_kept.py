@@ -254,6 +254,18 @@ def test_answers_of_two_nets_are_not_read_as_those_of_one(folder, tmp_path):
         load_answers(tmp_path / "nowhere")
 
 
+def test_answers_to_two_sets_of_images_are_not_read_as_one(folder, tmp_path):
+    images = np.load(folder / "clean" / "test_images.npy").repeat(8, 1).repeat(8, 2)
+    options = {"answers": tmp_path / "answers", "severities": [1]}
+    measured(Counting(side=32), (images, LABELS), corruptions=["fog", "snow"], **options)
+    measured(Counting(side=32), (images[::-1], LABELS[::-1]), corruptions=["fog"], **options)
+    with pytest.raises(ValueError, match="the labels of clean and snow, severity 1 differ"):
+        load_answers(tmp_path / "answers")
+    measured(Counting(side=32), (images[::-1], LABELS[::-1]), corruptions=["snow"], **options)
+    found = load_answers(tmp_path / "answers")
+    assert [one["labels"].tolist() for one in found.values()] == [LABELS[::-1].tolist()] * 3
+
+
 def test_damaged_answers_are_measured_anew(folder, tmp_path):
     measured(Counting(), folder, answers=tmp_path)
     path = tmp_path / "c" / "fog-3.npz"
