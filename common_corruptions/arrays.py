@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from common_corruptions.checks import UndefinedLogits
+from common_corruptions.checks import check_defined
 
 
 def as_array(values: ArrayLike) -> np.ndarray:
@@ -30,8 +30,7 @@ def class_indices(values: ArrayLike, what: str, ndim: int) -> np.ndarray:
             raise ValueError(f"logits have type {array.dtype}; expected floating point or signed integers")
         if array.shape[-1] < 2:
             raise ValueError(f"logits have shape {array.shape}; expected at least 2 classes on the last axis")
-        if np.isnan(array).any():
-            raise UndefinedLogits
+        check_defined(array)
         classes: np.ndarray = array.argmax(axis=-1)
         return classes
     if array.ndim != ndim:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common_corruptions.checks import UndefinedLogits
+from common_corruptions.checks import TIED, UndefinedLogits
 from common_corruptions.staging import Images, slices, staged
 
 BATCH_SIZE = {"cpu": 64}  # activations that stay in the caches are worth more than large batches
@@ -41,7 +41,11 @@ def affine(
             raise ValueError(
                 f"{name} must hold a number for each of the {channels} channels of the images, not {values}"
             )
-        if not np.all((values >= 0) & (values <= 1)) or (name == "std" and not values.all()):  # NaN fails all
+        if name == "std" and np.any(values == 0):
+            raise ValueError(
+                f"std must be above 0, not {values}: a channel that does not vary cannot be normalised"
+            )
+        if not np.all((values >= 0) & (values <= 1)):  # NaN fails
             raise ValueError(
                 f"{name} is that of values 0..1, not {values}; divide one of values 0..255 by 255"
             )
@@ -159,26 +163,30 @@ def predict_ranks(net: Net, images: Images | Tensor, **options: Any) -> np.ndarr
 
     Raises:
         TypeError, ValueError: as `predict`.
-        UndefinedLogits: a ValueError; a logit that is NaN.
+        UndefinedLogits: a ValueError; a logit that is NaN, or several infinities on top.
     """
-    ranks, undefined = [], []
+    ranks, faults = [], []
     with evaluating(net):
         for logits in outputs(net, images, **options):
-            undefined.append(logits.isnan().any())
-            ranks.append(_ordinal_ranks(logits))
-    if torch.stack(undefined).any():
-        raise UndefinedLogits
+            found, first_two = _ordinal_ranks(logits)
+            ranks.append(found)
+            # The order puts NaN first, so these two tell of a whole row.
+            tied = first_two.isinf().all(1) & (first_two[:, 0] == first_two[:, 1])
+            faults.append(torch.stack([first_two.isnan().any(), tied.any()]))
+    undefined, infinite = torch.stack(faults).any(0).tolist()
+    if undefined or infinite:
+        raise UndefinedLogits() if undefined else UndefinedLogits(TIED)
     classes = ranks[0].shape[1]
     return torch.cat(ranks).cpu().numpy().astype(np.min_scalar_type(classes), copy=False)
 
 
-def _ordinal_ranks(logits: Tensor) -> Tensor:
-    """Ranks (n, K) of (n, K) logits, 1 for the highest; among equal ones the lower class first."""
+def _ordinal_ranks(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Ranks (n, K) of (n, K) logits, 1 for the highest, among equal ones the lower class first; the first two."""
     order = logits.argsort(dim=1, descending=True, stable=True)
     classes = logits.shape[1]
     places = torch.arange(1, classes + 1, device=logits.device).expand_as(order)
     ranks = torch.empty_like(order).scatter_(1, order, places)
-    return ranks.to(torch.uint8 if classes < 256 else torch.int32)
+    return ranks.to(torch.uint8 if classes < 256 else torch.int32), logits.gather(1, order[:, :2])
 
 
 def outputs(

@@ -60,7 +60,8 @@ def classification_error(predictions: ArrayLike, labels: ArrayLike) -> float:
 
     predictions: class indices (N,), or logits (N, K), whose largest value is the prediction (the lowest
     class index among equals). labels: class indices (N,).
-    Raises ValueError for other shapes, no images, NaN, values that are no class index.
+    Raises ValueError for other shapes, no images, values that are no class index; UndefinedLogits, one of them, for
+    NaN and for several classes of an image at the infinity that is its highest logit.
     """
     labels = class_indices(labels, "labels", 1)
     logits = as_array(predictions)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from common_corruptions.answers import perturbation_metrics
-from common_corruptions.checks import UndefinedLogits
+from common_corruptions.checks import TIED, UndefinedLogits
 from common_corruptions.evaluation import Net, default_batch_size, evaluating, outputs, predict_ranks
 from common_corruptions.staging import Images, slices, staged
 
@@ -48,7 +48,7 @@ def answer_images(
     Raises:
         TypeError, ValueError: as `predict`; a net of fewer classes than the labels have, or of another number than
             `classes`.
-        UndefinedLogits: a ValueError; a logit that is NaN.
+        UndefinedLogits: a ValueError; a logit that is NaN, or several infinities on top.
     """
     # Small results of every batch between its large ones would keep the allocator from giving those back, so they have
     # one place from the start.
@@ -62,17 +62,20 @@ def answer_images(
                 if start == 0:
                     predicted = torch.empty(len(images), dtype=torch.int32, device=logits.device)
                     confidence = torch.empty(len(images), device=logits.device)
-                    extremes = _extremes(logits)
-                predicted[start:stop] = logits.argmax(1)
+                    extremes = torch.full((4,), -math.inf, device=logits.device)
+                best = logits.argmax(1, keepdim=True)
+                predicted[start:stop] = best[:, 0]
                 confidence[start:stop] = logits.softmax(1).amax(1)
-                torch.maximum(extremes, _extremes(logits), out=extremes)
+                torch.maximum(extremes, _extremes(logits, logits.gather(1, best)), out=extremes)
             advance(len(logits))
             start = stop
-    undefined, infinite, low, away = extremes.tolist()
-    if undefined:
+    low, most, least_top, away = extremes.tolist()
+    if math.isnan(low):
         raise UndefinedLogits
+    if most > 1 or least_top == math.inf:
+        raise UndefinedLogits(TIED)
     reason = ""
-    if infinite:
+    if most or math.isinf(low):
         reason = "a logit is not finite"
     elif low <= 0 and away < 1e-3:
         reason = "the net returns probabilities; let it return their logarithm"
@@ -91,13 +94,18 @@ def _check_classes(found: int, labels: np.ndarray, classes: int | None) -> None:
         raise ValueError(f"label {labels.max()} for logits of {found} classes")
 
 
-def _extremes(logits: Tensor) -> Tensor:
-    """Whether there is a NaN, whether an infinity; minus the least logit, and how far from 1 the sum of a row is."""
+def _extremes(logits: Tensor, top: Tensor) -> Tensor:
+    """Minus the least logit, or NaN; the most +inf in a row; minus the least top; how far from 1 the sum of a row is.
+
+    Args:
+        logits: (n, K).
+        top: (n, 1) the highest of each row, which is -inf where all are.
+    """
     return torch.stack(
         [
-            logits.isnan().any().float(),
-            logits.isinf().any().float(),
             -logits.amin(),
+            (logits == math.inf).sum(1).amax().float(),
+            -top.amin(),
             (logits.sum(1) - 1).abs().amax(),
         ]
     )

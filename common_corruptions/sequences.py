@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from common_corruptions.arrays import as_array, class_indices
-from common_corruptions.checks import UndefinedLogits
+from common_corruptions.checks import check_defined
 
 Protocol: TypeAlias = Literal["hendrycks", "official"]
 PROTOCOLS: tuple[Protocol, ...] = ("hendrycks", "official")
@@ -41,7 +41,7 @@ def ordinal_ranks(logits: ArrayLike) -> np.ndarray:
     """Ordinal rank of every class, 1 for the highest logit; among equal logits the lower class index first.
 
     logits: (..., K), floating point or signed integers. Returns the same shape in the smallest unsigned
-    integer type that holds K. Raises ValueError for NaN.
+    integer type that holds K. Raises ValueError (UndefinedLogits) for NaN, and for several infinities on top.
     """
     logits = as_array(logits)
     if logits.ndim == 0 or 0 in logits.shape:
@@ -52,8 +52,7 @@ def ordinal_ranks(logits: ArrayLike) -> np.ndarray:
     rows = logits.reshape(-1, classes)
     ranks = np.empty(rows.shape, np.min_scalar_type(classes))
     for block in _blocks(len(rows), classes):
-        if np.isnan(rows[block]).any():
-            raise UndefinedLogits
+        check_defined(rows[block])
         ranks[block] = (
             _rank_by_pairs(rows[block]) if classes <= _FEW_CLASSES else _rank_by_sorting(rows[block])
         )

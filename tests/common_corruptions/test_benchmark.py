@@ -255,6 +255,14 @@ def test_where_a_net_answers_with_nan_is_told(folder, options, place):
         measured(net, folder, batch_size=1, **options)
 
 
+def test_where_a_net_overflows_is_told(folder):
+    """All its answers would be the first class."""
+    with pytest.raises(
+        ValueError, match=r"^the net's logits are infinite for several classes of one image on clean$"
+    ):
+        measured(lambda x: (x.mean((2, 3)) * 1e6 + 1e6).half(), folder)
+
+
 def test_a_baseline_that_lacks_a_corruption_is_refused_at_once(folder):
     with pytest.raises(ValueError, match="no baseline error for snow"):
         measured(never, folder, baseline=Baseline({"fog": 20.0}, 10.0, "another net"))

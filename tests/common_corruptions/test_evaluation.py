@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 import threading
 import warnings
 
@@ -13,7 +14,8 @@ from torch import nn
 
 from common_corruptions.checks import UndefinedLogits
 from common_corruptions.evaluation import float32_as, predict, predict_ranks
-from common_corruptions.metrics import ordinal_ranks
+from common_corruptions.metrics import classification_error, ordinal_ranks
+from common_corruptions.per_image import answer_images
 from common_corruptions.staging import slices, staged
 
 
@@ -78,6 +80,51 @@ def test_ranks_are_those_of_the_logits_with_the_lower_class_first_among_equals(m
 def test_no_ranks_of_nan(mapped):
     with pytest.raises(UndefinedLogits, match="logits contain NaN"):
         predict_ranks(lambda x: x.flatten(1)[:, :3].where(x.sum() < 0, torch.nan), mapped, batch_size=5)
+
+
+@pytest.mark.parametrize(
+    ("row", "defined"),
+    [
+        ([math.inf, math.inf, 0.0], False),
+        ([math.inf, -math.inf, math.inf], False),
+        ([-math.inf, -math.inf, -math.inf], False),
+        ([math.inf, -math.inf, 0.0], True),
+        ([-math.inf, -math.inf, 0.0], True),
+        ([1.0, 1.0, 0.0], True),
+    ],
+)
+def test_no_class_is_the_largest_among_infinities(mapped, row, defined):
+    """As after an overflow in half precision; -inf for masked classes, and +inf for one, are an answer."""
+    labels = np.zeros(len(mapped), np.intp)
+    calls = []
+
+    def net(x):
+        calls.append(len(x))
+        answers = torch.tensor([[math.inf, 0.0, -1.0]]).repeat(len(x), 1)
+        answers[0] = torch.tensor(row if len(calls) == 2 else [0.0, 1.0, 2.0])
+        return answers
+
+    options = {"batch_size": 5}
+    logits = predict(net, mapped, **options)
+    for run in (
+        lambda: predict_ranks(net, mapped, **options),
+        lambda: answer_images(net, mapped, labels, **options).predicted,
+        lambda: ordinal_ranks(logits),
+        lambda: classification_error(logits, labels),
+    ):
+        calls.clear()
+        if defined:
+            run()
+        else:
+            with pytest.raises(UndefinedLogits, match=r"^logits are infinite for several classes of"):
+                run()
+    if defined:
+        calls.clear()
+        np.testing.assert_array_equal(predict_ranks(net, mapped, **options), ordinal_ranks(logits))
+        calls.clear()
+        found = answer_images(net, mapped, labels, **options)
+        np.testing.assert_array_equal(found.predicted, logits.argmax(1))
+        assert found.no_confidence == "a logit is not finite"
 
 
 def test_an_error_of_the_net_comes_through(mapped):
@@ -146,7 +193,10 @@ def test_modules_without_a_mode_or_with_a_fixed_one(mapped):
         ({"mean": [125.3, 123.0, 113.9], "std": [63.0, 62.1, 66.7]}, "divide one of values 0..255 by 255"),
         ({"mean": [0.5] * 3, "std": [63.0, 62.1, 66.7]}, "std is that of values 0..1"),
         ({"mean": [-0.1] * 3, "std": [0.5] * 3}, "mean is that of values 0..1"),
-        ({"mean": [0.5] * 3, "std": [0.5, 0.0, 0.5]}, "std is that of values 0..1"),
+        (
+            {"mean": [0.5] * 3, "std": [0.5, 0.0, 0.5]},
+            "std must be above 0, .*: a channel that does not vary",
+        ),
         ({"mean": [np.nan] * 3, "std": [0.5] * 3}, "mean is that of values 0..1"),
         ({"mean": [0.5], "std": [0.5]}, "mean must hold a number for each of the 3 channels"),
         ({"mean": 0.5, "std": 0.5}, "mean must hold a number for each of the 3 channels"),
