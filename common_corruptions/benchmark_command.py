@@ -112,6 +112,7 @@ def run_benchmark(
         from common_corruptions.benchmarking import benchmark
         from common_corruptions.data import split_names
         from common_corruptions.named_nets import digest_of_file, load_net
+        from common_corruptions.replacing import check_writable
     except ModuleNotFoundError as error:
         raise click.ClickException(what_to_install("benchmark", "benchmark", error)) from None
 
@@ -119,6 +120,8 @@ def run_benchmark(
     try:
         if output is not None and not output.absolute().parent.is_dir():
             raise FileNotFoundError(f"--output: there is no folder {output.parent}")
+        if output is not None:
+            check_writable(output.absolute().parent)
         if output is not None and answers is None:
             answers = output.with_suffix(".answers")
         corruptions, perturbations = split_names(folder, None if only is None else chosen(only), perturb)

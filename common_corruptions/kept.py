@@ -27,7 +27,7 @@ from common_corruptions.evaluation import predict
 from common_corruptions.identity import of_images, of_net, of_sample
 from common_corruptions.onnx_runtime import agree
 from common_corruptions.opened import Sets
-from common_corruptions.replacing import replacing
+from common_corruptions.replacing import check_writable, replacing
 from common_corruptions.staging import Images
 
 PROBES = 4  # images that a net answers to, before its earlier answers are taken for its own
@@ -129,9 +129,11 @@ def keep(
     Raises:
         TypeError, ValueError: as `predict`.
         NotADirectoryError: a file of this name.
+        OSError: nothing can be written there.
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file; answers are kept in a folder of their own")
+    check_writable(folder)  # before hours of measuring
     shape = next(iter(places(sets)))[1].shape[-3:]
     images = np.random.default_rng(0).integers(256, size=(PROBES, *shape), dtype=np.uint8)
     # The size of a batch and the device decide no more than the last bits.

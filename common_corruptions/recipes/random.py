@@ -10,7 +10,7 @@ than by ``numpy.random.Generator``, whose methods it does not.
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -23,18 +23,25 @@ WORDS_PER_COUNT = 4  # Philox-4x64 makes four 64-bit words for each value of its
 class Draws:
     """The random draws of `count` consecutive images, the first of which has index `start` in its data set.
 
-    `purpose` names what the draws are for, such as ("corruption", "snow", 3). Each method takes a `label`, which must
-    differ between draws of one purpose that are to be independent, and the shape of one image's draw; it returns an
-    array (count, *shape).
+    `purpose` names what the draws are for, such as ("corruption", "snow", 3). Each method takes a `label`, which
+    decides the draw too, and the shape of one image's draw; it returns an array (count, *shape). A label used twice
+    would give the same numbers again, so it raises ValueError.
     """
 
     seed: int
     purpose: tuple[str | float, ...]
     start: int
     count: int
+    _used: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     def words(self, label: str, shape: tuple[int, ...]) -> np.ndarray:
         """Uniform 32-bit integers, uint32 (count, *shape)."""
+        if label in self._used:
+            raise ValueError(
+                f"the label {label!r} was used for a draw already, and would give the same numbers; give each draw a "
+                f"label of its own, or keep its result"
+            )
+        self._used.add(label)
         size = math.prod(shape)
         # An image begins at a whole count, so that its draws stay the same in any block.
         counts = -(-size // (2 * WORDS_PER_COUNT))

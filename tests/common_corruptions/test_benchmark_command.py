@@ -1,5 +1,7 @@
 """`python -m common_corruptions benchmark`: a net by its name, a table and a summary, one line for what is wrong."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -244,6 +246,25 @@ def test_no_net(folder, net, message):
     done = run(folder, "--net", net)
     assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
     assert message in done.stderr and done.stdout == ""
+
+
+@pytest.mark.parametrize("option", ["--output", "--answers"])
+def test_where_nothing_can_be_written_is_told_before_anything_is_measured(folder, monkeypatch, option):
+    """Of root's tests, a folder without the right to write would be none."""
+
+    def refuse(dir):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(dir))
+
+    def never(*_, **__):
+        raise AssertionError("the net ran")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("common_corruptions.benchmarking.measure_errors", never)
+    path = folder.parent / ("table.csv" if option == "--output" else "new/answers")
+    done = run(folder, "--net", "some_nets:linear", option, path)
+    assert done.exit_code == 1
+    assert f"Error: nothing can be written to {folder.parent}: Permission denied" in done.stderr
+    assert not (folder.parent / "new").exists()
 
 
 @pytest.mark.parametrize(

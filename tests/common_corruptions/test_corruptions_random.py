@@ -146,9 +146,9 @@ def compare_distributions(name: str, severity: int, references: int) -> None:
 def test_glass_blur_hands_values_on_in_the_published_order(size, distance):
     """One pass, pixel after pixel, with both pixels of an exchange ending up with the second's value."""
     height, width = size
-    draws = Draws(0, ("test",), 0, 3)
-    sources = pick_neighbours(draws, "neighbours", height, width, distance)
-    picked = draws.integers("neighbours", (height - 2 * distance, width - 2 * distance), (2 * distance) ** 2)
+    sources = pick_neighbours(Draws(0, ("test",), 0, 3), "neighbours", height, width, distance)
+    offsets_of = Draws(0, ("test",), 0, 3).integers
+    picked = offsets_of("neighbours", (height - 2 * distance, width - 2 * distance), (2 * distance) ** 2)
     for offsets, result in zip(picked, sources, strict=True):
         image = np.arange(height * width).reshape(height, width)
         for row in range(height - distance, distance, -1):
@@ -170,9 +170,8 @@ def test_glass_blur_moves_pixels_to_all_neighbours_alike():
 
 
 def test_plasma_is_diamond_square():
-    draws = Draws(0, ("test",), 4, 2)
-    field = draws.uniform("plasma", (32, 32), low=-1, high=1).astype(float)
-    for cells, result in zip(field, plasma_fractal(draws, 32, 2.5), strict=True):
+    field = Draws(0, ("test",), 4, 2).uniform("plasma", (32, 32), low=-1, high=1).astype(float)
+    for cells, result in zip(field, plasma_fractal(Draws(0, ("test",), 4, 2), 32, 2.5), strict=True):
         cells[0, 0] = 0
         step, wobble = 32, 100.0
         while step >= 2:

@@ -62,6 +62,22 @@ def test_draws_belong_to_the_image_and_not_to_the_block(images):
     assert (corrupt(images, "dust", 5, seed=4) != whole).any()
 
 
+def test_a_label_is_used_once(images):
+    """Two noises of one label were the same noise."""
+
+    def twice(images, draws, amount):
+        noise = draws.normal("noise", images.shape[1:]) + draws.normal("noise", images.shape[1:])
+        return np.clip(images + amount * noise, 0, 255).astype(np.uint8)
+
+    declare(twice, "twice", "noise")
+    with pytest.raises(ValueError, match="label 'noise' was used for a draw already"):
+        corrupt(images, "twice")
+    declare(
+        lambda images, draws, amount: draws.words("a", images.shape[1:]).astype(np.uint8), "once", "noise"
+    )
+    np.testing.assert_array_equal(corrupt(images, "once"), corrupt(images, "once"))  # each call begins anew
+
+
 def test_the_19_are_declared_in_their_modules_and_no_other():
     found = registry.declared_in(registry.FOLDER)
     groups = {name: group for group, names in CORRUPTION_GROUPS.items() for name in names}
