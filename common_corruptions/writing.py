@@ -161,7 +161,7 @@ def _runner(images: np.ndarray, partial: Path, workers: int) -> Iterator[Runner]
     try:
         yield functools.partial(_map, pool)
     except BrokenProcessPool as error:
-        workers_of_pool = list((pool._processes or {}).values())
+        workers_of_pool = list((getattr(pool, "_processes", None) or {}).values())
         pool.shutdown(cancel_futures=True)  # before it, the pool itself may be reading how they ended
         if any(worker.exitcode == 1 for worker in workers_of_pool):  # of a kill it is below 0
             raise RuntimeError(f"no worker process could start; {UNGUARDED}") from error
