@@ -40,7 +40,7 @@ def signed(text: str) -> set[str]:
     ("name", "files", "least"),
     [
         ("authors", [*(AUTHORS / "tables").glob("*.md"), ROOT / "data" / "published" / "README.md"], 20),
-        ("trained here", list((JPEG / "tables").glob("*.md")), 10),
+        ("trained here", [*(JPEG / "tables").glob("*.md"), *(JPEG / "studies").glob("*.md")], 10),
     ],
 )
 def test_every_figure_with_a_sign_is_in_the_files(name, files, least):

@@ -87,7 +87,7 @@ def front_end_bars(path: Path, table: pd.DataFrame, quantities: Mapping[str, str
             below.vlines(x, own.low_images, own.high_images, color=colour, linewidth=2.6)
             below.plot(x, own.difference, "o", color=colour, markersize=4.5)
     below.set_xticks(places, list(quantities.values()))
-    bars.set_ylim(bottom=0)
+    bars.set_ylim(0, 1.15 * bars.get_ylim()[1])  # the legend stands above the bars
     bars.set_ylabel("percent")
     below.set_ylabel(f"minus {nets[0]}, points")
     for axes in (bars, below):
@@ -95,5 +95,5 @@ def front_end_bars(path: Path, table: pd.DataFrame, quantities: Mapping[str, str
         axes.grid(axis="y", color="#e5e5e5", linewidth=0.6)
         axes.set_axisbelow(True)
     bars.set_title(title, loc="left", size=10)
-    bars.legend(frameon=False, fontsize=9)
+    bars.legend(frameon=False, fontsize=9, ncols=len(nets), loc="upper left")
     save(figure, path)
