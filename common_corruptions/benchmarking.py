@@ -92,11 +92,11 @@ def benchmark(
 
     Warns:
         UserWarning: of a function with a module in training mode, as `common_corruptions.any_net.adapt`; of a net that
-            the faster ONNX Runtime does not take, so that torch evaluates it; of all that keeps
-            a figure from being the benchmark's own: no clean images, corruptions, severities or perturbations that are
-            missing, or your own; files of other names, or among image files others that are not read; sequences of a
-            part of the images, a baseline of images of another size or without its clean error, corruptions without
-            rCE, no ECE; and of answers that cannot be used again.
+            the faster ONNX Runtime does not take, so that torch evaluates it; of all that keeps a figure from being the
+            benchmark's own: no clean images, corruptions, severities or perturbations that are missing, or your own;
+            files of other names, or among image files others that are not read; sequences of a part of the images, a
+            baseline of images of another size or without its clean error, corruptions without rCE, no ECE; and of
+            answers that cannot be used again.
 
     Raises:
         FileNotFoundError: neither corruptions nor perturbations, one asked for that is not there, or no labels.

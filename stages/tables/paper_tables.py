@@ -104,9 +104,8 @@ def table3(
         if key in ("E_clean", "E_corr") or (key in summary and summary[key].notna().any())
     }
     if params.data.corrupted_images and "E_best" in headings:
-        headings["E_best"] += (
-            ", of all test images"  # as every epoch is measured; all else is of the first ones
-        )
+        # As every epoch is measured; all else is of the first ones.
+        headings["E_best"] += ", of all test images"
     values = summary.reindex(columns=["net", "seed", *headings]).melt(
         ["net", "seed"], var_name="condition", value_name="value"
     )
