@@ -18,8 +18,8 @@ from benchmarks import textbook
 from benchmarks.report import write_json
 from benchmarks.training import MEAN, NETS, STD, compared, hardware, new_net, pictures, seconds
 from common_corruptions.evaluation import predict
-from common_corruptions.folding import fold_norms
-from common_corruptions.onnx_runtime import Exported
+from common_corruptions.evaluation.folding import fold_norms
+from common_corruptions.evaluation.onnx_runtime import Exported
 from training.device import choose_device
 
 RESULTS = Path(__file__).parent / "results" / "evaluation.json"

@@ -20,7 +20,7 @@ from archives.formats import read_cifar_batches
 from benchmarks.report import machine, write_json
 from common_corruptions import CORRUPTIONS, corrupt
 from common_corruptions.evaluation import predict
-from common_corruptions.folding import fold_norms
+from common_corruptions.evaluation.folding import fold_norms
 from common_corruptions.generate import RECIPES_VERSION
 from common_corruptions.recipes.names import SEVERITIES
 from nets.official import load_official

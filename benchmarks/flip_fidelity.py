@@ -21,7 +21,7 @@ from benchmarks.fidelity import MEAN, SHARED, STD, compare, nested, read_test_im
 from benchmarks.report import machine, write_json
 from common_corruptions import PERTURBATIONS, perturb
 from common_corruptions.evaluation import predict
-from common_corruptions.folding import fold_norms
+from common_corruptions.evaluation.folding import fold_norms
 from common_corruptions.generate import RECIPES_VERSION
 from nets.official import load_official
 

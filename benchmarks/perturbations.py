@@ -22,7 +22,7 @@ from benchmarks.reference_perturbations import REFERENCE
 from benchmarks.report import machine, write_json
 from common_corruptions import PERTURBATIONS, perturb
 from common_corruptions.generate import generate_perturbations
-from common_corruptions.writing import available_cores
+from common_corruptions.generate.writing import available_cores
 
 RESULTS = Path(__file__).parent / "results" / "perturbations.json"
 

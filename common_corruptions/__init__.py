@@ -19,9 +19,9 @@ from common_corruptions.needs import what_to_install
 from common_corruptions.recipes.names import CORRUPTIONS, PERTURBATIONS
 
 if TYPE_CHECKING:
-    from common_corruptions.benchmarking import benchmark
-    from common_corruptions.images import corrupt, perturb
-    from common_corruptions.loaders import Corrupt, CorruptedDataset
+    from common_corruptions.benchmarking.benchmark import benchmark
+    from common_corruptions.images.corrupting import corrupt, perturb
+    from common_corruptions.images.loaders import Corrupt, CorruptedDataset
     from common_corruptions.recipes.registry import corruption
 
 __all__ = [
@@ -36,12 +36,12 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Corrupt": "loaders",
-    "CorruptedDataset": "loaders",
-    "benchmark": "benchmarking",
-    "corrupt": "images",
+    "Corrupt": "images.loaders",
+    "CorruptedDataset": "images.loaders",
+    "benchmark": "benchmarking.benchmark",
+    "corrupt": "images.corrupting",
     "corruption": "recipes.registry",
-    "perturb": "images",
+    "perturb": "images.corrupting",
 }
 _NEED_TORCH = ("Corrupt", "CorruptedDataset", "benchmark")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from common_corruptions.benchmark_command import chosen, run_benchmark
+from common_corruptions.benchmarking.command import chosen, run_benchmark
 from common_corruptions.foreign_code import import_named
 from common_corruptions.generate import generate_corruptions, generate_perturbations
 from common_corruptions.npy import load_array

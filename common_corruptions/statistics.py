@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import chdtri, nctdtr, ndtri, stdtrit
 
-from common_corruptions.arrays import as_array, class_indices
+from common_corruptions.metrics.arrays import as_array, class_indices
 
 _BLOCK = 1 << 22  # elements of the bootstrap's weights held at a time
 _ROUNDING = 1e-12  # of a mean, by the largest of its values

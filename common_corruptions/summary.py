@@ -6,18 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common_corruptions.baseline import (
-    ALEXNET_CLEAN_ERROR,
-    ALEXNET_ERRORS,
-    IMAGENET_ALEXNET_CLEAN_ERROR,
-    IMAGENET_ALEXNET_ERRORS,
-)
 from common_corruptions.checks import LARGEST
 from common_corruptions.metrics import (
     LEAST_RISE,
     mean_corruption_error,
     mean_flip_probability,
     relative_corruption_error,
+)
+from common_corruptions.metrics.baseline import (
+    ALEXNET_CLEAN_ERROR,
+    ALEXNET_ERRORS,
+    IMAGENET_ALEXNET_CLEAN_ERROR,
+    IMAGENET_ALEXNET_ERRORS,
 )
 from common_corruptions.recipes.names import (
     CORRUPTIONS,

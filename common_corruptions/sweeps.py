@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from common_corruptions.checks import check_images, check_seed, naming_set
+from common_corruptions.checks import check_images, check_seed
 from common_corruptions.evaluation import Net, predict
+from common_corruptions.evaluation.onnx_runtime import for_many
+from common_corruptions.logits import naming_set
 from common_corruptions.metrics import classification_error
-from common_corruptions.onnx_runtime import for_many
 from common_corruptions.recipes.elementary import normal_cdf
 from common_corruptions.recipes.noise import LEVELS, add_noise, alias_table, poisson_mass
 from common_corruptions.recipes.random import Draws

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_image
 
 from common_corruptions import CORRUPTIONS, corrupt
-from common_corruptions.pictures import FONT, INK, LINE, MARGIN, PAPER, corruption_sheet
+from common_corruptions.generate.pictures import FONT, INK, LINE, MARGIN, PAPER, corruption_sheet
 from common_corruptions.recipes.names import SEVERITIES
 
 PICTURE = Path(__file__).with_name("common_corruptions.jpg")

@@ -17,8 +17,8 @@ from archives.catalogue import Archive
 from archives.form import put_in_place
 from archives.formats import ArchiveError
 from common_corruptions.generate import generate_corruptions, generate_perturbations
+from common_corruptions.generate.pictures import animation, corruption_sheet, film_strip
 from common_corruptions.npy import load_array
-from common_corruptions.pictures import animation, corruption_sheet, film_strip
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, PERTURBATIONS, SEVERITIES
 from stages.files import workspace
 from stages.files.datasets import DATASETS, Split, load_split

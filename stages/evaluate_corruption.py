@@ -6,9 +6,9 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
-from common_corruptions.answers import answer_corruptions
+from common_corruptions.evaluation.answers import answer_corruptions
 from common_corruptions.recipes.names import SEVERITIES
-from common_corruptions.sets import open_clean, open_corruptions
+from common_corruptions.sets.on_disk import open_clean, open_corruptions
 from stages.files.datasets import DATASETS, load_split, naming_stage_corrupt
 from stages.files.interruption import stopping
 from stages.files.models import answering, every_seed, load, options

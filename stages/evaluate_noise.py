@@ -7,7 +7,7 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
-from common_corruptions.checks import UndefinedLogits
+from common_corruptions.logits import UndefinedLogits
 from common_corruptions.sweeps import SWEEPS, measure_noise
 from stages.files.datasets import load_split
 from stages.files.interruption import stopping

@@ -6,8 +6,8 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
-from common_corruptions.answers import answer_perturbations
-from common_corruptions.sets import open_perturbations
+from common_corruptions.evaluation.answers import answer_perturbations
+from common_corruptions.sets.on_disk import open_perturbations
 from stages.files.datasets import DATASETS, naming_stage_corrupt
 from stages.files.interruption import stopping
 from stages.files.models import answering, every_seed, load, options

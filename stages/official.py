@@ -38,9 +38,9 @@ def main() -> None:
 def measure(params: Params, found: Mapping[str, Path]) -> tuple[list[tuple], list[tuple]]:
     """Write the answers of every net, by name and file; the rows of both tables."""
     # With torch, for which nobody waits who has no checkpoints, and that is almost everybody.
-    from common_corruptions.answers import answer_corruptions, answer_perturbations, count_images
     from common_corruptions.evaluation import memory_format
-    from common_corruptions.onnx_runtime import DifferentLogits, for_many
+    from common_corruptions.evaluation.answers import answer_corruptions, answer_perturbations, count_images
+    from common_corruptions.evaluation.onnx_runtime import DifferentLogits, for_many
     from nets.official import load_official
     from stages.files.devices import evaluation_device
     from training.normalisation import CIFAR_MEAN, CIFAR_STD

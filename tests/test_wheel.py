@@ -131,7 +131,7 @@ assert common_corruptions.__file__.startswith(sys.path[0])
 images = np.arange(2 * 32 * 32 * 3, dtype=np.uint32).astype(np.uint8).reshape(2, 32, 32, 3)
 np.save("frost.npy", common_corruptions.corrupt(images, "frost", 3))
 np.save("rotate.npy", common_corruptions.perturb(images, "rotate"))
-import common_corruptions.metrics, common_corruptions.pictures
+import common_corruptions.metrics, common_corruptions.generate.pictures
 for name in ("benchmark", "Corrupt", "CorruptedDataset"):
     try:
         getattr(common_corruptions, name)

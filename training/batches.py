@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from common_corruptions.staging import slices, staged
+from common_corruptions.sets.staging import slices, staged
 from training.augmentation import POLICIES, Augmentation, Chains, augment, draw_chains
 
 PADDING = 4  # pixels of reflected border from which the crops are taken

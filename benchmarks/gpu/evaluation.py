@@ -13,8 +13,12 @@ from benchmarks.gpu.answers import save_answers
 from benchmarks.gpu.recipe import NORMALISER
 from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.timing import choose_device
-from common_corruptions.answers import perturbation_metrics, predict_corruptions, rank_perturbations
-from common_corruptions.folding import fold_norms
+from common_corruptions.evaluation.answers import (
+    perturbation_metrics,
+    predict_corruptions,
+    rank_perturbations,
+)
+from common_corruptions.evaluation.folding import fold_norms
 from common_corruptions.metrics import classification_error
 from common_corruptions.summary import Baseline, summarise
 from stages.files.trained import Trained

@@ -9,8 +9,8 @@ import click
 import torch
 from torch import nn
 
-from common_corruptions.folding import fold_norms
-from common_corruptions.onnx_runtime import DifferentLogits
+from common_corruptions.evaluation.folding import fold_norms
+from common_corruptions.evaluation.onnx_runtime import DifferentLogits
 from nets.checkpoint import read_checkpoint
 from nets.registry import create_net
 from stages.files.devices import evaluation_device

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from common_corruptions.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
 from common_corruptions.metrics import mean_corruption_error, relative_corruption_error
+from common_corruptions.metrics.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
 from common_corruptions.recipes.names import (
     CORRUPTION_GROUPS,
     CORRUPTIONS,

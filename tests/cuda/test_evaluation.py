@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from common_corruptions.evaluation import memory_format, outputs, predict, predict_ranks
-from common_corruptions.folding import fold_norms
+from common_corruptions.evaluation.folding import fold_norms
 from common_corruptions.metrics import ordinal_ranks
 from nets.registry import create_net
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from common_corruptions.answers import perturbation_metrics
+from common_corruptions.evaluation.answers import perturbation_metrics
 from common_corruptions.metrics import classification_error, ordinal_ranks
 from stages import aggregate
 from stages.files.predictions import Logits, save_frames, save_logits

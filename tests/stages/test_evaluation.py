@@ -6,7 +6,11 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from common_corruptions.answers import perturbation_metrics, predict_corruptions, rank_perturbations
+from common_corruptions.evaluation.answers import (
+    perturbation_metrics,
+    predict_corruptions,
+    rank_perturbations,
+)
 from common_corruptions.metrics import classification_error
 from nets.registry import create_net
 from stages import evaluate_corruption, evaluate_noise, evaluate_perturbation

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from archives.form import save_clean
 from archives.sources import from_folder
-from common_corruptions import onnx_runtime
+from common_corruptions.evaluation import onnx_runtime
 from common_corruptions.generate import generate_corruptions, generate_perturbations
 from stages import official
 from stages.files.datasets import load_split

@@ -1,0 +1,122 @@
+"""What a net makes of opened sets: errors, their interval over images, calibration, and flips."""
+
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from common_corruptions.benchmarking.kept import Arrays, Keeping, places
+from common_corruptions.benchmarking.per_image import Flip, answer_images, answer_sequences
+from common_corruptions.evaluation import Net
+from common_corruptions.logits import naming_set
+from common_corruptions.recipes.names import CORRUPTIONS
+from common_corruptions.sets.opened import Sets
+from common_corruptions.sets.staging import Images
+from common_corruptions.statistics import calibration_error, paired_bootstrap
+
+Error = tuple[str, int, float]
+
+
+def measure_errors(
+    net: Net, sets: Sets, bar: tqdm, keeping: Keeping | None, reusable: set[str], **options: Any
+) -> tuple[list[Error], dict[str, float], str]:
+    """Errors by corruption and severity, and what is known of their means.
+
+    Args:
+        net, options: as for `common_corruptions.evaluation.predict`.
+        sets: as `common_corruptions.sets.any_data.open_data` gives them.
+        bar: moves by one for each image.
+        keeping: where the answers to single images are kept, if they are.
+        reusable: the places of those that need not be found again.
+
+    Returns:
+        (rows, figures, reason): rows (corruption, severity, error in percent), ("clean", 0, error) first where there
+        are clean images. Figures of the clean images and of the benchmark's corruptions: `E_clean_low`, `E_clean_high`,
+        `E_corr_low`, `E_corr_high`, the 95 % interval of the mean error over images (percentile bootstrap), and
+        `ECE_clean`, `ECE_corr`, the expected calibration error (15 bins), a mean over the sets; all in percent. The
+        reason why there is no ECE, or "".
+
+    Raises:
+        TypeError, ValueError: as `per_image.answer_images`; UndefinedLogits names the set.
+    """
+    rows: list[Error] = []
+    wrong: dict[str, list[np.ndarray]] = {}
+    calibration: dict[str, list[float]] = {}
+    reason = ""
+    for place, images in places(sets):
+        if place.startswith("p/"):
+            continue
+        name, _, severity = place.removeprefix("c/").partition("-")
+        if place in reusable and keeping is not None:
+            found = keeping.load(place)
+            bar.update(len(images))
+        else:
+            with naming_set(name, int(severity or 0)):
+                found = _answers(net, images, sets, bar, **options)
+            if keeping is not None:
+                keeping.save(place, images, sets.labels, found)
+        rows.append((name, int(severity or 0), 100.0 * float(np.mean(~found["correct"]))))
+        if name not in ("clean", *CORRUPTIONS):
+            continue
+        kind = "clean" if name == "clean" else "corr"
+        wrong.setdefault(kind, []).append(~found["correct"])
+        reason = reason or str(found["no_confidence"])
+        if not reason:
+            error = calibration_error(found["confidence"], found["correct"])
+            calibration.setdefault(kind, []).append(error)
+    figures = _intervals(wrong)
+    if not reason:
+        figures |= {f"ECE_{kind}": float(np.mean(values)) for kind, values in calibration.items()}
+    return rows, figures, reason
+
+
+def _answers(net: Net, images: Images, sets: Sets, bar: tqdm, **options: Any) -> Arrays:
+    answers = answer_images(net, images, sets.labels, sets.classes, bar.update, **options)
+    return {
+        "predicted": answers.predicted,
+        "confidence": answers.confidence,
+        "correct": answers.predicted == sets.labels,
+        "labels": sets.labels,
+        "no_confidence": np.array(answers.no_confidence),
+    }
+
+
+def measure_flips(
+    net: Net, sets: Sets, bar: tqdm, keeping: Keeping | None, reusable: set[str], **options: Any
+) -> list[Flip]:
+    """(perturbation, protocol, metric, value): three metrics in both protocols; the bar moves by one for each frame.
+
+    Args and errors as for `measure_errors`.
+    """
+    rows: list[Flip] = []
+    for name, sequences in sets.perturbations.items():
+        place = f"p/{name}"
+        if place in reusable and keeping is not None:
+            found = keeping.load(place)
+            kept = zip(
+                found["protocol"].tolist(), found["metric"].tolist(), found["value"].tolist(), strict=True
+            )
+            rows += [(name, *row) for row in kept]
+            bar.update(found["predicted"].size)
+            continue
+        with naming_set(name):
+            predicted, measured = answer_sequences(net, name, sequences, bar.update, **options)
+        rows += measured
+        if keeping is not None:
+            _, protocols, metrics, values = (np.array(column) for column in zip(*measured, strict=True))
+            arrays = {"predicted": predicted, "protocol": protocols, "metric": metrics, "value": values}
+            keeping.save(place, sequences, sets.labels, arrays)
+    return rows
+
+
+def _intervals(wrong: dict[str, list[np.ndarray]]) -> dict[str, float]:
+    """The 95 % interval over images of each mean error."""
+    if not wrong:
+        return {}
+    by_image = np.stack([100 * np.mean(answers, axis=0) for answers in wrong.values()])
+    found = paired_bootstrap(by_image[:, None])
+    return {
+        f"E_{kind}_{end}": float(bounds[i])
+        for i, kind in enumerate(wrong)
+        for end, bounds in (("low", found.low_images), ("high", found.high_images))
+    }

@@ -1,0 +1,27 @@
+"""Nets run over images and over whole sets, by torch or by ONNX Runtime."""
+
+from common_corruptions.evaluation.prediction import (
+    Net,
+    affine,
+    default_batch_size,
+    evaluating,
+    float32_as,
+    memory_format,
+    normalise,
+    outputs,
+    predict,
+    predict_ranks,
+)
+
+__all__ = [
+    "Net",
+    "affine",
+    "default_batch_size",
+    "evaluating",
+    "float32_as",
+    "memory_format",
+    "normalise",
+    "outputs",
+    "predict",
+    "predict_ranks",
+]

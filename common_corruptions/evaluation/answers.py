@@ -1,0 +1,184 @@
+"""What a net answers on the sets of a folder: logits and errors by corruption, ranks and flips by perturbation."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from common_corruptions.evaluation import Net, predict, predict_ranks
+from common_corruptions.evaluation.onnx_runtime import for_many
+from common_corruptions.logits import naming_set
+from common_corruptions.metrics import (
+    PROTOCOLS,
+    classification_error,
+    flip_probability,
+    top5_distance,
+    zipf_distance,
+)
+from common_corruptions.recipes.names import (
+    NOISE_PERTURBATIONS,
+    SEVERITIES,
+)
+from common_corruptions.sets.on_disk import Clean, open_clean, open_corruptions, open_perturbations
+
+T = TypeVar("T")
+
+
+def predict_corruptions(
+    net: Net, folder: Path, corruptions: Iterable[str], **options: Any
+) -> Iterator[tuple[str, int, np.ndarray]]:
+    """(corruption, severity, logits (N, K) float32) of `net`, ("clean", 0, logits) first.
+
+    The N test images are those that the corrupted sets are of: all, or the first ones.
+
+    Args:
+        net, options: as for `common_corruptions.evaluation.predict`.
+        folder: with `clean/` and `c/`.
+        corruptions: which files of `c/` to read, each once.
+
+    Raises:
+        FileNotFoundError, ValueError: as `sets.on_disk.open_corruptions`, before anything is measured.
+    """
+    clean = open_clean(folder)
+    stacks = open_corruptions(folder, corruptions, clean)
+    number = _clean_answered(clean, stacks)
+    images = number + sum(map(len, stacks.values()))
+    net = for_many(net, images, options.get("device"))
+    yield "clean", 0, predict(net, clean.images[:number], **options)
+    for name, stacked in stacks.items():
+        logits = predict(net, stacked, sets=len(SEVERITIES), **options)
+        for severity, part in zip(SEVERITIES, np.split(logits, len(SEVERITIES)), strict=True):
+            yield name, severity, part
+
+
+def rank_perturbations(
+    net: Net, folder: Path, perturbations: Iterable[str], count: int | None = None, **options: Any
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(perturbation, ordinal ranks (N, T, K) of the classes in every frame), 1 for the predicted class.
+
+    On a GPU the next perturbation is on its way while the caller works on this one.
+
+    Args:
+        net, options: as for `common_corruptions.evaluation.predict_ranks`.
+        folder: with `p/`.
+        perturbations: which files of `p/` to read, each once.
+        count: sequences to use, the first ones; by default all.
+
+    Raises:
+        FileNotFoundError, ValueError: as `sets.on_disk.open_perturbations`, before anything is measured.
+        UndefinedLogits: a ValueError; the net answers with NaN, and to which set.
+    """
+    opened = open_perturbations(folder, perturbations, count)
+    frames: int = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
+    net = for_many(net, frames, options.get("device"))
+
+    def ranked(name: str) -> tuple[str, np.ndarray]:
+        sequences = opened[name]
+        with naming_set(name):
+            ranks = predict_ranks(net, sequences.reshape(-1, *sequences.shape[2:]), **options)
+        return name, ranks.reshape(*sequences.shape[:2], -1)
+
+    yield from _ahead(ranked, opened) if _on_gpu(net, options) else map(ranked, opened)
+
+
+def _ahead(call: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
+    """`call(name)` of each name, the next one in a thread while the caller works on this one."""
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as worker:
+        waiting: Future[T] | None = None
+        try:
+            for name in names:
+                before, waiting = waiting, worker.submit(call, name)
+                if before is not None:
+                    yield before.result()
+            if waiting is not None:
+                yield waiting.result()
+        finally:
+            if waiting is not None:
+                waiting.cancel()
+
+
+def _on_gpu(net: Net, options: Mapping[str, Any]) -> bool:
+    device = options.get("device")
+    if device is None and isinstance(net, nn.Module):
+        device = next((one.device for one in [*net.parameters(), *net.buffers()]), None)
+    return device is not None and torch.device(device).type == "cuda"
+
+
+def count_images(
+    folder: Path, corruptions: Iterable[str], perturbations: Iterable[str], count: int | None = None
+) -> int:
+    """How many images a net has to answer in a folder: clean ones, as many as are corrupted, corrupted ones and frames.
+
+    Args and errors as for `predict_corruptions` and `rank_perturbations`.
+    """
+    clean = open_clean(folder)
+    stacks = open_corruptions(folder, corruptions, clean)
+    opened = open_perturbations(folder, perturbations, count)
+    frames = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
+    return _clean_answered(clean, stacks) + sum(map(len, stacks.values())) + int(frames)
+
+
+def _clean_answered(clean: Clean, stacks: Mapping[str, np.ndarray]) -> int:
+    """How many clean images are answered: those that the corrupted ones are of, or all where there are none."""
+    return len(next(iter(stacks.values()))) // len(SEVERITIES) if stacks else len(clean.images)
+
+
+def perturbation_metrics(name: str, ranks: np.ndarray) -> list[tuple[str, str, str, float]]:
+    """(perturbation, protocol, metric, value) in both protocols; no top-5 distance below five classes.
+
+    Args:
+        name: the perturbation, which decides the reference frame.
+        ranks: (N, T, K) as `rank_perturbations` yields them.
+    """
+    predictions = ranks.argmin(2)
+    noise = name in NOISE_PERTURBATIONS
+    rows: list[tuple[str, str, str, float]] = []
+    for protocol in PROTOCOLS:
+        flips = flip_probability(predictions, noise=noise, protocol=protocol)
+        zipf = zipf_distance(ranks, noise=noise, protocol=protocol, ranked=True)
+        rows += [(name, protocol, "flip_probability", flips), (name, protocol, "zipf_distance", zipf)]
+        if ranks.shape[2] >= 5:
+            top5 = top5_distance(ranks, noise=noise, protocol=protocol, ranked=True)
+            rows.append((name, protocol, "top5_distance", top5))
+    return rows
+
+
+def answer_corruptions(
+    net: Net, folder: Path, names: Iterable[str], bar: tqdm, **options: Any
+) -> tuple[list[tuple[str, int, float]], np.ndarray]:
+    """(corruption, severity, error in percent) of each of M sets, and the logits (M, N, K) behind them.
+
+    Args and errors as for `predict_corruptions`; the bar moves by one for each set.
+
+    Raises:
+        UndefinedLogits: a ValueError; the net answers with NaN, and to which set.
+    """
+    labels = open_clean(folder).labels
+    rows, logits = [], []
+    for name, severity, answers in predict_corruptions(net, folder, names, **options):
+        with naming_set(name, severity):
+            error = classification_error(answers, labels[: len(answers)])
+        rows.append((name, severity, error))
+        logits.append(answers)
+        bar.update()
+    return rows, np.stack(logits)
+
+
+def answer_perturbations(
+    net: Net, folder: Path, names: Iterable[str], count: int | None, bar: tqdm, **options: Any
+) -> tuple[list[tuple[str, str, str, float]], dict[str, np.ndarray]]:
+    """(perturbation, protocol, metric, value), and by perturbation the predicted classes (N, T) behind them.
+
+    Args and errors as for `rank_perturbations`; the bar moves by one for each perturbation.
+    """
+    rows, frames = [], {}
+    for name, ranks in rank_perturbations(net, folder, names, count, **options):
+        rows += perturbation_metrics(name, ranks)
+        frames[name] = ranks.argmin(2)
+        bar.update()
+    return rows, frames

@@ -1,0 +1,10 @@
+"""Whole corrupted and perturbed sets made as files, and pictures of them."""
+
+from common_corruptions.generate.whole_sets import (
+    RECIPES_VERSION,
+    generate_corruptions,
+    generate_perturbations,
+    recipe_version,
+)
+
+__all__ = ["RECIPES_VERSION", "generate_corruptions", "generate_perturbations", "recipe_version"]

@@ -1,0 +1,162 @@
+"""A folder with C and P sets as people have it, opened: with its clean images, or flat as CIFAR-10-C was published."""
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from common_corruptions.npy import load_array, load_labels
+from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, PERTURBATIONS, SEVERITIES
+from common_corruptions.recipes.registry import added, check_corruption
+from common_corruptions.sets.on_disk import (
+    open_clean,
+    open_corruptions,
+    open_perturbations,
+    open_sequences,
+    other_files,
+    unnamed_files,
+)
+from common_corruptions.sets.opened import Sets, asked, asked_severities
+from common_corruptions.sets.staging import Images
+
+
+def open_arrays(
+    folder: Path,
+    corruptions: Iterable[str] | None = None,
+    perturbations: Iterable[str] | None = None,
+    severities: Iterable[int] | None = None,
+) -> Sets:
+    """The sets in the `.npy` files of a folder, compared with one another.
+
+    Args:
+        folder: `clean/test_{images,labels}.npy`, `c/<corruption>.npy`, `p/<perturbation>.npy`, of which `c` or `p` may
+            be missing; or `clean`, where `c/labels.npy` then says the labels. Without any of these folders the files
+            are looked for in `folder` itself, as CIFAR-10-C and CIFAR-10-P were published: `<corruption>.npy` and
+            `labels.npy`, or `<perturbation>.npy`.
+        corruptions, perturbations: which to open; by default all of the benchmark's, and corruptions of your own.
+        severities: of the corruptions, by default all five.
+
+    Raises:
+        FileNotFoundError: nothing to open, a set asked for that is not there, or corruptions without labels.
+        TypeError: a string in place of several names.
+        ValueError: an unknown name, a damaged file, or files that do not fit one another.
+    """
+    flat, c, p = _layout(folder)
+    levels = asked_severities(severities)
+    every = (*CORRUPTIONS, *added())
+    c_names, p_names = (
+        asked(kind, names, all_names, partial(is_there, folder), partial(_missing, place, kind))
+        for kind, names, all_names, is_there, place in (
+            ("corruption", corruptions, every, _is_corruption, c),
+            ("perturbation", perturbations, PERTURBATIONS, _is_perturbation, p),
+        )
+    )
+    if not c_names and not p_names:
+        places = "<corruption>.npy" if flat else "c/<corruption>.npy and no p/<perturbation>.npy"
+        raise FileNotFoundError(f"no {places} to measure in {folder}")
+    if (folder / "clean").is_dir():
+        clean = open_clean(folder)
+        stacks = open_corruptions(folder, c_names, clean)
+        sequences = open_perturbations(folder, p_names, clean=clean)
+        number = len(next(iter(stacks.values()))) // len(SEVERITIES) if stacks else len(clean.images)
+        images, labels, tested = clean.images[:number], clean.labels[:number], len(clean.images)
+    else:
+        images, labels, tested = None, np.empty(0, np.intp), 0
+        if c_names:
+            labels = _first_labels(c / "labels.npy")
+        stacks = _open_stacks(c, c_names, len(SEVERITIES) * len(labels))
+        # The labels of a flat folder are those of its corruptions.
+        sequences = open_sequences(p, p_names) if flat else open_perturbations(folder, p_names)
+    number = len(labels)
+    by_severity: dict[str, dict[int, Images]] = {
+        name: {level: stack[(level - 1) * number : level * number] for level in levels}
+        for name, stack in stacks.items()
+    }
+    others = unnamed_files(folder, {*every, *FRAMES}) if flat else other_files(folder)
+    told = [str(path.relative_to(folder)) for path in others]
+    source = f"{folder}: the .npy files in it"
+    return Sets(source, images, labels, by_severity, dict(sequences), told, tested)
+
+
+def holds_arrays(folder: Path) -> bool:
+    """Whether an `.npy` file of a corruption or perturbation is where one may be."""
+    names = {*CORRUPTIONS, *added(), *FRAMES}
+    return any(path.stem in names for place in ("", "c", "p") for path in (folder / place).glob("*.npy"))
+
+
+def split_names(folder: str | Path, names: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Of the names, those that a folder has as corruptions and those that it has as perturbations; some are both.
+
+    Raises:
+        FileNotFoundError: the folder has neither by one of the names.
+        ValueError: a name that is neither's.
+    """
+    folder, names = Path(folder), list(names)
+    corruptions = [name for name in names if _is_corruption(folder, name)]
+    perturbations = [name for name in names if name in FRAMES and _is_perturbation(folder, name)]
+    for name in names:
+        if name not in FRAMES:
+            check_corruption(name)
+        if name not in corruptions and name not in perturbations:
+            raise FileNotFoundError(f"{folder} holds no {name}.npy")
+    return [name for name in corruptions if name in {*CORRUPTIONS, *added()}], perturbations
+
+
+def _layout(folder: Path) -> tuple[bool, Path, Path]:
+    """Whether the folder is flat, and where its corruptions and its perturbations are."""
+    flat = not any((folder / part).is_dir() for part in ("clean", "c", "p"))
+    return (True, folder, folder) if flat else (False, folder / "c", folder / "p")
+
+
+# Some names are both a corruption's and a perturbation's; in a flat folder the number of axes tells them apart.
+
+
+def _is_corruption(folder: Path, name: str) -> bool:
+    flat, c, _ = _layout(folder)
+    path = c / f"{name}.npy"
+    return path.exists() and not (flat and name in FRAMES and load_array(path).ndim == 5)
+
+
+def _is_perturbation(folder: Path, name: str) -> bool:
+    flat, _, p = _layout(folder)
+    path = p / f"{name}.npy"
+    return path.exists() and not (flat and name in CORRUPTIONS and load_array(path).ndim != 5)
+
+
+def _missing(place: Path, kind: str, name: str) -> str:
+    return f"{place} holds no {name}.npy of the {kind}"
+
+
+def _first_labels(path: Path) -> np.ndarray:
+    """Labels (N,) of a file that repeats them five times."""
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is missing; corrupted images without clean ones need their labels there, repeated for each of "
+            f"the five severities (`corrupt --labels` writes it)"
+        )
+    stacked = load_labels(path)
+    labels = stacked[: len(stacked) // len(SEVERITIES)]
+    if not len(labels) or not np.array_equal(stacked, np.tile(labels, len(SEVERITIES))):
+        raise ValueError(f"{path} does not hold the same labels five times, once for each severity")
+    return labels
+
+
+def _open_stacks(folder: Path, names: list[str], number: int) -> dict[str, np.ndarray]:
+    """Corruptions, each uint8 (number, H, W, C) of one shape.
+
+    Raises:
+        ValueError: a file that is not so.
+    """
+    stacks: dict[str, np.ndarray] = {}
+    for name in names:
+        path = folder / f"{name}.npy"
+        array = stacks[name] = load_array(path)
+        shape = next(iter(stacks.values())).shape[1:]
+        if array.dtype != np.uint8 or array.ndim != 4 or 0 in array.shape:
+            raise ValueError(f"{path} must hold uint8 (5 N, H, W, C), not {array.dtype} {array.shape}")
+        if len(array) != number:
+            raise ValueError(f"{path} holds {len(array)} images; labels.npy is of {number}")
+        if array.shape[1:] != shape:
+            raise ValueError(f"{path} holds images of {array.shape[1:]}, other files beside it of {shape}")
+    return stacks

@@ -1,0 +1,125 @@
+"""ImageNet-C as it was published: a folder for each corruption, severity and class, with images in it."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from common_corruptions.recipes.names import CORRUPTIONS, SEVERITIES
+from common_corruptions.recipes.registry import added
+from common_corruptions.sets.image_files import ImageFiles, Listing, list_images
+from common_corruptions.sets.opened import Sets, asked, asked_severities
+from common_corruptions.sets.staging import Images
+
+GROUPS = ("noise", "blur", "weather", "digital", "extra")
+"""The folders that the published archives unpack into."""
+
+
+def corruption_folders(folder: Path) -> dict[str, Path]:
+    """Every folder with one named like a severity in it, in `folder` itself or in one of the groups there.
+
+    Raises:
+        ValueError: two of one name.
+    """
+    found: dict[str, Path] = {}
+    for place in (folder, *(folder / group for group in GROUPS)):
+        for path in sorted(place.iterdir()) if place.is_dir() else ():
+            if not any((path / str(severity)).is_dir() for severity in SEVERITIES):
+                continue
+            if path.name in found:
+                raise ValueError(f"both {found[path.name]} and {path} are there; leave one")
+            found[path.name] = path
+    return found
+
+
+def open_imagenet_c(
+    folder: Path,
+    corruptions: Iterable[str] | None = None,
+    severities: Iterable[int] | None = None,
+) -> Sets:
+    """The sets in folders `<corruption>/<severity>/<class>/<image>`, or with those of corruptions in group folders.
+
+    The classes, sorted by name, are the labels. Clean images may lie beside the corruptions, in `clean/<class>`, under
+    the names of those that the corrupted images were made of; the others there are left out.
+
+    Args:
+        folder: with the corruptions.
+        corruptions: which to open; by default all of the benchmark's, and corruptions of your own.
+        severities: by default all five.
+
+    Raises:
+        FileNotFoundError: a corruption or severity that is not there, or nothing to open.
+        TypeError, ValueError: as `common_corruptions.sets.opened.asked`; corruptions of different images, or not all of
+            their clean images.
+    """
+    places = corruption_folders(folder)
+    known = (*CORRUPTIONS, *added())
+    names = asked(
+        "corruption", corruptions, known, places.__contains__, lambda name: f"{folder} holds no folder {name}"
+    )
+    if not names:
+        raise FileNotFoundError(f"no folder <corruption>/<severity> to measure in {folder}")
+    levels = asked_severities(severities)
+    for name in names:
+        if absent := [str(level) for level in levels if not (places[name] / str(level)).is_dir()]:
+            raise FileNotFoundError(
+                f"{places[name]} holds no severity {', '.join(absent)}; fetch what is missing, or name the severities "
+                f"that are there"
+            )
+    first = places[names[0]] / str(levels[0])
+    listing = list_images(first)
+    expected = ImageFiles(first, listing.names)
+    sets: dict[str, dict[int, Images]] = {}
+    unread = Counter(listing.unread)
+    for name in names:
+        for level in levels:
+            place = places[name] / str(level)
+            if place != first:
+                found = list_images(place)
+                _compare(place, found, first, listing)
+                unread += found.unread
+            files = ImageFiles(place, listing.names)
+            sets.setdefault(name, {})[level] = files
+            _compare_sizes(files, expected)
+    clean, tested = None, 0
+    if (folder / "clean").is_dir():
+        clean, tested, others_unread = _clean(folder / "clean", first, listing)
+        unread += others_unread
+        _compare_sizes(clean, expected)
+    others = [os.path.relpath(path, folder) for name, path in places.items() if name not in known]
+    count, classes = len(listing.names), len(listing.classes)
+    source = f"{folder}: folders as ImageNet-C has them, {count} images of {classes} classes"
+    return Sets(source, clean, listing.labels, sets, {}, sorted(others), tested, classes, unread)
+
+
+def _compare(place: Path, listing: Listing, first: Path, expected: Listing) -> None:
+    if listing.names != expected.names:
+        ours, theirs = set(listing.names), set(expected.names)
+        one, other, names = (place, first, ours - theirs) if ours - theirs else (first, place, theirs - ours)
+        raise ValueError(
+            f"{one} holds {min(names)}, and {other} does not: every corruption and severity must hold the same images; "
+            f"unpack them again, or measure those that are whole"
+        )
+
+
+def _compare_sizes(files: ImageFiles, expected: ImageFiles) -> None:
+    if files.shape[1:] != expected.shape[1:]:
+        (height, width), (other_height, other_width) = files.shape[1:3], expected.shape[1:3]
+        raise ValueError(
+            f"{files.folder} holds images of {height} x {width} pixels (height x width), and {expected.folder} of "
+            f"{other_height} x {other_width}; prepare clean images as those of ImageNet-C were, by torchvision's "
+            f"Resize(256) and CenterCrop(224), and save them as PNG"
+        )
+
+
+def _clean(folder: Path, first: Path, listing: Listing) -> tuple[ImageFiles, int, Counter[str]]:
+    """The clean images of those listed, how many there are in all, and what lies beside them."""
+    found = list_images(folder)
+    by_stem = {str(PurePosixPath(name).with_suffix("")): name for name in found.names}
+    stems = [str(PurePosixPath(name).with_suffix("")) for name in listing.names]
+    if absent := [stem for stem in stems if stem not in by_stem]:
+        raise ValueError(
+            f"{folder} holds no {absent[0]}, of which {first} has a corrupted image; it must hold the clean images of "
+            f"all, or not be there"
+        )
+    return ImageFiles(folder, [by_stem[stem] for stem in stems]), len(found.names), found.unread

@@ -1,0 +1,148 @@
+"""Corrupted and perturbed versions of clean images, made slice by slice when they are asked for.
+
+A slice has the bytes that it has in the set made at once: what is drawn for an image belongs to its place in the set.
+"""
+
+import functools
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from common_corruptions.checks import check_images, check_seed
+from common_corruptions.generate import recipe_version
+from common_corruptions.generate.writing import SetFile
+from common_corruptions.images.forms import read
+from common_corruptions.metrics.arrays import class_indices
+from common_corruptions.recipes.corruptions import corrupt
+from common_corruptions.recipes.names import CORRUPTIONS, FRAMES
+from common_corruptions.recipes.perturbations import LARGEST, perturb
+from common_corruptions.recipes.scales import scale_of
+from common_corruptions.sets.identity import of_images
+from common_corruptions.sets.opened import Sets, asked, asked_severities
+from common_corruptions.sets.staging import Images
+
+
+class Corrupted:
+    """(N, H, W, C) uint8: images by one corruption at one severity; `origin()` is the images' identity."""
+
+    def __init__(
+        self, images: Images, name: str, severity: int, seed: int, scale: str, origin: Callable[[], str]
+    ) -> None:
+        self.images, self.name, self.severity, self.seed, self.scale = images, name, severity, seed, scale
+        self.origin = origin
+        self.shape, self.dtype = tuple(images.shape), np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        start, stop, _ = part.indices(len(self))
+        images = np.ascontiguousarray(self.images[start:stop])
+        return corrupt(images, self.name, self.severity, self.seed, start=start, scale=self.scale)
+
+    def identity(self) -> str:
+        """What decides the bytes."""
+        return f"{self.origin()} {_recipe(self.images, 'corruption', self.name, self.seed)}, {self.scale}"
+
+
+class Perturbed:
+    """(N, T, H, W, C) uint8: of each image the sequence of one perturbation; `origin()` is the images' identity."""
+
+    def __init__(self, images: Images, name: str, seed: int, origin: Callable[[], str]) -> None:
+        self.images, self.name, self.seed, self.origin = images, name, seed, origin
+        self.shape = (images.shape[0], FRAMES[name], *images.shape[1:])
+        self.dtype = np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        start, stop, _ = part.indices(len(self))
+        return perturb(np.ascontiguousarray(self.images[start:stop]), self.name, self.seed, start=start)
+
+    def identity(self) -> str:
+        """What decides the bytes."""
+        return f"{self.origin()} {_recipe(self.images, 'perturbation', self.name, self.seed)}"
+
+
+def make_sets(
+    source: str,
+    images: Images,
+    labels: Any,
+    corruptions: Iterable[str] | None = None,
+    perturbations: Iterable[str] | None = None,
+    severities: Iterable[int] | None = None,
+    seed: int = 0,
+    scale: str | None = None,
+    classes: int | None = None,
+) -> Sets:
+    """The sets of clean images, to be made as they are measured.
+
+    Args:
+        source: the images in words.
+        images: uint8 (N, H, W, C).
+        labels: integers (N,) from 0.
+        corruptions: by default the benchmark's 19.
+        perturbations: by default none: a sequence is up to 31 images to be measured, where a corruption is 5.
+        severities: of the corruptions, by default all five.
+        seed: any integer.
+        scale: whose constants the corruptions have, "cifar" or "imagenet"; by default the images' size decides, as in
+            `common_corruptions.corrupt`.
+        classes: how many, where that is known.
+
+    Raises:
+        TypeError, ValueError: images that `corrupt` does not take, labels of another form or number, an unknown name
+            or scale, a seed that is none, or nothing to measure.
+    """
+    check_seed(seed, 0)
+    labels = class_indices(labels, "labels", 1)
+    if len(labels) != len(images):
+        raise ValueError(f"there are {len(images)} images and {len(labels)} labels")
+    c_names = asked("corruption", CORRUPTIONS if corruptions is None else corruptions, (), _any, str)
+    p_names = asked("perturbation", () if perturbations is None else perturbations, (), _any, str)
+    levels = asked_severities(severities)
+    check_images(images[0:1])
+    if p_names:
+        check_images(images[0:1], largest=LARGEST)
+    if not c_names and not p_names:
+        raise ValueError("there is nothing to measure: name corruptions or perturbations")
+    seed = operator.index(seed)
+    chosen = scale_of(scale, *images.shape[1:3])
+    origin = functools.cache(lambda: of_images(images))  # of all sets, and asked for by few
+    stacks: dict[str, dict[int, Images]] = {
+        name: {level: Corrupted(images, name, level, seed, chosen, origin) for level in levels}
+        for name in c_names
+    }
+    sequences: dict[str, Images] = {name: Perturbed(images, name, seed, origin) for name in p_names}
+    height, width = images.shape[1:3]
+    order = "" if height == width else " (height x width)"
+    clean = f"{len(images)} clean images of {height} x {width}{order}"
+    made = f"{source}: {clean}, corrupted here at the scale {chosen}, seed {seed}"
+    return Sets(made, images, labels, stacks, sequences, [], len(images), classes)
+
+
+def array_of(images: Any) -> np.ndarray:
+    """uint8 (N, H, W, C) of images in any form that `common_corruptions.corrupt` takes.
+
+    Raises:
+        TypeError, ValueError: as `corrupt`.
+    """
+    if not isinstance(images, list | tuple):
+        return read(images).array
+    arrays = [read(image).array for image in images]
+    if len({array.shape[1:] for array in arrays}) != 1:
+        raise ValueError(
+            "images must all have one size and one number of channels: a net gets them in batches"
+        )
+    return np.concatenate(arrays)
+
+
+def _any(name: str) -> bool:
+    return True
+
+
+def _recipe(images: Images, kind: str, name: str, seed: int) -> str:
+    version = recipe_version(SetFile(kind, name, tuple(images.shape), seed))
+    return f"{kind} {name}, seed {seed}, recipe {version}"

@@ -1,0 +1,99 @@
+"""A set has the same bytes whatever code the libraries choose for the processor, and with any number of threads."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from common_corruptions import CORRUPTIONS, corrupt, perturb
+from common_corruptions.recipes.names import FRAMES, SEVERITIES
+from common_corruptions.sweeps import SWEEPS, add_gaussian_noise, add_poisson_noise
+
+ROOT = Path(__file__).parents[3]
+
+
+def without_newer_instructions() -> dict[str, str]:
+    """What makes OpenCV and NumPy use the instructions alone that every processor they run on has."""
+    line = cv2.getCPUFeaturesLine().split()
+    found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+    return {
+        "OPENCV_CPU_DISABLE": ",".join(word.strip("*?") for word in line if word.startswith("*")),
+        "NPY_DISABLE_CPU_FEATURES": " ".join(found),
+    }
+
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+# Two changes in a process, of which neither decides what the other changes: OpenCV's own code with old instructions,
+# and with new ones in place of Intel's; libraries of mathematics as they are and as on an old processor.
+ELSEWHERE = {
+    "instructions and threads": without_newer_instructions() | dict.fromkeys(THREADS, "3"),
+    # The first names of a tunable are those of glibc before 2.33.
+    "intel and mathematics": {
+        "OPENCV_IPP": "disabled",
+        "OPENBLAS_CORETYPE": "Prescott",
+        "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2_Usable,-FMA_Usable,-AVX2,-FMA",
+    },
+}
+
+
+def digests() -> dict[str, str]:
+    """A digest of what each recipe makes of images of two sizes, with and without colour."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(-60, 316, (48, 9, 9, 3)).repeat(4, axis=1).repeat(4, axis=2)
+    small = np.clip(coarse[:, 2:34, 1:33] + rng.integers(-9, 10, (48, 32, 32, 3)), 0, 255).astype(np.uint8)
+    large = np.clip(coarse[:2, :, :34, :1].repeat(2, axis=1) + 3, 0, 255).astype(np.uint8)
+    found = {}
+    for name in CORRUPTIONS:
+        made = [corrupt(images, name, severity) for severity in SEVERITIES for images in (small, large)]
+        found[f"corruption {name}"] = made
+    for name in FRAMES:
+        found[f"perturbation {name}"] = [perturb(small[:12], name), perturb(large, name)]
+    for sweep, add in (("gaussian_noise", add_gaussian_noise), ("poisson_noise", add_poisson_noise)):
+        found[f"sweep {sweep}"] = [add(small, level) for level in SWEEPS[sweep]]
+    return {
+        name: hashlib.sha256(b"".join(array.tobytes() for array in made)).hexdigest()
+        for name, made in found.items()
+    }
+
+
+def digests_in_a_process(environment: dict[str, str]) -> dict[str, str]:
+    command = "import json; from tests.common_corruptions import test_same_bytes as t; print(json.dumps(t.digests()))"
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", command],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def here() -> dict[str, str]:
+    return digests_in_a_process({})
+
+
+@pytest.mark.parametrize("change", ELSEWHERE)
+def test_other_code_makes_the_same_bytes(here, change):
+    elsewhere = digests_in_a_process(ELSEWHERE[change])
+    assert [name for name in here if here[name] != elsewhere[name]] == []
+
+
+def test_the_other_code_is_other_code():
+    """The switches are obeyed: without this the test above could not fail."""
+    command = "import cv2; print(cv2.getCPUFeaturesLine())"
+    output = subprocess.run(
+        [sys.executable, "-c", command],
+        env=os.environ | ELSEWHERE["instructions and threads"],
+        capture_output=True,
+        encoding="utf-8",
+    ).stdout
+    assert [word for word in output.split() if word.startswith("*") and not word.endswith("?")] == []
