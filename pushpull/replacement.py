@@ -111,9 +111,8 @@ def replace(net: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> nn.Module:
 
 def _check_held(net: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> None:
     names = {module: name for name, module in net.named_modules()}
-    known = vars(
-        nn.Module()
-    ).keys()  # its modules among them, where they are swapped, and hooks, which are kept
+    # A module's own dictionaries: its children, which are swapped there, and hooks, which are kept.
+    known = vars(nn.Module()).keys()
     for module, name in names.items():
         for attribute in sorted(vars(module).keys() - known):
             for held in _held(vars(module)[attribute], names, set()):

@@ -1,16 +1,19 @@
 """Nets run over images and over whole sets, by torch or by ONNX Runtime."""
 
-from common_corruptions.evaluation.prediction import (
-    Net,
+from common_corruptions.evaluation.inputs import (
     affine,
     default_batch_size,
-    evaluating,
     float32_as,
     memory_format,
     normalise,
+)
+from common_corruptions.evaluation.prediction import (
+    Net,
+    evaluating,
     outputs,
     predict,
     predict_ranks,
+    tensors_of,
 )
 
 __all__ = [
@@ -24,4 +27,5 @@ __all__ = [
     "outputs",
     "predict",
     "predict_ranks",
+    "tensors_of",
 ]

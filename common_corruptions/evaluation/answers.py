@@ -7,11 +7,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 
-from common_corruptions.evaluation import Net, predict, predict_ranks
 from common_corruptions.evaluation.onnx_runtime import for_many
+from common_corruptions.evaluation.prediction import Net, predict, predict_ranks, tensors_of
 from common_corruptions.logits import naming_set
 from common_corruptions.metrics import (
     PROTOCOLS,
@@ -104,8 +103,8 @@ def _ahead(call: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
 
 def _on_gpu(net: Net, options: Mapping[str, Any]) -> bool:
     device = options.get("device")
-    if device is None and isinstance(net, nn.Module):
-        device = next((one.device for one in [*net.parameters(), *net.buffers()]), None)
+    if device is None:
+        device = next((one.device for one in tensors_of(net)), None)
     return device is not None and torch.device(device).type == "cuda"
 
 

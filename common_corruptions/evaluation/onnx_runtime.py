@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common_corruptions.evaluation import Net, evaluating, float32_as
+from common_corruptions.evaluation.inputs import float32_as
+from common_corruptions.evaluation.prediction import Net, evaluating, tensors_of
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -43,10 +44,9 @@ def for_many(net: Net, images: int, device: torch.device | str | None = None) ->
     if not isinstance(net, nn.Module):
         warnings.warn(_in_torch("it is no torch.nn.Module"), stacklevel=3)
         return net
-    tensors = [*net.parameters(), *net.buffers()]
     suited = all(
         one.device.type == "cpu" and (one.dtype == torch.float32 or not one.is_floating_point())
-        for one in tensors
+        for one in tensors_of(net)
     )
     return Exported(net) if suited else net
 

@@ -4,86 +4,28 @@ import contextlib
 import operator
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from common_corruptions.evaluation.inputs import (
+    affine,
+    default_batch_size,
+    float32_as,
+    memory_format,
+    normalise,
+)
 from common_corruptions.logits import TIED, UndefinedLogits
 from common_corruptions.sets.staging import Images, slices, staged
-
-BATCH_SIZE = {"cpu": 64}  # activations that stay in the caches are worth more than large batches
-LARGE_BATCH = 1000  # elsewhere: few launches, each with much to do
 
 Net = Callable[[Tensor], Tensor | np.ndarray]
 
 
-def default_batch_size(device: torch.device | str) -> int:
-    """Images at a time where nobody says how many."""
-    return BATCH_SIZE.get(torch.device(device).type, LARGE_BATCH)
-
-
-def affine(
-    mean: Sequence[float] | None, std: Sequence[float] | None, channels: int, device: torch.device | str
-) -> tuple[Tensor, Tensor]:
-    """Scale and shift per channel that take values 0..255 to (value / 255 - mean) / std, or to 0..1 without both.
-
-    Raises:
-        ValueError: one without the other, or not for each channel a mean from 0 to 1 and a std above 0 and up to 1.
-    """
-    if (mean is None) != (std is None):
-        raise ValueError("mean and std belong together: give both, or neither for values 0..1")
-    if mean is None or std is None:
-        mean, std = [0.0] * channels, [1.0] * channels
-    for name, values in (("mean", np.asarray(mean)), ("std", np.asarray(std))):
-        if values.shape != (channels,):
-            raise ValueError(
-                f"{name} must hold a number for each of the {channels} channels of the images, not {values}"
-            )
-        if name == "std" and np.any(values == 0):
-            raise ValueError(
-                f"std must be above 0, not {values}: a channel that does not vary cannot be normalised"
-            )
-        if not np.all((values >= 0) & (values <= 1)):  # NaN fails
-            raise ValueError(
-                f"{name} is that of values 0..1, not {values}; divide one of values 0..255 by 255"
-            )
-    scale = torch.tensor([1 / (255 * s) for s in std], device=device)
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)
-    return scale, shift
-
-
-def memory_format(device: torch.device | str, precision: str = "fp32") -> torch.memory_format:
-    """The layout in which nets and their images are computed: the one place that decides it.
-
-    Channels last is what oneDNN's convolutions read, and those of tensor cores, which IEEE float32 does not use.
-    """
-    on_gpu = torch.device(device).type == "cuda"
-    return torch.contiguous_format if on_gpu and precision == "fp32" else torch.channels_last
-
-
-def normalise(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """(N, H, W, C) uint8 to (N, C, H, W) float32 `images * scale + shift`; channels stay last in memory."""
-    return torch.addcmul(shift, images.float(), scale).permute(0, 3, 1, 2)
-
-
-@contextlib.contextmanager
-def float32_as(precision: Literal["ieee", "tf32"]) -> Iterator[None]:
-    """Compute float32 convolutions and matrix products on CUDA as they are, or rounded to TF32.
-
-    Torch's default on CUDA is TF32 for convolutions, which moves a logit in the fourth digit.
-    """
-    cudnn: Any = torch.backends.cudnn  # whose parts have no types
-    kinds = (cudnn.conv, torch.backends.cuda.matmul)
-    before = [kind.fp32_precision for kind in kinds]
-    try:
-        for kind in kinds:
-            kind.fp32_precision = precision
-        yield
-    finally:
-        for kind, value in zip(kinds, before, strict=True):
-            kind.fp32_precision = value
+def tensors_of(net: Net) -> list[Tensor]:
+    """The parameters of a Module, then its buffers: the first says where it computes. Of another callable nothing."""
+    return [*net.parameters(), *net.buffers()] if isinstance(net, nn.Module) else []
 
 
 @contextlib.contextmanager
@@ -214,9 +156,7 @@ def outputs(
         raise ValueError(
             f"images must be uint8 of shape (N, H, W, C), none of them 0, got {images.dtype} {tuple(images.shape)}"
         )
-    tensors: list[Tensor] = []
-    if isinstance(net, nn.Module):
-        tensors = [*net.parameters()] or [*net.buffers()]
+    tensors = tensors_of(net)
     dtype = next((one.dtype for one in tensors if one.is_floating_point()), torch.float32)
     if device is None:
         device = tensors[0].device if tensors else "cpu"
