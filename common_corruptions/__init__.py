@@ -21,7 +21,8 @@ from common_corruptions.recipes.names import CORRUPTIONS, PERTURBATIONS
 if TYPE_CHECKING:
     from common_corruptions.benchmarking.benchmark import benchmark
     from common_corruptions.images.corrupting import corrupt, perturb
-    from common_corruptions.images.loaders import Corrupt, CorruptedDataset
+    from common_corruptions.images.dataset import CorruptedDataset
+    from common_corruptions.images.transform import Corrupt
     from common_corruptions.recipes.registry import corruption
 
 __all__ = [
@@ -36,8 +37,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Corrupt": "images.loaders",
-    "CorruptedDataset": "images.loaders",
+    "Corrupt": "images.transform",
+    "CorruptedDataset": "images.dataset",
     "benchmark": "benchmarking.benchmark",
     "corrupt": "images.corrupting",
     "corruption": "recipes.registry",

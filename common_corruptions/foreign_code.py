@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 PACKAGE = Path(__file__).parent
-CALLS_NETS = PACKAGE / "any_net.py"
+CALLS_NETS = PACKAGE / "benchmarking" / "any_net.py"
 
 
 def import_named(name: str) -> ModuleType:
@@ -28,6 +28,13 @@ def import_named(name: str) -> ModuleType:
 def reason(error: BaseException) -> str:
     """An error of any type in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def where(error: BaseException) -> str:
+    """`file:line` in the function, called by the one that catches the error, through which it came."""
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = frames[min(1, len(frames) - 1)]
+    return f"{frame.filename}:{frame.lineno}"
 
 
 def raised_by_net(error: BaseException) -> str | None:

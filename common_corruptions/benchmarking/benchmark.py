@@ -57,8 +57,10 @@ def benchmark(
               `labels.npy` it must repeat the labels of the test images; sequences of the first images alone need one;
             - ImageNet-C as published, `<corruption>/<severity>/<class>/<image>`, or with the corruptions in the folders
               `noise`, `blur`, `weather`, `digital` and `extra`, and with clean images in `clean/<class>` if there are;
-            - clean images in `<class>/<image>`, or (images, labels) with images in any form that `corrupt` takes: what
-              is corrupted or perturbed is made from them batch by batch, the same bytes as made at once.
+            - clean images in `<class>/<image>`; a map-style data set of them, such as torchvision's, whose items are
+              (image, label), or dicts with both, and whose transforms neither draw nor normalise; or (images, labels),
+              images in any form that `corrupt` takes: what is corrupted or perturbed is made from them batch by batch,
+              the same bytes as made at once.
 
             The images of a folder must have one size. Its classes, sorted by name, are the labels.
         corruptions, perturbations: measure these alone; [] for none. By default all that a folder has, and of clean
@@ -71,11 +73,11 @@ def benchmark(
             CIFAR-10-C alone; "alexnet-imagenet", for ImageNet-C alone, over its main 15 corruptions; or errors of your
             own in percent, a dict {corruption: error, ..., "clean": error} or a CSV file with the columns name and
             error, or with a table as it is returned here.
-        answers: a folder in which the answers to every image are kept (`kept` has the form). What is
-            there already of the same net, images, normalisation and choice of logits is not measured again, so that a
-            run that was killed goes on. A Module is known by its structure and weights, files by their names, sizes and
-            times of change, arrays by their bytes, what is made by its seed and recipe; the net must also give the same
-            logits for four images, and eight images of each set must be the same.
+        answers: a folder in which the answers to every image are kept (`kept` has the form). What is there already of
+            the same net, images, normalisation and choice of logits is not measured again, so that a run that was
+            killed goes on. A Module is known by its structure and weights, files by their names, sizes and times of
+            change, arrays and items by their bytes, what is made by its seed and recipe; the net must also give the
+            same logits for four images, and eight images of each set must be the same.
         name: what the net is called, with `answers`: where it is a function, its earlier answers are used if it has a
             name and they are of this name. Give it another when the function changes.
         logits: where the net returns a tuple, a dict or the like: their place, key or attribute.
@@ -86,17 +88,17 @@ def benchmark(
         (table, summary): a pandas DataFrame with one row a measurement (kind, name, severity, protocol, metric,
         value; errors in percent, flip probabilities as fractions), whose `attrs["data"]` says what was measured; and a
         dict as `summarise` makes it, with `corruptions` and `perturbations`, the numbers of the benchmark's that were
-        measured, and `images`, the number of test images, before, and the figures of
-        `measuring.measure_errors`, intervals and ECE, after. A corruption of your own has its rows,
-        and is in none of the means. Without clean images there is no E_clean and no rCE.
+        measured, and `images`, the number of test images, before, and the figures of `measuring.measure_errors`,
+        intervals and ECE, after. A corruption of your own has its rows, and is in none of the means. Without clean
+        images there is no E_clean and no rCE.
 
     Warns:
-        UserWarning: of a function with a module in training mode, as `any_net.adapt`; of a net that
-            the faster ONNX Runtime does not take, so that torch evaluates it; of all that keeps a figure from being the
-            benchmark's own: no clean images, corruptions, severities or perturbations that are missing, or your own;
-            files of other names, or among image files others that are not read; sequences of a part of the images, a
-            baseline of images of another size or without its clean error, corruptions without rCE, no ECE; and of
-            answers that cannot be used again.
+        UserWarning: of a function with a module in training mode, as `any_net.adapt`; of a net that the faster ONNX
+            Runtime does not take, so that torch evaluates it; of all that keeps a figure from being the benchmark's
+            own: no clean images, corruptions, severities or perturbations that are missing, or your own; files of other
+            names, or among image files others that are not read; sequences of a part of the images, a baseline of
+            images of another size or without its clean error, corruptions without rCE, no ECE; and of answers that
+            cannot be used again.
 
     Raises:
         FileNotFoundError: neither corruptions nor perturbations, one asked for that is not there, or no labels.
@@ -111,7 +113,7 @@ def benchmark(
 
     adapted, baseline = adapt(net, logits), as_baseline(baseline)
     # Hours may pass before a file or a baseline is used, so both are tried now.
-    sets = open_data(data, corruptions, perturbations, severities, seed, scale)
+    sets = open_data(data, corruptions, perturbations, severities, seed, scale, progress)
     label = str(data) if isinstance(data, str | Path) else "the images given"
     found: dict[str, float] = {
         "corruptions": sum(one in CORRUPTIONS for one in sets.corruptions),

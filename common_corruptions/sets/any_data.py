@@ -4,12 +4,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from common_corruptions.images.forms import is_image
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, PERTURBATIONS
 from common_corruptions.recipes.registry import added, check_corruption
 from common_corruptions.sets.folders import holds_arrays, open_arrays
 from common_corruptions.sets.folders import split_names as split_arrays
 from common_corruptions.sets.image_files import ImageFiles, image_names, list_images
 from common_corruptions.sets.imagenet_folders import corruption_folders, open_imagenet_c
+from common_corruptions.sets.items import Items
 from common_corruptions.sets.made import array_of, make_sets
 from common_corruptions.sets.opened import Sets
 
@@ -21,37 +23,44 @@ def open_data(
     severities: Iterable[int] | None = None,
     seed: int | None = None,
     scale: str | None = None,
+    progress: bool = False,
 ) -> Sets:
     """The sets to be measured.
 
     Args:
-        data: (images, labels); or a folder: with `.npy` files, as `folders.open_arrays` reads them;
-            with a folder for each corruption and severity, as `imagenet_folders.open_imagenet_c`
-            does; or of clean images by class, from which `made.make_sets` makes the sets.
+        data: (images, labels); a map-style data set of clean images with labels, as `items.Items` reads it; or a
+            folder: with `.npy` files, as `folders.open_arrays` reads them; with a folder for each corruption and
+            severity, as `imagenet_folders.open_imagenet_c` does; or of clean images by class. `made.make_sets` makes
+            the sets of clean images.
         corruptions, perturbations, severities: which; by default all that a folder has, and of clean images the 19
             corruptions.
         seed: of what is made, by default 0.
         scale: of the corruptions that are made, as for `make_sets`.
+        progress: show a bar while the labels of a data set are read.
 
     Raises:
         FileNotFoundError: nothing to measure, or what was asked for is not there.
         TypeError, ValueError: neither a folder nor images with labels; a seed or a scale for sets that are made
             already; and as the functions named.
     """
+    chosen = (corruptions, perturbations, severities, seed or 0, scale)
     if isinstance(data, tuple | list):
         if len(data) != 2:
-            raise ValueError(f"give a folder, or (images, labels), not {len(data)} things")
+            raise ValueError(f"give a folder, a data set, or (images, labels), not {len(data)} things")
         images, labels = data
-        chosen = (corruptions, perturbations, severities, seed or 0, scale)
         return make_sets("the images given", array_of(images), labels, *chosen)
     if not isinstance(data, str | Path):
-        raise TypeError(f"give a folder, or (images, labels), not a {type(data).__name__}")
+        if is_image(data) or hasattr(data, "shape"):
+            raise TypeError(
+                f"give (images, labels), and not a {type(data).__name__} of images without labels"
+            )
+        items = Items(data, progress)
+        return make_sets(f"the {type(data).__name__} given", items, items.labels, *chosen)
     folder = Path(data)
     kind = kind_of(folder)
     if kind == "images":
         listing = list_images(folder)
         files = ImageFiles(folder, listing.names)
-        chosen = (corruptions, perturbations, severities, seed or 0, scale)
         made = make_sets(str(folder), files, listing.labels, *chosen, classes=len(listing.classes))
         return made._replace(unread=listing.unread)
     if seed is not None or scale is not None:

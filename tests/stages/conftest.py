@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from archives.form import save_clean
-from common_corruptions import corruption, generate
+from common_corruptions import corruption
+from common_corruptions.generate import whole_sets
 from common_corruptions.recipes import registry
 from stages.files import schema
 from stages.files.datasets import DATASETS
@@ -112,7 +113,7 @@ def chromium():
 def posterize(monkeypatch) -> None:
     """A corruption of one's own, declared for one test and in its process alone: values keep their highest bits."""
     monkeypatch.setattr(registry, "_declared", dict(registry._declared))
-    monkeypatch.setattr(generate, "available_cores", lambda: 1)
+    monkeypatch.setattr(whole_sets, "available_cores", lambda: 1)
 
     @corruption("posterize", group="digital", constants=((6,), (5,), (4,), (3,), (2,)))
     def posterize(images, draws, bits):

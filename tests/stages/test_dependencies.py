@@ -17,6 +17,7 @@ DECIDES_NOTHING = {
     "common_corruptions": "names what the room offers",
     "common_corruptions.checks": "refuses arguments, or lets them pass",
     "common_corruptions.evaluation": "names what the room offers",
+    "common_corruptions.foreign_code": "imports what is named, and says what raises",
     "common_corruptions.generate": "names what the room offers",
     "common_corruptions.generate.partial": "a lock and unfinished files, of which no output tells",
     "common_corruptions.logits": "refuses logits, or lets them pass",

@@ -10,7 +10,9 @@ with the shorter side, so that the picture is corrupted in proportion (not share
 import numpy as np
 
 from common_corruptions.checks import check_images, check_seed, check_severity
+from common_corruptions.foreign_code import reason, where
 from common_corruptions.recipes.corruptions import blur, digital, noise, weather  # noqa: F401 (declare the 19)
+from common_corruptions.recipes.names import CORRUPTIONS
 from common_corruptions.recipes.random import Draws
 from common_corruptions.recipes.registry import recipe
 from common_corruptions.recipes.scales import scale_of
@@ -44,7 +46,7 @@ def corrupt(
     Raises:
         TypeError: images that are not a uint8 array; a seed or start that is not an integer.
         ValueError: an unknown name (the nearest is suggested) or scale, a shape, severity or start out of range; a
-            corruption of your own that returns anything but uint8 images of the same shape.
+            corruption of your own that raises, or returns anything but uint8 images of the same shape.
     """
     check_images(images)
     made_by = recipe(name)
@@ -57,7 +59,12 @@ def corrupt(
         block = np.ascontiguousarray(images[first : first + step]).view()
         block.flags.writeable = False  # it may be the caller's own array
         draws = Draws(int(seed), ("corruption", name, int(severity)), int(start) + first, len(block))
-        made = made_by.function(block, draws, *constants)
+        try:
+            made = made_by.function(block, draws, *constants)
+        except Exception as error:
+            if name in CORRUPTIONS:
+                raise
+            raise ValueError(f"the corruption {name} raises {reason(error)} ({where(error)})") from error
         _check_made(made, name, block.shape)
         out[first : first + step] = made
     return out

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common_corruptions import benchmark, onnx_runtime
-from common_corruptions.evaluation import predict
+from common_corruptions import benchmark
+from common_corruptions.evaluation import onnx_runtime, predict
 from common_corruptions.evaluation.answers import answer_corruptions, rank_perturbations
 from common_corruptions.evaluation.onnx_runtime import WORTH_EXPORTING, Exported, for_many
 from nets.registry import create_net

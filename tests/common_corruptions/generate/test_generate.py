@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from common_corruptions import CORRUPTIONS, PERTURBATIONS, corrupt, perturb, writing
+from common_corruptions import CORRUPTIONS, PERTURBATIONS, corrupt, perturb
 from common_corruptions.__main__ import main
-from common_corruptions.generate import RECIPES_VERSION, generate_corruptions, generate_perturbations
+from common_corruptions.generate import RECIPES_VERSION, generate_corruptions, generate_perturbations, writing
 from common_corruptions.recipes.names import FRAMES
 
 ROOT = Path(__file__).parents[3]

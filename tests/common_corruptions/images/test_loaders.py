@@ -64,23 +64,33 @@ def test_an_item_has_the_bytes_of_the_set_made_at_once(name):
 
 
 @pytest.mark.parametrize(
-    "items",
+    ("items", "key"),
     [
-        IMAGES,
-        TensorDataset(TENSORS / 255, LABELS),
-        [Item(image, 1) for image in IMAGES],
-        [[tv_tensors.Image(image), 1] for image in TENSORS],
+        (IMAGES, None),
+        (TensorDataset(TENSORS / 255, LABELS), 0),
+        ([Item(image, 1) for image in IMAGES], 0),
+        ([[tv_tensors.Image(image), 1] for image in TENSORS], 0),
+        ([{"label": 1, "img": Image.fromarray(image), "box": np.zeros((2, 4))} for image in IMAGES], "img"),
+        (
+            [{"pixel_values": image, "name": "a", "label": torch.tensor(1)} for image in TENSORS],
+            "pixel_values",
+        ),
     ],
 )
-def test_an_item_keeps_its_form(items):
+def test_an_item_keeps_its_form(items, key):
     plain, item = items[3], CorruptedDataset(items, "fog")[3]
     assert type(item) is type(plain)
-    image, expected = (item, plain) if items is IMAGES else (item[0], plain[0])
-    assert type(image) is type(expected) and image.dtype == expected.dtype and image.shape == expected.shape
+    image, before = (item, plain) if key is None else (item[key], plain[key])
+    assert type(image) is type(before)
     if isinstance(image, torch.Tensor):
+        assert image.dtype == before.dtype
         image = image.movedim(0, -1) * (255 if image.is_floating_point() else 1)
     np.testing.assert_array_equal(image, corrupt(IMAGES, "fog")[3])
-    if items is not IMAGES:
+    if isinstance(plain, dict):
+        assert list(item) == list(plain) and all(
+            item[other] is plain[other] for other in plain if other != key
+        )
+    elif key is not None:
         assert list(item[1:]) == list(plain[1:])
 
 
@@ -286,14 +296,19 @@ def test_one_clear_error_at_construction(make, given, error, message):
 @pytest.mark.parametrize(
     ("item", "error", "message"),
     [
-        ({"image": IMAGES[0]}, TypeError, r"item 0 of the data set must be an image, .*: .* not dict"),
-        ((1, IMAGES[0]), TypeError, "a tuple that begins with one: .* not int"),
+        (
+            {"label": 1},
+            ValueError,
+            "item 0 of the data set must be an image, .*: of label one must be .* are none",
+        ),
+        ({"a": IMAGES[0], "b": IMAGES[1]}, ValueError, "item 0 .* there are several: a, b"),
+        ((1, IMAGES[0]), TypeError, "a tuple or list that begins with one, .*: .* not int"),
         ((), TypeError, "item 0 .* not tuple"),
         (IMAGES, ValueError, "item 0 .* one image in it, not 24"),
         (TENSORS[0] / 127, ValueError, "item 0 .* before they are normalised"),
     ],
 )
-def test_an_item_that_is_no_image(item, error, message):
+def test_an_item_without_one_image(item, error, message):
     with pytest.raises(error, match=message):
         CorruptedDataset([item], "fog")[0]
 
@@ -323,6 +338,8 @@ def test_a_mask_that_is_wrapped_passes_unchanged():
 def test_what_has_no_items_by_index_and_an_item_that_is_not_there():
     with pytest.raises(TypeError, match="generator has no length"):
         CorruptedDataset((image for image in IMAGES), "fog")
+    with pytest.raises(TypeError, match="behind the DataLoader: its attribute `dataset`"):
+        CorruptedDataset(DataLoader(IMAGES), "fog")
     for index in (24, -25):
         with pytest.raises(IndexError, match=f"no item {index} among 24"):
             CorruptedDataset(IMAGES, "fog")[index]

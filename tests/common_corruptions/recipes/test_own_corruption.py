@@ -1,6 +1,7 @@
 """A corruption of one's own: declared, refused, found, made into sets, drawn and measured."""
 
 import functools
+import importlib
 import re
 import subprocess
 import sys
@@ -8,8 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
 from common_corruptions import CORRUPTIONS, benchmark, corrupt, corruption
+from common_corruptions.__main__ import main
 from common_corruptions.generate import generate_corruptions
 from common_corruptions.generate.pictures import corruption_sheet
 from common_corruptions.recipes import registry
@@ -229,6 +233,43 @@ def test_a_change_of_what_it_calls_makes_it_again(tmp_path, monkeypatch, images)
     table = functools.partial(np.arange, 256, dtype=np.uint8)
     assert generate() == ["posterize"]
     np.testing.assert_array_equal(np.load(tmp_path / "posterize.npy")[:40], images)
+
+
+RAISING = """
+from common_corruptions import corruption
+
+@corruption("raising", group="digital", constants=((1,),) * 5)
+def raising(images, draws, divisor):
+    return deeper(images)
+
+def deeper(images):
+    return images // {}["divisor"]
+"""
+
+
+def test_what_it_raises_is_said_to_be_its_own(tmp_path, images, monkeypatch):
+    (tmp_path / "some_corruptions.py").write_text(RAISING, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module("some_corruptions")
+    said = rf"the corruption raising raises KeyError: 'divisor' \({re.escape(module.__file__)}:6\)"
+    with pytest.raises(ValueError, match=said) as caught:
+        corrupt(images, "raising")
+    assert isinstance(caught.value.__cause__, KeyError)
+    np.save("images.npy", images)
+    for label in range(2):
+        (tmp_path / "clean" / str(label)).mkdir(parents=True)
+        Image.fromarray(images[label]).save(tmp_path / "clean" / str(label) / "a.png")
+    (tmp_path / "some_nets.py").write_text(
+        "def net():\n    return lambda x: x[:, :2, 0, 0]\n", encoding="utf-8"
+    )
+    for command in (
+        ["corrupt", "images.npy", "c", "--only", "raising", "--workers", "2"],
+        ["benchmark", "clean", "--net", "some_nets:net", "--only", "raising"],
+    ):
+        done = CliRunner().invoke(main, ["--import", "some_corruptions", *command])
+        assert done.exit_code == 1
+        assert re.search(rf"^Error: {said}$", done.stderr, re.M), done.stderr
 
 
 def test_workers_cannot_import_what_stands_in_a_function(tmp_path, images):

@@ -63,7 +63,7 @@ def digests() -> dict[str, str]:
 
 
 def digests_in_a_process(environment: dict[str, str]) -> dict[str, str]:
-    command = "import json; from tests.common_corruptions import test_same_bytes as t; print(json.dumps(t.digests()))"
+    command = f"import json; from {__name__} import digests; print(json.dumps(digests()))"
     result = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", command],
         cwd=ROOT,

@@ -396,8 +396,12 @@ def test_corruptions_of_clean_images_have_the_scale_that_is_named(imagenet_c):
         ((np.zeros((2, 32, 32, 3)), [0, 1]), TypeError, "images must be uint8"),
         ((np.zeros((2, 4, 4, 3), np.uint8), [0, 1]), ValueError, "pixels a side, not 4 x 4"),
         ((np.zeros((2, 32, 32, 3), np.uint8), [0.5, 1]), ValueError, "class indices"),
-        ((np.zeros((2, 32, 32, 3), np.uint8),), ValueError, r"a folder, or \(images, labels\), not 1 things"),
-        (np.zeros((2, 32, 32, 3), np.uint8), TypeError, r"a folder, or \(images, labels\), not a ndarray"),
+        (
+            (np.zeros((2, 32, 32, 3), np.uint8),),
+            ValueError,
+            r"a folder, a data set, or \(images, labels\), not 1 things",
+        ),
+        (np.zeros((2, 32, 32, 3), np.uint8), TypeError, r"\(images, labels\), and not a ndarray"),
         (
             ([Image.new("L", (32, 32)), Image.new("L", (40, 32))], [0, 1]),
             ValueError,

@@ -1,0 +1,108 @@
+"""Items of map-style data sets, as loaders batch them: where the image stands in one, and the label."""
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from common_corruptions.images.forms import Form, is_image, read
+
+
+def check_indexed(dataset: Any) -> None:
+    """Raise TypeError unless a data set has a length and items by index."""
+    if hasattr(dataset, "dataset") and hasattr(dataset, "batch_size"):
+        raise TypeError(
+            f"give the data set that is behind the {type(dataset).__name__}: its attribute `dataset`"
+        )
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        raise TypeError(
+            f"{type(dataset).__name__} has no length or no items by index, which decides an image's noise"
+        )
+
+
+def image_of(item: Any, position: int) -> Form:
+    """The image of an item as the recipes take it, uint8 (1, H, W, C), and the way back.
+
+    Args:
+        item: an image in a form that `corrupt` takes, a tuple or list that begins with one, or a dict with one among
+            its values: the only PIL image or tv_tensor, else the only array or tensor of two dimensions or more.
+        position: of the item in its data set, for the messages.
+
+    Raises:
+        TypeError, ValueError: no image there, or several; and as `corrupt`.
+    """
+    try:
+        place = _place(item)
+        form = read(item if place is None else item[place])
+        if len(form.array) != 1:
+            raise ValueError(f"there must be one image in it, not {len(form.array)}")
+    except (TypeError, ValueError) as error:
+        raise type(error)(
+            f"item {position} of the data set must be an image, a tuple or list that begins with one, or a dict with "
+            f"one among its values: {error}"
+        ) from None
+    return form
+
+
+def with_image(item: Any, image: Any) -> Any:
+    """The item with this image in the place of its own."""
+    place = _place(item)
+    if place is None:
+        return image
+    if isinstance(item, dict):
+        return item | {place: image}
+    return like(item, [image, *item[1:]])
+
+
+def label_of(item: Any, position: int) -> int:
+    """The label of an item: the second of a tuple or list, or `label`, else the only integer, among a dict's values.
+
+    Raises:
+        TypeError: no integer there, or several.
+    """
+    if isinstance(item, dict):
+        found = {key: _integer(value) for key, value in item.items() if _integer(value) is not None}
+        label = found["label"] if "label" in found else next(iter(found.values()), None)
+        if len(found) > 1 and "label" not in found:
+            raise TypeError(
+                f"item {position} of the data set has several integers, {', '.join(map(str, found))}: which is the "
+                f"label? Name it `label`, or give a data set of (image, label)"
+            )
+    else:
+        several = isinstance(item, tuple | list) and len(item) > 1
+        label = _integer(item[1]) if several else None
+    if label is None:
+        raise TypeError(
+            f"item {position} of the data set has no label: an item must be (image, label) with an integer from 0, or "
+            f"a dict with one image and one integer"
+        )
+    return label
+
+
+def like(sample: tuple[Any, ...] | list[Any], parts: list[Any]) -> Any:
+    """The parts in a tuple, named tuple or list as the sample is one."""
+    return sample._make(parts) if hasattr(sample, "_make") else type(sample)(parts)
+
+
+def _place(item: Any) -> Any:
+    """Index or key of the image in an item, None where the item is the image."""
+    if isinstance(item, tuple | list):
+        return 0 if item else None
+    if not isinstance(item, dict):
+        return None
+    typed = [key for key, value in item.items() if is_image(value)]
+    places = typed or [key for key, value in item.items() if len(getattr(value, "shape", ())) > 1]
+    if len(places) != 1:
+        which = f"several: {', '.join(map(str, places))}" if places else "none"
+        raise ValueError(f"of {', '.join(map(str, item))} one must be an image, and there are {which}")
+    return places[0]
+
+
+def _integer(value: Any) -> int | None:
+    """A Python or NumPy integer, or that of a tensor or an array without dimensions; None of anything else."""
+    if isinstance(value, bool | np.bool_) or getattr(value, "shape", ()) != ():
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None
