@@ -17,7 +17,7 @@ def save_clean(folder: Path, splits: dict[str, tuple[np.ndarray, np.ndarray]]) -
     Raises:
         OSError: what the file system has against it.
         ValueError: images that are not uint8 NHWC of 1 or 3 channels, labels of another number, splits of
-            different image shapes.
+            different image shapes, a class in the test set alone: no net could learn it.
     """
     shapes = set()
     for split, (images, labels) in splits.items():
@@ -25,17 +25,17 @@ def save_clean(folder: Path, splits: dict[str, tuple[np.ndarray, np.ndarray]]) -
             raise ValueError(
                 f"{split} images must be uint8 of shape (N, H, W, 1 or 3), got {images.dtype} {images.shape}"
             )
-        if (
-            labels.shape != (len(images),)
-            or labels.dtype.kind not in "iu"
-            or not 0 <= labels.min() <= labels.max() <= 255
-        ):
+        if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
             raise ValueError(
-                f"{split} labels must be {len(images)} classes from 0 to 255, got {labels.dtype} {labels.shape}"
+                f"{split} labels must be {len(images)} integers, one for each image, got {labels.dtype} {labels.shape}"
             )
+        if not 0 <= labels.min() <= labels.max() <= 255:
+            raise ValueError(f"{split} labels must be from 0 to 255, got {labels.min()} to {labels.max()}")
         shapes.add(images.shape[1:])
     if len(shapes) > 1:
         raise ValueError(f"training and test images differ in shape: {sorted(shapes)}")
+    if strange := np.setdiff1d(splits["test"][1], splits["train"][1]).tolist():
+        raise ValueError(f"test labels name classes without training images: {', '.join(map(str, strange))}")
     fresh = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)  # of a run that was killed
     try:

@@ -96,12 +96,14 @@ def test_a_folder_of_nothing_says_what_is_wanted(tmp_path):
     [
         (np.zeros((4, 8, 8, 3), np.float32), np.zeros(4, int), "uint8 of shape"),
         (np.zeros((4, 3, 8, 8), np.uint8), np.zeros(4, int), "1 or 3"),
-        (np.zeros((4, 8, 8, 3), np.uint8), np.zeros(3, int), "labels must be 4 classes"),
-        (np.zeros((4, 8, 8, 3), np.uint8), np.full(4, 256), "from 0 to 255"),
+        (np.zeros((4, 8, 8, 3), np.uint8), np.zeros(3, int), r"labels must be 4 integers, .* got int64 \(3,\)"),
+        (np.zeros((4, 8, 8, 3), np.uint8), np.eye(4), r"labels must be 4 integers, .* got float64 \(4, 4\)"),
+        (np.zeros((4, 8, 8, 3), np.uint8), np.arange(4) * 250, "from 0 to 255, got 0 to 750"),
+        (np.zeros((4, 8, 8, 3), np.uint8), np.arange(4) % 2 + 1, "classes without training images: 2"),
     ],
 )
 def test_wrong_arrays_are_refused_before_anything_is_written(tmp_path, images, labels, message):
-    good = np.zeros((4, 8, 8, 3), np.uint8), np.zeros(4, int)
+    good = np.zeros((4, 8, 8, 3), np.uint8), np.arange(4) % 2
     with pytest.raises(ValueError, match=message):
         save_clean(tmp_path / "clean", {"train": good, "test": (images, labels)})
     assert not (tmp_path / "clean").exists()

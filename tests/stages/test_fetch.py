@@ -74,7 +74,7 @@ def test_what_is_no_array_is_one_line(tmp_path, monkeypatch, file, content):
             np.zeros((4, 8, 8, 3), np.float32),
             "train images must be uint8 of shape (N, H, W, 1 or 3), got float32",
         ),
-        (np.zeros((5, 8, 8, 3), np.uint8), "train labels must be 5 classes from 0 to 255, got int64 (4,)"),
+        (np.zeros((5, 8, 8, 3), np.uint8), "train labels must be 5 integers, one for each image, got int64 (4,)"),
     ],
     ids=["no folder", "floats", "labels missing"],
 )
