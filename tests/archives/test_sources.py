@@ -96,7 +96,11 @@ def test_a_folder_of_nothing_says_what_is_wanted(tmp_path):
     [
         (np.zeros((4, 8, 8, 3), np.float32), np.zeros(4, int), "uint8 of shape"),
         (np.zeros((4, 3, 8, 8), np.uint8), np.zeros(4, int), "1 or 3"),
-        (np.zeros((4, 8, 8, 3), np.uint8), np.zeros(3, int), r"labels must be 4 integers, .* got int64 \(3,\)"),
+        (
+            np.zeros((4, 8, 8, 3), np.uint8),
+            np.zeros(3, int),
+            r"labels must be 4 integers, .* got int64 \(3,\)",
+        ),
         (np.zeros((4, 8, 8, 3), np.uint8), np.eye(4), r"labels must be 4 integers, .* got float64 \(4, 4\)"),
         (np.zeros((4, 8, 8, 3), np.uint8), np.arange(4) * 250, "from 0 to 255, got 0 to 750"),
         (np.zeros((4, 8, 8, 3), np.uint8), np.arange(4) % 2 + 1, "classes without training images: 2"),
