@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from archives.sources import from_folder
 from stages import fetch
 from stages.files.datasets import load_split
 from stages.files.params import load_params
@@ -74,7 +75,10 @@ def test_what_is_no_array_is_one_line(tmp_path, monkeypatch, file, content):
             np.zeros((4, 8, 8, 3), np.float32),
             "train images must be uint8 of shape (N, H, W, 1 or 3), got float32",
         ),
-        (np.zeros((5, 8, 8, 3), np.uint8), "train labels must be 5 integers, one for each image, got int64 (4,)"),
+        (
+            np.zeros((5, 8, 8, 3), np.uint8),
+            "train labels must be 5 integers, one for each image, got int64 (4,)",
+        ),
     ],
     ids=["no folder", "floats", "labels missing"],
 )
@@ -93,15 +97,28 @@ def test_a_folder_of_something_else_is_one_line(tmp_path, monkeypatch, images, m
     assert not (tmp_path / "datasets" / "own").exists()
 
 
-def test_a_folder_of_other_images_is_not_taken_for_cifar10(workspace):
+@pytest.mark.parametrize("name", ["cifar10-authors", "cifar100", "mnist"])
+def test_a_folder_of_other_images_is_not_taken_for_a_published_set(workspace, name):
     """Published figures would stand beside those of any set that goes by its name."""
     shutil.copytree(ROOT / "data", "data")
     params = read_params()
-    params["data"] |= {"name": "cifar10-authors", "path": "datasets/tiny"}
+    params["data"] |= {"name": name, "path": "datasets/tiny"}
     write_params(params)
     done = CliRunner().invoke(fetch.main)
-    assert done.exit_code == 1 and "do not begin as CIFAR-10's" in done.output
-    assert not Path("datasets/cifar10-authors").exists()
+    assert done.exit_code == 1 and f"do not begin as those of {name.removesuffix('-authors')}" in done.output
+    assert not Path("datasets", name).exists()
     params["data"]["name"] = "mine"
     write_params(params)
     assert CliRunner().invoke(fetch.main).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"), [("cifar10", "cifar10-subset"), ("mnist", "mnist-subset")], ids=["cifar10", "mnist"]
+)
+def test_published_images_need_their_own_labels(shared, name, folder):
+    images, labels = from_folder(shared / "data" / folder)["test"]
+    assert fetch.begins_as(name, images, labels)
+    assert not fetch.begins_as(name, images, (labels + 1) % 10)
+    assert not fetch.begins_as(name, images, np.roll(labels, 1))
+    assert not fetch.begins_as(name, images[::-1], labels)
+    assert not fetch.begins_as("cifar100", images, labels)

@@ -370,8 +370,7 @@ def test_published_corruptions_of_other_test_images_are_refused(repository, tmp_
     with tarfile.open(fileobj=io.BytesIO(subset.files["clean"].content)) as tar:
         tar.extractall(batches)  # of our own making; the first releases of Python 3.11 know no filter
     set_data(repository, path=str(batches))
-    first = np.ascontiguousarray(subset.arrays["clean"]["test_images"][:10])
-    monkeypatch.setattr(fetch, "CIFAR10_FIRST_TEN", hashlib.md5(first).hexdigest())
+    monkeypatch.setattr(fetch, "begins_as", lambda *_: True)
     with serving(**sets.files) as server:
         sets.write(repository, server)
         stages(fetch.main)
