@@ -261,7 +261,9 @@ class _Transfer:
                 self.part.restart()
             with Reply(self.session, self.url, 0, None, self.policy.timeout) as reply:
                 for block in reply.blocks(total):
-                    self.write(block, position)
+                    # What is there may have been hashed: a second copy of it might be another.
+                    for start, stop in self.part.missing(position, position + len(block)):
+                        self.write(block[start - position : stop - position], start)
                     position += len(block)
             if total is not None and self.part.missing(0, total):
                 raise Transient(f"closed the connection {total - position:,} bytes early")

@@ -112,14 +112,14 @@ class Reply:
             self.total = int(given[2])
         else:
             length = fields.get("Content-Length", "")
-            self.total = int(length) if length.isdigit() else None
+            self.total = int(length) if length.isdecimal() else None
 
 
 def _retry_after(value: str | None) -> float | None:
     """Seconds to wait by a Retry-After header, which holds either seconds or a date."""
     if value is None:
         return None
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value)
     try:
         return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)

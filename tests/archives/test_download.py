@@ -129,6 +129,13 @@ def test_waits_as_long_as_the_server_asks(tmp_path, status):
     assert second - first >= 1
 
 
+@pytest.mark.parametrize("header", ["soon", "\u00b2", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_time_that_cannot_be_waited_for_is_passed_over(tmp_path, header):
+    archive, content, _ = corruptions(images=20)
+    with serving(a=File(content, answers=[(503, {"Retry-After": header})])) as server:
+        assert_right(download(at(archive, server.url("a")), tmp_path, policy=FAST), content, archive)
+
+
 def test_does_not_wait_for_ever(tmp_path):
     archive, content, _ = corruptions(images=20)
     tomorrow = formatdate(time.time() + 86400, usegmt=True)
@@ -202,6 +209,24 @@ def test_a_server_without_ranges(tmp_path, length):
     archive, content, _ = corruptions()
     with serving(a=File(content, ranges=False, length=length, drops=[300_000])) as server:
         path = download(at(archive, server.url("a")), tmp_path, policy=FAST)
+    assert_right(path, content, archive)
+
+
+def test_what_is_hashed_is_what_is_kept(tmp_path):
+    """A server without ranges drops the connection, and gives a file with another beginning the second time."""
+    archive, content, _ = corruptions(images=20)
+    served = File(content, ranges=False, drops=[2_000, 500_000], rate=1e6)  # the first when the size is asked for
+
+    def spoil() -> None:
+        while server.sent < 100_000:
+            time.sleep(0.001)
+        served.content = bytes(1000) + content[1000:]
+
+    with serving(a=served) as server:
+        spoiling = threading.Thread(target=spoil, daemon=True)
+        spoiling.start()
+        path = download(at(archive, server.url("a")), tmp_path, policy=FAST)
+        spoiling.join()
     assert_right(path, content, archive)
 
 
