@@ -33,6 +33,9 @@ def read_jpeg_set(path: Path) -> Splits:
     """
     splits = {}
     try:
+        with path.open("rb") as stream:
+            if not zipfile.is_zipfile(stream):  # np.load takes other files too, and advises to trust a pickle
+                raise ArchiveError(f"{path} cannot be read: it is no .npz file, or cut short")
         with np.load(path) as file:
             for split in ("train", "test"):
                 missing = [f"{split}_{kind}" for kind in KINDS if f"{split}_{kind}" not in file]
@@ -56,7 +59,10 @@ def _decoded(
             )
     count = len(labels)
     rising = (
-        len(offsets) > 1 and offsets[0] == 0 and offsets[-1] == len(content) and (np.diff(offsets) > 0).all()
+        len(offsets) > 1
+        and offsets[0] == 0
+        and offsets[-1] == len(content)
+        and (offsets[1:] > offsets[:-1]).all()
     )
     if content.dtype != np.uint8 or not rising or len(offsets) != count + 1:
         raise ArchiveError(

@@ -215,7 +215,9 @@ def test_a_server_without_ranges(tmp_path, length):
 def test_what_is_hashed_is_what_is_kept(tmp_path):
     """A server without ranges drops the connection, and gives a file with another beginning the second time."""
     archive, content, _ = corruptions(images=20)
-    served = File(content, ranges=False, drops=[2_000, 500_000], rate=1e6)  # the first when the size is asked for
+    served = File(
+        content, ranges=False, drops=[2_000, 500_000], rate=1e6
+    )  # the first when the size is asked for
 
     def spoil() -> None:
         while server.sent < 100_000:

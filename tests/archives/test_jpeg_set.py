@@ -32,6 +32,7 @@ def test_images_come_out_in_rgb_with_their_labels_and_mixed(tmp_path):
         (lambda a: a.update(train_offsets=a["train_offsets"][:-1]), "train_offsets must rise"),
         (lambda a: a.update(train_offsets=a["train_offsets"][::-1]), "train_offsets must rise"),
         (lambda a: a.update(train_bytes=a["train_bytes"][:-1]), "train_offsets must rise"),
+        (lambda a: a.update(test_offsets=swapped(a["test_offsets"], 4, 5)), "test_offsets must rise"),
         (lambda a: a.update(test_labels=a["test_labels"] * 0.5), "test_labels must be a row of integers"),
         (lambda a: a["test_bytes"].__setitem__(slice(0, 20), 0), "image 0 of test is no JPEG file"),
         (lambda a: a.update(other_sizes(a)), "others are"),
@@ -46,6 +47,13 @@ def test_a_file_of_another_form_is_one_error(tmp_path, change, message):
     assert "cannot be read" not in str(error.value)
 
 
+def swapped(offsets: np.ndarray, *places: int) -> np.ndarray:
+    """Without a sign, in which the difference of two is never below 0."""
+    offsets = offsets.astype(np.uint64)
+    offsets[list(places)] = offsets[list(reversed(places))]
+    return offsets
+
+
 def other_sizes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     small = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1]
     return {
@@ -58,6 +66,9 @@ def other_sizes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def test_no_file_and_a_damaged_one(tmp_path):
     with pytest.raises(ArchiveError, match=r"set\.npz cannot be read"):
         read_jpeg_set(tmp_path / "set.npz")
+    np.save(tmp_path / "set.npy", np.zeros(3))
+    with pytest.raises(ArchiveError, match=r"set\.npy cannot be read: it is no \.npz file"):
+        read_jpeg_set(tmp_path / "set.npy")
     np.savez(tmp_path / "set.npz", **jpeg_arrays()[0])
     whole = (tmp_path / "set.npz").read_bytes()
     (tmp_path / "set.npz").write_bytes(whole[: len(whole) // 2])
