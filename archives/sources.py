@@ -1,5 +1,6 @@
 """Where clean images come from: the embedded digits, or a folder of the user's."""
 
+import hashlib
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -47,7 +48,7 @@ def from_folder(path: Path) -> Splits:
         name_others(mnist_files(path))
         return read_mnist(path)
     if any(
-        (base / name).exists()
+        (base / name).is_file()
         for base in (path, *path.glob("cifar-10*-py*"))
         for name in ("test_batch", "test")
     ):
@@ -55,7 +56,8 @@ def from_folder(path: Path) -> Splits:
         return read_cifar_batches(path)
     raise ArchiveError(
         f"data.path: {path} holds none of: {{train,test}}_{{images,labels}}.npy (uint8 NHWC, integers), CIFAR's python "
-        "batches (data_batch_1 ... test_batch, or train and test), MNIST's four IDX files (.gz)"
+        "batches (data_batch_1 ... test_batch, or train and test), MNIST's four IDX files (.gz); an archive, not yet "
+        "unpacked, belongs in the folder that data.archives names"
     )
 
 
@@ -76,7 +78,7 @@ def npy_files(folder: Path) -> Splits:
     """A set in our own form, `{train,test}_{images,labels}.npy`.
 
     Raises:
-        ArchiveError: a file is missing or is no array.
+        ArchiveError: a file is missing or is no array, or no value of the images is above 1.
     """
     splits = {}
     for split in ("train", "test"):
@@ -90,4 +92,15 @@ def npy_files(folder: Path) -> Splits:
             except ValueError as error:
                 raise ArchiveError(f"data.path: {error}") from None
         splits[split] = tuple(arrays)
+        images = arrays[0]
+        if images.dtype == np.uint8 and images.size and images.max() <= 1:
+            raise ArchiveError(
+                f"data.path: {folder / f'{split}_images.npy'} holds no value above 1, where images have 0 to 255"
+            )
     return splits
+
+
+def count_shared(train: np.ndarray, test: np.ndarray) -> int:
+    """How many test images are among the training images, byte for byte; both (N, H, W, C)."""
+    learnt = {hashlib.md5(image.tobytes()).digest() for image in train}
+    return sum(hashlib.md5(image.tobytes()).digest() in learnt for image in test)

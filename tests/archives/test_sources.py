@@ -81,11 +81,24 @@ def test_own_arrays_alone_or_under_clean(tmp_path, monkeypatch):
     assert not list(tmp_path.rglob("*.part"))
 
 
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_floats_from_0_to_1_that_were_cast_are_no_images(tmp_path, split):
+    for one in ("train", "test"):
+        np.save(tmp_path / f"{one}_images.npy", np.full((4, 8, 8, 3), 1 if one == split else 2, np.uint8))
+        np.save(tmp_path / f"{one}_labels.npy", np.zeros(4, int))
+    with pytest.raises(ArchiveError, match=rf"{split}_images\.npy holds no value above 1"):
+        from_folder(tmp_path)
+
+
 def test_a_folder_of_nothing_says_what_is_wanted(tmp_path):
     with pytest.raises(ArchiveError, match=r"no folder .*absent"):
         from_folder(tmp_path / "absent")
     with pytest.raises(ArchiveError, match=r"holds none of: \{train,test\}"):
         from_folder(tmp_path)
+    for split in ("train", "test"):
+        (tmp_path / "classes" / split / "cat").mkdir(parents=True)
+    with pytest.raises(ArchiveError, match=r"holds none of: \{train,test\}"):
+        from_folder(tmp_path / "classes")
     np.save(tmp_path / "train_images.npy", np.zeros((1, 8, 8, 3), np.uint8))
     with pytest.raises(ArchiveError, match=r"train_labels\.npy"):
         from_folder(tmp_path)

@@ -353,7 +353,7 @@ def test_a_full_disk_while_a_set_of_ones_own_is_taken(repository, small_disk, tm
     own = tmp_path / "own"
     own.mkdir()
     for split, count in (("train", 700), ("test", 9)):
-        np.save(own / f"{split}_images.npy", np.zeros((count, 32, 32, 3), np.uint8))
+        np.save(own / f"{split}_images.npy", np.full((count, 32, 32, 3), 9, np.uint8))
         np.save(own / f"{split}_labels.npy", np.arange(count) % 10)
     Published().write(repository)
     small_disk(repository / "datasets")
