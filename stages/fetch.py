@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from pathlib import Path
 
 import click
 import numpy as np
@@ -11,7 +12,7 @@ from archives.catalogue import archives_of, read_archives
 from archives.form import save_clean
 from archives.formats import Splits
 from archives.jpeg_set import read_jpeg_set
-from archives.sources import digits, from_folder
+from archives.sources import count_shared, digits, from_folder
 from stages.files import workspace
 from stages.files.datasets import DATASETS, LOSSY, SPLITS, full_name, load_split, published_name
 from stages.files.interruption import stopping
@@ -32,7 +33,17 @@ def main() -> None:
     """Write datasets/<data.name>/clean from the source that params.yaml names."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     data = load_params().data
-    folder = DATASETS / data.name / "clean"
+    with workspace.lock(f"fetch-{data.name}"):
+        write(data, DATASETS / data.name / "clean")
+        describe(data.name)
+
+
+def write(data: Data, folder: Path) -> None:
+    """Write the clean set to `folder`, in the place of what was there.
+
+    Raises:
+        click.ClickException: no such set, or its source or the disk does not give or take it.
+    """
     name = published_name(data.name)
     try:
         archives = read_archives()
@@ -57,10 +68,20 @@ def main() -> None:
             f"{error.filename or folder}: {error.strerror or error}; nothing is left of {folder}. Run it again when "
             f"that is put right."
         ) from error
-    for split in SPLITS:
-        images, labels = load_split(data.name, split)
+
+
+def describe(name: str) -> None:
+    """Say what the set holds, and how many of its test images a net is trained on."""
+    train, test = (load_split(name, split) for split in SPLITS)
+    for split, (images, labels) in zip(SPLITS, (train, test), strict=True):
         click.echo(
-            f"{full_name(data.name)} {split}: {len(images)} images {images.shape[1:]}, {len(np.unique(labels))} classes"
+            f"{full_name(name)} {split}: {len(images)} images {images.shape[1:]}, {len(np.unique(labels))} classes"
+        )
+    if shared := count_shared(train.images, test.images):
+        click.echo(
+            f"{shared} of the {len(test.images)} test images are training images too; on those a net's error is not "
+            f"that on new images",
+            err=True,
         )
 
 
@@ -74,7 +95,7 @@ def own(data: Data) -> Splits:
     """
     splits = from_folder(workspace.below_root(data.path))
     name = published_name(data.name)
-    if name in FIRST_TEN and not begins_as(name, *splits["test"]):
+    if name in ("digits", *FIRST_TEN) and not begins_as(name, *splits["test"]):
         raise click.ClickException(
             f"data.path: the test images and labels in {data.path} do not begin as those of {name}; give the set a "
             "data.name of its own"
@@ -83,7 +104,10 @@ def own(data: Data) -> Splits:
 
 
 def begins_as(name: str, images: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether a test set begins as the published one of that name."""
+    """Whether a test set begins as the published one of that name; of the digits, with ten that are digits."""
+    if name == "digits":
+        known = {image.tobytes() for part, _ in digits(0).values() for image in part}
+        return all(image.tobytes() in known for image in images[:10])
     known_labels, known_images = FIRST_TEN[name]
     found = hashlib.md5(np.ascontiguousarray(images[:10])).hexdigest()
     return np.array_equal(labels[:10], known_labels) and known_images in (None, found)

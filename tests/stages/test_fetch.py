@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from filelock import Timeout
 
+from archives.form import save_clean
 from archives.sources import from_folder
 from stages import fetch
 from stages.files.datasets import load_split
 from stages.files.params import load_params
-from tests.archives.miniatures import jpeg_arrays
+from stages.files.workspace import lock
+from tests.archives.miniatures import few_digits, jpeg_arrays
 from tests.conftest import ROOT
 from tests.stages.conftest import read_params, write_params
 
@@ -56,7 +59,7 @@ def test_what_is_no_array_is_one_line(tmp_path, monkeypatch, file, content):
     own = tmp_path / "own"
     own.mkdir()
     for split in ("train", "test"):
-        np.save(own / f"{split}_images.npy", np.zeros((4, 8, 8, 3), np.uint8))
+        np.save(own / f"{split}_images.npy", np.full((4, 8, 8, 3), 9, np.uint8))
         np.save(own / f"{split}_labels.npy", np.zeros(4, int))
     (own / file).write_bytes(content)
     set_path(monkeypatch, tmp_path, own)
@@ -75,12 +78,13 @@ def test_what_is_no_array_is_one_line(tmp_path, monkeypatch, file, content):
             np.zeros((4, 8, 8, 3), np.float32),
             "train images must be uint8 of shape (N, H, W, 1 or 3), got float32",
         ),
+        (np.ones((4, 8, 8, 3), np.uint8), "data.path: "),
         (
-            np.zeros((5, 8, 8, 3), np.uint8),
+            np.full((5, 8, 8, 3), 9, np.uint8),
             "train labels must be 5 integers, one for each image, got int64 (4,)",
         ),
     ],
-    ids=["no folder", "floats", "labels missing"],
+    ids=["no folder", "floats", "floats that were cast", "labels missing"],
 )
 def test_a_folder_of_something_else_is_one_line(tmp_path, monkeypatch, images, message):
     own = tmp_path / "own"
@@ -122,3 +126,52 @@ def test_published_images_need_their_own_labels(shared, name, folder):
     assert not fetch.begins_as(name, images, np.roll(labels, 1))
     assert not fetch.begins_as(name, images[::-1], labels)
     assert not fetch.begins_as("cifar100", images, labels)
+
+
+def test_a_set_is_written_by_one_process_at_a_time(workspace, monkeypatch):
+    """A second one would remove and move away what the first is writing."""
+    written = []
+
+    def write(folder, splits):
+        with pytest.raises(Timeout):
+            lock("fetch-mine").acquire(timeout=0)
+        save_clean(folder, splits)
+        written.append(folder)
+
+    shutil.copytree(ROOT / "data", "data")
+    params = read_params()
+    params["data"] |= {"name": "mine", "path": "datasets/tiny"}
+    write_params(params)
+    monkeypatch.setattr(fetch, "save_clean", write)
+    assert CliRunner().invoke(fetch.main).exit_code == 0 and len(written) == 1
+    lock("fetch-mine").acquire(timeout=0)
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_test_images_among_the_training_images_are_counted(tmp_path, monkeypatch, number):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(256, size=(30, 8, 8, 3), dtype=np.uint8), np.arange(30) % 10
+    own = tmp_path / "own"
+    own.mkdir()
+    for split, part in (("train", slice(0, 20 + number)), ("test", slice(20, 30))):
+        np.save(own / f"{split}_images.npy", images[part])
+        np.save(own / f"{split}_labels.npy", labels[part])
+    set_path(monkeypatch, tmp_path, own)
+    done = CliRunner().invoke(fetch.main)
+    assert done.exit_code == 0
+    assert ("3 of the 10 test images are training images too" in done.stderr) == bool(number)
+
+
+def test_only_digits_are_called_digits(workspace):
+    """Without a data.name the set in data.path would go by that of params.yaml."""
+    shutil.copytree(ROOT / "data", "data")
+    Path("few").mkdir()
+    few_digits(Path("few"), train=40, test=20)
+    params = read_params()
+    params["data"] |= {"name": "digits", "path": "few"}
+    write_params(params)
+    assert CliRunner().invoke(fetch.main).exit_code == 0
+    params["data"]["path"] = "datasets/tiny"
+    write_params(params)
+    done = CliRunner().invoke(fetch.main)
+    assert done.exit_code == 1 and "do not begin as those of digits" in done.output
