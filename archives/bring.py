@@ -3,7 +3,6 @@
 The archives are found where the user put them, or downloaded, then unpacked.
 """
 
-import logging
 import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -13,8 +12,6 @@ from filelock import FileLock
 from archives.catalogue import Archive, require_space
 from archives.download import download
 from archives.unpack import unpack
-
-log = logging.getLogger(__name__)
 
 
 def bring(

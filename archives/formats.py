@@ -34,15 +34,25 @@ class ArchiveError(ValueError):
 
 
 def cifar_files(folder: Path) -> list[Path]:
-    """The batches of CIFAR-10 or CIFAR-100 in a folder, or in the folder that they come in. Raises ArchiveError."""
-    for own, names in CIFAR_FILES.items():
-        for place in (folder, folder / own):
-            if all((place / name).is_file() for name in names):
-                return [place / name for name in names]
-    expected = " or ".join(", ".join(names) for names in CIFAR_FILES.values())
-    raise ArchiveError(
-        f"{folder} holds no CIFAR set in the official python layout: it needs the files {expected}."
-    )
+    """The batches of CIFAR-10 or CIFAR-100 in a folder, or in the folder that they come in.
+
+    Raises ArchiveError when there are none, or those of both.
+    """
+    found = [
+        [place / name for name in names]
+        for own, names in CIFAR_FILES.items()
+        for place in (folder, folder / own)
+        if all((place / name).is_file() for name in names)
+    ]
+    if not found:
+        expected = " or ".join(", ".join(names) for names in CIFAR_FILES.values())
+        raise ArchiveError(
+            f"{folder} holds no CIFAR set in the official python layout: it needs the files {expected}."
+        )
+    if len(found) > 1:
+        places = " and ".join(str(files[0].parent) for files in found)
+        raise ArchiveError(f"{folder} holds several CIFAR sets, in {places}: give one of them.")
+    return found[0]
 
 
 def read_cifar_batches(folder: Path) -> Splits:

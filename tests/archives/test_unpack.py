@@ -367,6 +367,17 @@ def test_a_folder_without_batches(tmp_path):
         read_cifar_batches(tmp_path)
 
 
+def test_a_folder_of_both_sets(tmp_path):
+    """As torchvision leaves them: the first of the two would be taken whatever data.name says."""
+    for folder, names in CIFAR_FILES.items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / name).write_bytes(python2_batch(*batch(2, 10, 0)))
+    with pytest.raises(ArchiveError, match=r"cifar-10-batches-py and .*cifar-100-python: give one of them"):
+        read_cifar_batches(tmp_path)
+    assert set(read_cifar_batches(tmp_path / "cifar-100-python")) == {"train", "test"}
+
+
 def test_real_images_in_the_official_layout(shared):
     folder = shared / "data/cifar10-subset"
     splits = read_cifar_batches(folder)
