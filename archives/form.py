@@ -57,7 +57,7 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 
 def put_in_place(source: Path, target: Path) -> None:
-    """Give a complete folder its final name; what was there is removed. On another disk that is a copy.
+    """Give a complete folder of files its final name; what was there is removed. On another disk that is a copy.
 
     Raises:
         OSError: the other disk does not take it.
@@ -72,7 +72,10 @@ def put_in_place(source: Path, target: Path) -> None:
         near = target.with_name(f"{target.name}.partial")
         shutil.rmtree(near, ignore_errors=True)
         try:
-            shutil.copytree(source, near)
+            near.mkdir()
+            # copytree goes on after a file that finds no room, and its error is a list of all of them.
+            for path in sorted(source.iterdir()):
+                shutil.copyfile(path, near / path.name)
             near.rename(target)
         finally:
             shutil.rmtree(near, ignore_errors=True)

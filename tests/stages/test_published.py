@@ -363,6 +363,28 @@ def test_a_full_disk_while_a_set_of_ones_own_is_taken(repository, small_disk, tm
     assert list((repository / "datasets").rglob("*.npy")) == []
 
 
+def test_a_full_disk_while_generated_sets_are_moved_to_it(repository, small_disk, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    for split in ("train", "test"):
+        np.save(own / f"{split}_images.npy", np.full((60, 32, 32, 3), 9, np.uint8))
+        np.save(own / f"{split}_labels.npy", np.arange(60) % 10)
+    Published().write(repository)
+    small_disk(repository / "datasets")
+    choice = {
+        "corruptions": ["contrast", "brightness"],
+        "perturbations": ["translate"],
+        "perturbed_images": 1,
+    }
+    set_data(repository, name="own", path=str(own), corrupted="generate", **choice)
+    stages(fetch.main)
+    status, output = stage(corrupt.main)
+    error = output.splitlines()[-1]
+    assert status == 1 and error.startswith("Error: [Errno 28] No space left on device: ")
+    assert error.endswith("-> 'datasets/own/c.partial/contrast.npy'")
+    assert [path.name for path in (repository / "datasets/own").iterdir()] == ["clean"]
+
+
 def test_published_corruptions_of_other_test_images_are_refused(repository, tmp_path, monkeypatch):
     """A subset through data.path, or another set under the name: its C and P cannot be the published ones."""
     sets, subset = Published(), Published(1)
