@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 from pathlib import Path
 
 import click
@@ -90,9 +91,14 @@ def own(data: Data) -> Splits:
 
     Raises:
         click.ClickException: data.name says that they are those of a set that others know by that name, under which
-            the results would stand, and they or their labels are not.
+            the results would stand, and they or their labels are not; or it is such a name in other letters.
         ArchiveError: nothing there, or not in one of the forms.
     """
+    plain = re.sub(r"[-_.]", "", data.name.lower())
+    if plain in FIRST_TEN and data.name != plain:  # the recipe of the set goes by its name
+        raise click.ClickException(
+            f"data.name: the set is called {plain!r} here, not {data.name!r}; give another set a name of its own"
+        )
     splits = from_folder(workspace.below_root(data.path))
     name = published_name(data.name)
     if name in ("digits", *FIRST_TEN) and not begins_as(name, *splits["test"]):

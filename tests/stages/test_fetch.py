@@ -175,3 +175,17 @@ def test_only_digits_are_called_digits(workspace):
     write_params(params)
     done = CliRunner().invoke(fetch.main)
     assert done.exit_code == 1 and "do not begin as those of digits" in done.output
+
+
+@pytest.mark.parametrize(
+    ("name", "known"), [("CIFAR-10", "cifar10"), ("Cifar_100", "cifar100"), ("MNIST", "mnist")]
+)
+def test_a_published_name_in_other_letters_is_not_a_set_of_ones_own(workspace, name, known):
+    """Tables would call it CIFAR-10, and it was normalised and mirrored as no CIFAR-10 is."""
+    shutil.copytree(ROOT / "data", "data")
+    params = read_params()
+    params["data"] |= {"name": name, "path": "datasets/tiny"}
+    write_params(params)
+    done = CliRunner().invoke(fetch.main)
+    assert done.exit_code == 1 and f"data.name: the set is called '{known}' here, not '{name}'" in done.output
+    assert not Path("datasets", name).exists()
