@@ -10,12 +10,16 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 
 def ordinary(*tensors: Tensor | None) -> bool:
-    """Whether these are ordinary tensors met in ordinary execution: nothing traces, compiles or transforms the call."""
+    """Whether these are ordinary tensors met in ordinary execution: nothing traces, compiles or transforms the call.
+
+    A mode that sees every operator, as the one that gives tensors without values, may do any of it.
+    """
     return (
         not torch.compiler.is_compiling()
         and not torch._C._is_tracing()
         and not torch._C._are_functorch_transforms_active()
         and forward_ad._current_level < 0
+        and not torch._C._len_torch_dispatch_stack()
         and all(type(tensor) in (Tensor, torch.nn.Parameter) for tensor in tensors if tensor is not None)
     )
 

@@ -6,8 +6,10 @@ import pytest
 import torch
 import torchvision.models
 from torch import fx
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.ao.quantization import get_default_qconfig_mapping
 from torch.ao.quantization.quantize_fx import prepare_fx
+from torch.fx.experimental.proxy_tensor import make_fx
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
 from pushpull import PushPull2d, convert, push_pull_conv2d
@@ -51,6 +53,34 @@ def test_numbers_that_are_arguments():
     function = compiled(respond, dynamic=True)
     for numbers in ((1.0, 1, 1), (0.7, 1, 1), (0.4, 2, 0), (2, 1, 2)):
         torch.testing.assert_close(function(*numbers), respond(*numbers))
+
+
+@pytest.mark.parametrize("images", [2, 40])  # on the plain path, and enough for the separable one
+class TestDispatchModes:
+    @pytest.fixture
+    def layer(self):
+        return PushPull2d(3, 8, 3, padding=1).eval().requires_grad_(False)
+
+    def test_tensors_without_values_leave_no_kernel_behind(self, layer, images):
+        x = torch.randn(images, 3, 32, 32)
+        for _ in range(2):  # before and after a kernel is kept
+            with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+                assert layer(mode.from_tensor(x)).shape == (images, 8, 32, 32)
+            torch.testing.assert_close(layer(x), copy.deepcopy(layer)(x))
+
+    @pytest.mark.parametrize("tracing_mode", ["real", "fake", "symbolic"])
+    def test_a_graph_of_operators_follows_the_weights(self, layer, images, tracing_mode):
+        x = torch.randn(images, 3, 32, 32)
+        layer(x)
+
+        def respond(weight, x):
+            return torch.func.functional_call(layer, {"weight": weight}, (x,))
+
+        traced = make_fx(respond, tracing_mode=tracing_mode, _allow_non_fake_inputs=True)(
+            layer.weight.detach(), x
+        )
+        weight = torch.randn_like(layer.weight)
+        torch.testing.assert_close(traced(weight, x), respond(weight, x), rtol=1e-4, atol=1e-4)
 
 
 class TestFx:
