@@ -110,7 +110,7 @@ class _PushPull(nn.Module):
             nn.init.uniform_(self.alpha)  # type: ignore[arg-type]  # it is trained, so a Parameter
         elif isinstance(self.alpha, Tensor):
             with torch.no_grad():
-                self.alpha.copy_(self._initial_alpha)
+                self.alpha.copy_(_sharded_as(self.alpha, self._initial_alpha.expand_as(self.alpha)))
 
     def forward(self, input: Tensor) -> Tensor:
         # Not by its type, which torch.fx does not show.
@@ -184,6 +184,16 @@ class _PushPull(nn.Module):
         if self.rectifier != "relu":
             text += f", rectifier={getattr(self.rectifier, '__name__', self.rectifier)}"
         return text
+
+
+def _sharded_as(tensor: Any, values: Tensor) -> Tensor:
+    """The values, which are the same in every process, in the form of `tensor` where that is a DTensor, as of FSDP."""
+    if not hasattr(tensor, "placements"):
+        return values
+    # Takes more than a second, but who has a DTensor has done it.
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(values, tensor.device_mesh, tensor.placements, src_data_rank=None)
 
 
 def _described(state: Tensor) -> str:

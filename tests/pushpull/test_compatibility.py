@@ -12,6 +12,8 @@ import onnxruntime
 import pytest
 import torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.nn.utils import parametrizations, parametrize
 
 from pushpull import PushPull2d, fast
@@ -251,15 +253,30 @@ def test_parametrizations():
     assert normed(batch).shape == (32, 8, 32, 32)
 
 
-def test_distributed_data_parallel(tmp_path):
-    layer, batch = layer_and_batch()
+@pytest.fixture
+def process_group(tmp_path):
     store = f"file://{tmp_path / 'store'}"
     torch.distributed.init_process_group("gloo", init_method=store, rank=0, world_size=1)
-    try:
-        wrapped = nn.parallel.DistributedDataParallel(copy.deepcopy(layer))
-        wrapped(batch).square().mean().backward()
-    finally:
-        torch.distributed.destroy_process_group()
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("alpha", [0.3, torch.linspace(0.1, 0.8, 8)])
+def test_made_without_memory_and_sharded_it_starts_at_the_alpha_given(process_group, alpha):
+    layer = PushPull2d(3, 8, 3, padding=1, alpha=alpha, train_alpha=True, device="meta")
+    fully_shard(layer, mesh=init_device_mesh("cpu", (1,)))
+    layer.to_empty(device="cpu")
+    with torch.no_grad():
+        layer.alpha.to_local().fill_(float("nan"))
+    layer.reset_parameters()
+    torch.testing.assert_close(layer.alpha.full_tensor().detach(), torch.as_tensor(alpha).expand(8))
+    assert layer(torch.randn(2, 3, 8, 8)).isfinite().all()
+
+
+def test_distributed_data_parallel(process_group):
+    layer, batch = layer_and_batch()
+    wrapped = nn.parallel.DistributedDataParallel(copy.deepcopy(layer))
+    wrapped(batch).square().mean().backward()
     parameters = tuple(layer.parameters())
     expected = torch.autograd.grad(plain(layer, batch).square().mean(), parameters)
     for parameter, gradient in zip(wrapped.module.parameters(), expected, strict=True):
