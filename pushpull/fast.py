@@ -12,9 +12,10 @@ dilation are in the matrix, and the values come out where the convolution reads 
 Worked on where they lie. The responses are rectified in place, some images at a time, and one pass subtracts. (oneDNN's
 convolutions rectify as they write, which saves up to a tenth, but they make a 0 of what is not a number.)
 
-The gradients are those of the plain path, written out; a second derivative goes through the same formula as recorded
-operations. In a product with a banded matrix one value that is not finite spoils all others, so where there is one the
-plain path is taken; in the gradient of a response it spoils a column of the gradient to the images.
+The gradients are those of the plain path, written out; second derivatives, and several gradients at once, go through
+the same formula as recorded operations. In a product with a banded matrix one value that is not finite spoils all
+others, so where there is one the plain path is taken; in the gradient of a response it spoils a column of the gradient
+to the images.
 """
 
 import math
@@ -158,12 +159,15 @@ class _PushPull(torch.autograd.Function):
         input, weight, kernel, bias, alpha, *kept = ctx.saved_tensors
         if alpha is None:
             alpha = ctx.number
-        if torch.is_grad_enabled():  # the gradient is to be differentiated itself
-            return *_recorded(ctx, gradient, (input, weight, kernel, bias, alpha)), None
+        # The gradient is to be differentiated itself, or is several at once, of which no layout can be asked.
+        differentiated = torch.is_grad_enabled()
+        if differentiated or torch._C._functorch.is_legacy_batchedtensor(gradient):
+            return *_recorded(ctx, gradient, (input, weight, kernel, bias, alpha), differentiated), None
         return *_gradients(ctx, gradient, (input, weight, kernel, bias, alpha), *kept), None
 
 
-def _recorded(ctx: Any, gradient: Tensor, arguments: Arguments) -> list[Tensor | None]:
+@torch.enable_grad()
+def _recorded(ctx: Any, gradient: Tensor, arguments: Arguments, differentiated: bool) -> list[Tensor | None]:
     # The kernel is a function of the weight, so the derivative to the weight would contain the kernel's. Views are
     # inputs of their own.
     input, weight, kernel = (tensor.view_as(tensor) for tensor in arguments[:3])
@@ -179,7 +183,7 @@ def _recorded(ctx: Any, gradient: Tensor, arguments: Arguments) -> list[Tensor |
     needed = [
         v for v, need in zip(views, ctx.needs_input_grad, strict=False) if need and isinstance(v, Tensor)
     ]
-    found = iter(torch.autograd.grad(output, needed, gradient, create_graph=True))
+    found = iter(torch.autograd.grad(output, needed, gradient, create_graph=differentiated))
     return [next(found) if need else None for need in ctx.needs_input_grad[:5]]
 
 

@@ -73,6 +73,24 @@ def test_the_second_derivative_is_that_of_the_plain_path(monkeypatch, one_thread
         torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
+@pytest.mark.parametrize("channels", [3, 16])
+def test_several_gradients_at_once(one_thread, taken, channels):
+    """What `torch.autograd.functional.jacobian(..., vectorize=True)` asks for."""
+    torch.manual_seed(0)
+    layer = PushPull2d(channels, 16, 3, padding=1, train_alpha=True)
+    x = torch.randn(32, channels, 32, 32, requires_grad=True)
+    wanted = (x, *layer.parameters())
+    output = layer(x)
+    assert taken[-1]
+    gradients = torch.randn(2, *output.shape)
+    together = torch.autograd.grad(output, wanted, gradients, is_grads_batched=True, retain_graph=True)
+    for index, gradient in enumerate(gradients):
+        each = torch.autograd.grad(output, wanted, gradient, retain_graph=True)
+        for found, expected in zip(together, each, strict=True):
+            assert not found.requires_grad
+            torch.testing.assert_close(found[index], expected, rtol=1e-3, atol=1e-2)
+
+
 def test_the_same_bits_every_time(one_thread, taken):
     layer, batch = layer_and_batch(channels=16)
 
