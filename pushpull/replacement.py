@@ -2,10 +2,10 @@
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from types import CellType, FunctionType, MethodType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 Kind = TypeVar("Kind", bound=type[nn.Module])
 
@@ -97,8 +97,8 @@ def replace(net: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> nn.Module:
 
     Raises:
         ValueError: an attribute of a module of the net also holds one of them, where it would be called as before: a
-            list, tuple, set or dict, a bound method, a `functools.partial` or a function's closure. The net is then
-            unchanged.
+            list, tuple, set or dict, a bound method, a `functools.partial`, a function's closure or an object of
+            any class. The net is then unchanged.
     """
     _check_held(net, swaps)
     if net in swaps:
@@ -115,7 +115,7 @@ def _check_held(net: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> None:
     known = vars(nn.Module()).keys()
     for module, name in names.items():
         for attribute in sorted(vars(module).keys() - known):
-            for held in _held(vars(module)[attribute], names, set()):
+            for held in _held(vars(module)[attribute], names):
                 if held in swaps:
                     place = f"{name}.{attribute}" if name else attribute
                     raise ValueError(
@@ -125,25 +125,37 @@ def _check_held(net: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> None:
                     )
 
 
-def _held(value: Any, inside: Mapping[nn.Module, str], seen: set[int]) -> Iterator[nn.Module]:
-    """The modules in a value; of one that is outside of the net, those in it, too."""
-    if id(value) in seen:
-        return
-    seen.add(id(value))
-    parts: Iterable[Any] = ()
-    if isinstance(value, nn.Module):
-        yield value
-        parts = () if value in inside else value.children()
-    elif isinstance(value, Mapping):
-        parts = value.values()
-    elif isinstance(value, list | tuple | set | frozenset):
-        parts = value
-    elif isinstance(value, MethodType):
-        parts = (value.__self__, value.__func__)
-    elif isinstance(value, functools.partial):
-        parts = (value.func, value.args, value.keywords)
-    elif isinstance(value, FunctionType):
-        around = [cell.cell_contents for cell in value.__closure__ or () if cell != _EMPTY]
-        parts = (around, value.__defaults__, value.__kwdefaults__)
-    for part in parts:
-        yield from _held(part, inside, seen)
+def _held(value: Any, inside: Mapping[nn.Module, str]) -> Iterator[nn.Module]:
+    """The modules in a value, and in what it holds; of a module that is outside of the net, those in it, too."""
+    waiting = [value]
+    seen: dict[int, Any] = {}
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen[id(value)] = value  # kept, so that nothing else gets its id
+        if issubclass(type(value), nn.Module):  # by isinstance, a weak proxy would be one
+            yield value
+            waiting += [] if value in inside else value.children()
+        elif isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list | tuple | set | frozenset):
+            waiting += value
+        elif isinstance(value, MethodType):
+            waiting += (value.__self__, value.__func__)
+        elif isinstance(value, functools.partial):
+            waiting += (value.func, value.args, value.keywords)
+        elif isinstance(value, FunctionType):
+            waiting += [cell.cell_contents for cell in value.__closure__ or () if cell != _EMPTY]
+            waiting += (value.__defaults__, value.__kwdefaults__)
+        elif not isinstance(value, type | ModuleType | Tensor):
+            waiting += _attributes(value)
+
+
+def _attributes(value: Any) -> Iterable[Any]:
+    """The values of an object's own attributes, none of which is computed."""
+    try:
+        own: dict[str, Any] = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return ()
+    return own.values()

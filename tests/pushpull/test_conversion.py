@@ -2,8 +2,11 @@
 
 import copy
 import functools
+import logging
 import math
+import sys
 import warnings
+import weakref
 
 import numpy as np
 import onnxruntime
@@ -380,12 +383,33 @@ def hide(module: nn.Module) -> list[nn.Module]:
     return [nn.Sequential(nn.ReLU(), module)]
 
 
+class Caller:
+    """Of no module: it holds what it calls."""
+
+    def __init__(self, conv):
+        self.conv = conv
+
+    def __call__(self, x):
+        return self.conv(x)
+
+
+def linked(value, length: int) -> Caller:
+    """An object that holds one that holds one, and so on, the last of which holds the value."""
+    for _ in range(length):
+        value = Caller(value)
+    return value
+
+
 HELD = {
     "list": lambda net: [net.a],
     "tuple in a dict": lambda net: {"layers": (nn.ReLU(), net.a)},
     "bound method": lambda net: net.a.forward,
     "partial": lambda net: functools.partial(net.a.forward),
     "closure": lambda net: (lambda conv: lambda x: conv(x))(net.a),
+    "closure behind another": lambda net: [*map(lambda conv: lambda x: conv(x), (2, net.a))],
+    "object": lambda net: Caller(net.a),
+    "method of an object in a list": lambda net: [Caller(net.a).__call__],
+    "object far behind": lambda net: linked(net.a, 2 * sys.getrecursionlimit()),
     "default": lambda net: lambda x, conv=net.a: conv(x),
     "block outside of the net": lambda net: hide(net.a),
 }
@@ -411,6 +435,9 @@ def test_a_convolution_that_would_still_be_called_is_refused(hold):
         lambda net: net.forward,
         lambda net: lambda x: net.a(x),
         lambda net: [net.block.forward, "a", torch.ones(2)],
+        lambda net: Caller(net),
+        lambda net: [weakref.proxy(net)],
+        lambda net: [Caller, sys, logging.getLogger()],
         lambda net: nn.ModuleList([net.a]),
     ],
 )
