@@ -261,6 +261,7 @@ def process_group(tmp_path):
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.filterwarnings("ignore:DTensor random operators")
 @pytest.mark.parametrize("alpha", [0.3, torch.linspace(0.1, 0.8, 8)])
 def test_made_without_memory_and_sharded_it_starts_at_the_alpha_given(process_group, alpha):
     layer = PushPull2d(3, 8, 3, padding=1, alpha=alpha, train_alpha=True, device="meta")
