@@ -27,6 +27,8 @@ GROUP = (
     "net of experiment"  # tag that all seeds of a net in one experiment share: MLflow's page shows their mean
 )
 
+STATE = "dvc.params"  # tag: digest of params.yaml, of a named experiment
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -38,12 +40,14 @@ class Experiment:
         parent: id of the run whose children are the runs of the nets.
         tags: which of all its runs say whose they are.
     """
+        name: of the parent run, which no other has.
 
     client: Any
     id: str
     parent: str
     tags: Mapping[str, str]
 
+    name: str
     def child(self, net: str, seed: int) -> Any:
         """The newest run of a net and seed, or None."""
         return _find(self.client, self.id, {"mlflow.parentRunId": self.parent, "net": net, "seed": str(seed)})
@@ -65,14 +69,17 @@ def open_experiment(params: Params, tags: Mapping[str, str] | None = None) -> Ex
     with lock("mlflow"):
         found = _find_parent(client, place, tags)
         if found:
-            return Experiment(client, place, found.info.run_id, tags)
+            return Experiment(client, place, found.info.run_id, tags, found.info.run_name)
+        name = tags["dvc.exp"]
+        if _find(client, place, {"role": "experiment", "dvc.exp": name}):  # of another commit, or overwritten
+            name += f"-{tags['git.commit']}-{tags[STATE]}"
         run = client.create_run(
-            place, run_name=tags["dvc.exp"], tags={**tags, "role": "experiment", "data": params.data.name}
+            place, run_name=name, tags={**tags, "role": "experiment", "data": params.data.name}
         )
     sections = params.model_dump(include={"data", "train", "evaluate"})
     blocks = {name: block.model_dump() for name, block in params.blocks.items()}
     _log_params(client, run.info.run_id, _flat({**sections, **blocks}))
-    return Experiment(client, place, run.info.run_id, tags)
+    return Experiment(client, place, run.info.run_id, tags, name)
 
 
 def find_parent(client, data_name: str) -> str | None:
@@ -116,10 +123,13 @@ def identity(name: str | None = None, baseline: str | None = None) -> dict[str, 
         click.ClickException: Git refuses to name the commit.
     """
     baseline = baseline or os.environ.get("DVC_EXP_BASELINE_REV") or commit()
-    name = name or os.environ.get("DVC_EXP_NAME")
+    state = {}
     if not name:
-        state = hashlib.sha256(PARAMS.read_bytes()).hexdigest()[:6]
-        name = f"workspace-{baseline[:7]}-{state}"
+        digest = hashlib.sha256(PARAMS.read_bytes()).hexdigest()[:6]
+        name = os.environ.get("DVC_EXP_NAME")
+        # DVC takes a name again: on another commit, and with other parameters after `dvc exp run --force`.
+        state = {STATE: digest} if name else {}
+        name = name or f"workspace-{baseline[:7]}-{digest}"
     return {
         "dvc.exp": name,
         "dvc.baseline": baseline,
@@ -127,6 +137,7 @@ def identity(name: str | None = None, baseline: str | None = None) -> dict[str, 
         "mlflow.source.git.commit": baseline,
     }
 
+        **state,
 
 def study_name(params: Params) -> str | None:
     """`table4-digits-1f0c9a`, the same for the same parameters: what the runs of a study have in common; else None."""
@@ -147,7 +158,7 @@ def child_run(experiment: Experiment, params: Params, net: str, seed: int, tags:
             "role": "net",
             "net": net,
             "seed": str(seed),
-            GROUP: f"{child_name(params, net)}, {experiment.tags['dvc.exp']}",
+            GROUP: f"{child_name(params, net)}, {experiment.name}",
             "data": params.data.name,
             "mlflow.parentRunId": experiment.parent,
             **tags,
@@ -265,7 +276,8 @@ def _experiment_id(client, data_name: str) -> str:
 
 
 def _find_parent(client, experiment: str, tags: Mapping[str, str]):
-    return _find(client, experiment, {"role": "experiment", "dvc.exp": tags["dvc.exp"]})
+    keys = ("dvc.exp", "dvc.baseline", STATE) if STATE in tags else ("dvc.exp",)
+    return _find(client, experiment, {"role": "experiment", **{key: tags[key] for key in keys}})
 
 
 def _find(client, experiment: str, tags: Mapping[str, str], condition: str = ""):

@@ -69,6 +69,31 @@ def test_another_experiment_has_another_parent(store, monkeypatch):
     assert runs.open_experiment(params).parent != first.parent
 
 
+def test_a_name_that_is_used_again_is_another_experiment(store, monkeypatch):
+    """On another commit, or with other parameters after `dvc exp run --force`: no mean may be over both."""
+    client, params = store
+    monkeypatch.setenv("DVC_EXP_NAME", "again")
+    stronger = params.model_copy(update={"train": params.train.model_copy(update={"epochs": 99})})
+    text = Path("params.yaml").read_text(encoding="utf-8")
+    opened, groups = [], []
+    try:
+        for baseline, chosen, epochs in (("a", params, 6), ("b", params, 6), ("b", stronger, 99)):
+            monkeypatch.setenv("DVC_EXP_BASELINE_REV", 40 * baseline)
+            Path("params.yaml").write_text(
+                text.replace("epochs: 6", f"epochs: {epochs}", 1), encoding="utf-8"
+            )
+            one = runs.open_experiment(chosen)
+            assert runs.open_experiment(chosen).parent == one.parent
+            assert client.get_run(one.parent).data.params["train.epochs"] == str(epochs)
+            child = client.get_run(runs.child_run(one, chosen, "resnet20", 0, {}))
+            opened.append(one.parent)
+            groups.append(child.data.tags[runs.GROUP])
+    finally:
+        Path("params.yaml").write_text(text, encoding="utf-8")
+    assert len(set(opened)) == len(set(groups)) == 3
+    assert groups[0] == "resnet20, again"
+
+
 @pytest.mark.parametrize("name", ["it's", 'a"b', "x' or tags.role = 'y"])
 def test_an_experiment_with_quotes_in_its_name_is_found_again(store, monkeypatch, name):
     client, params = store
