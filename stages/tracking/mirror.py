@@ -5,7 +5,9 @@ measurements that are in Git and runs no stage that could log them.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -45,7 +47,7 @@ def mirror(
     by_seed = summary.set_index(["net", "seed"])
     for net, seed in by_seed.index:
         weights = weights_digest(net)
-        run, cached = net_run(experiment, params, net, seed, history)
+        run, cached = net_run(experiment, params, net, seed, history, weights)
         if cached:
             if (DATASETS / params.data.name / "clean").exists():  # a clone may hold the results alone
                 recording.log_dataset(client, run, params.data.name)
@@ -81,20 +83,47 @@ def mirror(
 
 
 def net_run(
-    experiment: runs.Experiment, params: Params, net: str, seed: int, history: pd.DataFrame
+    experiment: runs.Experiment,
+    params: Params,
+    net: str,
+    seed: int,
+    history: pd.DataFrame,
+    weights: str | None = None,
 ) -> tuple[str, bool]:
     """The run of a net and seed, and whether no training began it, as where DVC took the net from its cache.
 
-    `history` holds the training curve, of which the run gets what it lacks.
+    Of several trainings, as before and after a change of code, it is the one that gave the weights; the others lose
+    their role, so that no table shows them and no mean over seeds is over them too.
+
+    Args:
+        experiment, params, net, seed: whose run.
+        history: the training curve, of which the run gets what it lacks.
+        weights: digest of the net's weights, None where it is not known.
     """
-    found = experiment.child(net, seed)
+    trainings = experiment.children(net, seed)
+    found = run_of_weights(trainings, weights)
     cached = found is None or found.data.tags.get("dvc.cached") == "true"
     run = (
         found.info.run_id if found else runs.child_run(experiment, params, net, seed, {"dvc.cached": "true"})
     )
+    for one in trainings:
+        role = runs.NET if one.info.run_id == run else runs.REPLACED
+        if one.data.tags["role"] != role:
+            experiment.client.set_tag(one.info.run_id, "role", role)
     rows = history[(history.net == net) & (history.seed == seed)].drop(columns=["net", "seed"])
     runs.log_curve(experiment.client, run, rows.to_dict("records"))
     return run, cached
+
+
+def run_of_weights(trainings: Sequence[Any], weights: str | None) -> Any:
+    """The run known by these weights, else the newest that ended well and is known by none; None without one."""
+    known = (one for one in trainings if weights and one.data.tags.get("weights") == weights)
+    ended = (
+        one
+        for one in trainings
+        if one.info.status not in ("FAILED", "KILLED") and not (weights and "weights" in one.data.tags)
+    )
+    return next(known, None) or next(ended, None)
 
 
 def weights_digest(net: str) -> str | None:

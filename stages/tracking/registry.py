@@ -21,7 +21,10 @@ def best_run(client, experiment: str, name: str | None):
         raise click.ClickException(
             f"no finished experiment{f' {name!r}' if name else ''} in MLflow; `dvc exp show` lists them"
         )
-    children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parents[0].info.run_id}'")
+    parent = parents[0].info.run_id
+    children = client.search_runs(
+        [experiment], f"tags.`mlflow.parentRunId` = '{parent}' and tags.role = '{runs.NET}'"
+    )
     nets: dict[str, list] = {}
     for run in children:
         if run.data.params.get("layers") and "test/E_corr" in run.data.metrics:

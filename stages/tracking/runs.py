@@ -28,6 +28,7 @@ GROUP = (
 )
 
 STATE = "dvc.params"  # tag: digest of params.yaml, of a named experiment
+NET, REPLACED = "net", "replaced"  # roles: the run that has the results of a net and seed, and others of them
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,23 @@ class Experiment:
         id: of the MLflow experiment, that of the data set.
         parent: id of the run whose children are the runs of the nets.
         tags: which of all its runs say whose they are.
-    """
         name: of the parent run, which no other has.
+    """
 
     client: Any
     id: str
     parent: str
     tags: Mapping[str, str]
-
     name: str
+
     def child(self, net: str, seed: int) -> Any:
         """The newest run of a net and seed, or None."""
-        return _find(self.client, self.id, {"mlflow.parentRunId": self.parent, "net": net, "seed": str(seed)})
+        return next(iter(self.children(net, seed)), None)
+
+    def children(self, net: str, seed: int) -> list[Any]:
+        """The runs of a net and seed, one for each time that it was trained, the newest first."""
+        tags = {"mlflow.parentRunId": self.parent, "net": net, "seed": str(seed)}
+        return _search(self.client, self.id, tags)
 
 
 def open_experiment(params: Params, tags: Mapping[str, str] | None = None) -> Experiment:
@@ -131,13 +137,13 @@ def identity(name: str | None = None, baseline: str | None = None) -> dict[str, 
         state = {STATE: digest} if name else {}
         name = name or f"workspace-{baseline[:7]}-{digest}"
     return {
+        **state,
         "dvc.exp": name,
         "dvc.baseline": baseline,
         "git.commit": baseline[:7],  # of MLflow's own tag below the table of runs shows no column
         "mlflow.source.git.commit": baseline,
     }
 
-        **state,
 
 def study_name(params: Params) -> str | None:
     """`table4-digits-1f0c9a`, the same for the same parameters: what the runs of a study have in common; else None."""
@@ -155,7 +161,7 @@ def child_run(experiment: Experiment, params: Params, net: str, seed: int, tags:
         tags={
             **experiment.tags,
             "dvc.stage": os.environ.get("DVC_STAGE", ""),
-            "role": "net",
+            "role": NET,
             "net": net,
             "seed": str(seed),
             GROUP: f"{child_name(params, net)}, {experiment.name}",
@@ -170,7 +176,7 @@ def child_run(experiment: Experiment, params: Params, net: str, seed: int, tags:
 
 def find_run(experiment: Experiment, run: str):
     """The run of a net by its id, in whichever experiment on the data set, or None where it was deleted."""
-    return _find(experiment.client, experiment.id, {"role": "net"}, f" and attributes.run_id = '{run}'")
+    return _find(experiment.client, experiment.id, {"role": NET}, f" and attributes.run_id = '{run}'")
 
 
 def find_training(experiment: Experiment, net: str, seed: int, weights: str):
@@ -281,9 +287,13 @@ def _find_parent(client, experiment: str, tags: Mapping[str, str]):
 
 
 def _find(client, experiment: str, tags: Mapping[str, str], condition: str = ""):
+    return next(iter(_search(client, experiment, tags, condition)), None)
+
+
+def _search(client, experiment: str, tags: Mapping[str, str], condition: str = "") -> list[Any]:
+    """The runs with these tags, the newest first."""
     query = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in tags.items()) + condition
-    runs = client.search_runs([experiment], query, max_results=1, order_by=["attributes.start_time DESC"])
-    return runs[0] if runs else None
+    return list(client.search_runs([experiment], query, order_by=["attributes.start_time DESC"]))
 
 
 def _flat(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
