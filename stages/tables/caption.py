@@ -33,8 +33,10 @@ def describe_run(params: Params, normaliser: str, baseline: Baseline | None, ima
     names, added = data.averaged_corruptions(), data.added_corruptions()
     main = sum(name in MAIN_CORRUPTIONS for name in names)
     flips = sum(name in PERTURBATIONS for name in data.perturbation_names())  # no variants of the noises
+    # Of fewer images than were asked for it is all of them; how many there are is not known where some are left out.
+    there = images if data.corrupted_images is None or images != data.corrupted_images else None
     first = {
-        part: f" of the first {count} images" if count else ""
+        part: f" of the first {count} images" if count and (there is None or count <= there) else ""
         for part, count in (("c", data.corrupted_images), ("p", data.perturbed_images))
     }
     sentences += [

@@ -45,6 +45,12 @@ def test_of_which_images_the_corrupted_sets_are(load):
     assert "Data set: digits, 360 test images." in describe_run(load(), "", None, 360)
 
 
+def test_more_images_asked_for_than_there_are(load):
+    text = describe_run(load(data={"corrupted_images": 2000, "perturbed_images": 500}), "", None, 360)
+    assert "Data set: digits, 360 test images." in text
+    assert "5 severities, 15 of them of the benchmark's main set; mFP over 14 perturbations." in text
+
+
 def test_epochs_and_seeds_of_every_net(load):
     nets = {"long": {"block": "conv", "arch": "resnet14", "train": {"epochs": 9, "seeds": [7]}}}
     text = describe_run(load(nets=nets), "", None, None)
