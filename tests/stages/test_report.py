@@ -128,7 +128,7 @@ def test_headline_is_the_paired_difference(page):
     text = text_of(page)
     assert "−2.00 points" in text
     assert "resnet20 errs on 17.00 % of the corrupted images, resnet20-pp on 15.00 %" in text
-    assert "over 2 seeds and all images, reaches from −3.00 to −1.00;" in text
+    assert "over 2 seeds and images, reaches from −3.00 to −1.00;" in text
     assert "from −2.50 to −1.50" in text
     assert "On clean images they err on 9.50 % and 7.50 %" in text
 
