@@ -29,7 +29,10 @@ def main(options: tuple[str, ...]) -> None:
     )
     if done.returncode:
         raise click.ClickException("`dvc exp show` failed; see above")
-    show("\n".join(lines(json.loads(done.stdout))))
+    commits = json.loads(done.stdout)
+    if not commits:
+        raise click.ClickException("nothing is committed yet, and every experiment starts from a commit")
+    show("\n".join(lines(commits)))
 
 
 def lines(commits: list[dict[str, Any]]) -> Iterator[str]:

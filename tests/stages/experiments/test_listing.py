@@ -97,3 +97,11 @@ def test_an_own_data_set_shows_its_results(listed):
 
 def test_an_experiment_that_has_not_run_shows_no_results(listed):
     assert "later: pushpull.alpha=2, seed=1\n  queued" in listed
+
+
+def test_before_the_first_commit(tmp_path):
+    git(tmp_path, "init", "-q")
+    dvc(tmp_path, "init", "-q")
+    done = run(tmp_path, "python", "-m", "stages.experiments.listing", check=False)
+    assert done.returncode == 1
+    assert done.stderr == "Error: nothing is committed yet, and every experiment starts from a commit\n"
