@@ -211,8 +211,10 @@ def _copy_values(remote, run, copy, copies: dict[str, str]) -> None:
         tags["mlflow.parentRunId"] = copies[parent]
     new_tags = [RunTag(key, value) for key, value in tags.items() if copy.data.tags.get(key) != value]
     new_params = [Param(key, value) for key, value in run.data.params.items() if key not in copy.data.params]
-    if new_tags or new_params:
-        remote.log_batch(copy.info.run_id, params=new_params, tags=new_tags)
+    if new_tags:
+        remote.log_batch(copy.info.run_id, tags=new_tags)
+    for start in range(0, len(new_params), runs.MOST_PARAMS):
+        remote.log_batch(copy.info.run_id, params=new_params[start : start + runs.MOST_PARAMS])
 
 
 def _copy_metrics(local, remote, run, copy, sent: Sent) -> None:

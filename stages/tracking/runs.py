@@ -22,7 +22,7 @@ from stages.files.schema import Params
 from stages.files.workspace import commit, lock, root
 from stages.tracking.store import connect, spared
 
-MOST_METRICS = 1000  # that a request to MLflow may hold
+MOST_METRICS, MOST_PARAMS = 1000, 100  # that a request to MLflow may hold
 GROUP = (
     "net of experiment"  # tag that all seeds of a net in one experiment share: MLflow's page shows their mean
 )
@@ -84,7 +84,10 @@ def open_experiment(params: Params, tags: Mapping[str, str] | None = None) -> Ex
         )
     sections = params.model_dump(include={"data", "train", "evaluate"})
     blocks = {name: block.model_dump() for name, block in params.blocks.items()}
-    _log_params(client, run.info.run_id, _flat({**sections, **blocks}))
+    nets = {
+        name: net.model_dump(exclude_defaults=True, exclude={"family"}) for name, net in params.nets.items()
+    }
+    _log_params(client, run.info.run_id, _flat({**sections, **blocks, "nets": nets}))
     return Experiment(client, place, run.info.run_id, tags, name)
 
 
@@ -305,4 +308,6 @@ def _flat(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def _log_params(client, run: str, values: Mapping[str, Any]) -> None:
     from mlflow.entities import Param
 
-    client.log_batch(run, params=[Param(key, str(value)) for key, value in values.items()])
+    params = [Param(key, str(value)) for key, value in values.items()]
+    for start in range(0, len(params), MOST_PARAMS):
+        client.log_batch(run, params=params[start : start + MOST_PARAMS])

@@ -94,6 +94,22 @@ def test_a_name_that_is_used_again_is_another_experiment(store, monkeypatch):
     assert groups[0] == "resnet20, again"
 
 
+def test_experiments_that_differ_in_a_net_alone_differ_in_a_parameter(store, monkeypatch):
+    client, params = store
+    net = params.nets["resnet20"]
+    # More nets than parameters that a request to MLflow may hold.
+    many = {f"net{i}": net for i in range(120)}
+    found = []
+    for name, lr in (("slow", 0.01), ("fast", 0.2)):
+        monkeypatch.setenv("DVC_EXP_NAME", name)
+        own = net.model_copy(update={"train": {"lr": lr}})
+        opened = runs.open_experiment(params.model_copy(update={"nets": many | {"own": own}}))
+        found.append(client.get_run(opened.parent).data.params)
+    slow, fast = found
+    assert {key for key in slow if slow[key] != fast[key]} == {"nets.own"}
+    assert slow["nets.own"] == "{'block': 'conv', 'arch': 'resnet20', 'train': {'lr': 0.01}}"
+
+
 @pytest.mark.parametrize("name", ["it's", 'a"b', "x' or tags.role = 'y"])
 def test_an_experiment_with_quotes_in_its_name_is_found_again(store, monkeypatch, name):
     client, params = store
