@@ -99,7 +99,7 @@ def log_dataset(client, run: str, name: str) -> None:
     folder = datasets.DATASETS / name / "clean"
     source = LocalArtifactDatasetSource(str(folder))
     described = mlflow.data.from_numpy(
-        train.images, source, train.labels, dataset_digest(folder), name
+        train.images, source, train.labels, name=name, digest=dataset_digest(folder)
     ).to_dict()
     context = [InputTag("mlflow.data.context", "training")]
     client.log_inputs(run, datasets=[DatasetInput(Dataset(**described), context)])

@@ -8,8 +8,9 @@ from unittest.mock import ANY
 import click
 import pytest
 
+from stages.files.datasets import DATASETS
 from stages.files.params import load_params
-from stages.tracking import runs
+from stages.tracking import recording, runs
 from stages.tracking.store import connect
 
 ROOT = Path(__file__).parents[3]
@@ -132,6 +133,17 @@ def test_an_experiment_deleted_in_mlflow_is_restored_with_a_word(store, capsys):
     client.delete_experiment(experiment.id)
     assert runs.open_experiment(params) == replace(experiment, client=ANY)
     assert capsys.readouterr().out == "the experiment digits was deleted in MLflow: restored, with its runs\n"
+
+
+def test_a_run_says_on_which_images_it_was_trained(workspace):
+    params = load_params()
+    experiment = runs.open_experiment(params)
+    run = runs.child_run(experiment, params, "small", 0, {})
+    recording.log_dataset(experiment.client, run, "tiny")
+    (given,) = experiment.client.get_run(run).inputs.dataset_inputs
+    assert given.dataset.name == "tiny"
+    assert given.dataset.digest == recording.dataset_digest(DATASETS / "tiny" / "clean")
+    assert len(given.dataset.digest) == 32
 
 
 def test_curve_is_logged_once_each_epoch(store):
