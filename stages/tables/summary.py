@@ -16,7 +16,8 @@ def choose_baseline(
     """The net that normalises CE, and a sentence that names it.
 
     It is the paper's AlexNet on CIFAR-10, elsewhere the mean of the AlexNet trained here. There is none without an
-    AlexNet, nor where its measurements are at fault: everything normalised by them would be.
+    AlexNet, nor where its measurements are at fault, as everything normalised by them would be, nor where it makes no
+    error on a corruption.
 
     Args:
         params: say which nets there are.
@@ -37,6 +38,11 @@ def choose_baseline(
         return None, f"No mCE and rCE: measurements of {name}, which should normalise them, are at fault."
     errors = corruption[corruption.net == name].groupby("corruption").error.mean().to_dict()
     clean = errors.pop("clean")
+    if faultless := [
+        corruption for corruption in params.data.averaged_corruptions() if not errors[corruption]
+    ]:
+        lacking = f"{name}, which should normalise them, makes no error on {', '.join(faultless)}"
+        return None, f"No mCE and rCE: {lacking}."
     baseline = Baseline(errors, clean, f"the mean of our own {name} on this data set")
     return baseline, f"CE and rCE are normalised by {baseline.source}."
 

@@ -232,6 +232,19 @@ def test_a_baseline_at_fault_normalises_nothing(whole, tmp_path):
     ).read_text(encoding="utf-8")
 
 
+def test_a_baseline_without_any_error_on_a_corruption_normalises_nothing(whole, tmp_path):
+    folder = tmp_path / "faultless"
+    shutil.copytree(whole, folder)
+    path = folder / "metrics" / "tiny" / "corruption" / "alexnet.csv"
+    table = pd.read_csv(path)
+    table.loc[table.corruption == "fog", "error"] = 0.0
+    write_csv(path, table)
+    run(folder)
+    text = (folder / "metrics" / "tiny" / "tables.md").read_text(encoding="utf-8")
+    assert "No mCE and rCE: alexnet, which should normalise them, makes no error on fog." in text
+    assert "mCE" not in pd.read_csv(folder / "metrics" / "tiny" / "summary.csv")
+
+
 def test_a_flip_probability_missing(broken, sound):
     found = broken(
         lambda table: table[(table.metric != "flip_probability") | (table.seed == 0)], "perturbation"
