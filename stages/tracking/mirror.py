@@ -62,7 +62,7 @@ def mirror(
         }
         flips = perturbation[(perturbation.net == net) & (perturbation.seed == seed)]
         flips = flips[(flips.protocol == "hendrycks") & (flips.metric == "flip_probability")]
-        values |= {f"perturbation/{k}": v for k, v in zip(flips.perturbation, flips.value, strict=True)}
+        values |= {f"perturbation/{k}": 100 * v for k, v in zip(flips.perturbation, flips.value, strict=True)}
         runs.log_metrics(client, run, values)
         if weights:
             client.set_tag(run, "weights", weights)

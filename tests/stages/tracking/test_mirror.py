@@ -31,7 +31,17 @@ def aggregate(error: float) -> None:
         load_params(),
         folder,
         pd.DataFrame([row | {"corruption": "fog", "severity": 1, "error": error}]),
-        pd.DataFrame(columns=["net", "seed", "perturbation", "protocol", "metric", "value"]),
+        pd.DataFrame(
+            [
+                row
+                | {
+                    "perturbation": "tilt",
+                    "protocol": "hendrycks",
+                    "metric": "flip_probability",
+                    "value": 0.05,
+                }
+            ]
+        ),
         pd.DataFrame([row | {"epoch": 1, "test_error": error}]),
         pd.DataFrame([row | {"E_corr": error}]),
     )
@@ -71,3 +81,12 @@ def test_a_failed_training_gets_no_results(local):
     (run,) = shown(local)
     assert run != failed
     assert local.get_run(run).data.tags["dvc.cached"] == "true"
+
+
+def test_flips_are_in_percent_as_errors_are(local):
+    """And as in the runs of a comparison of front ends, which have the same metrics."""
+    run = train("whatever")
+    aggregate(30.0)
+    values = local.get_run(run).data.metrics
+    assert values["perturbation/tilt"] == 5.0
+    assert values["corruption/fog"] == 30.0
