@@ -181,7 +181,8 @@ def test_looking_from_another_state_compares_the_last_two_experiments(local, ser
         local.set_terminated(runs.child_run(opened, params, "resnet20", 0, {}))
         local.set_terminated(opened.parent)
         parents.append(opened.parent)
-    running = runs.open_experiment(params, runs.identity("tabby-hare"))
+    monkeypatch.setenv("DVC_EXP_NAME", "tabby-hare")
+    running = runs.open_experiment(params)
     runs.child_run(running, params, "resnet20", 0, {})
     before = {run.info.run_id for run in runs_of(local)}
     for state in ("another state", "tabby-hare"):
