@@ -213,8 +213,9 @@ def train_seed(
     except KeyboardInterrupt:
         interruption.stop(f"goes on with {label} after epoch {kept}" if kept else f"begins {label} again")
     except DivergedError as error:
+        left = f"Epoch {kept} is kept in {file}" if kept else "No epoch was finished"
         raise click.ClickException(
-            f"{label}: {error}. Epoch {kept} is kept in {file}; lower nets.{net}.train.lr or train.lr"
+            f"{label}: {error}. {left}; lower nets.{net}.train.lr or train.lr"
         ) from None
 
 

@@ -26,8 +26,15 @@ def root() -> Path:
 
 
 def below_root(path: str) -> Path:
-    """The path that params.yaml means: a relative one is below the repository, `~` is the home folder."""
-    return root() / Path(path).expanduser()
+    """The path that params.yaml means: a relative one is below the repository, `~` is the home folder.
+
+    Raises:
+        click.ClickException: it is the home folder of a user whom this machine does not know.
+    """
+    try:
+        return root() / Path(path).expanduser()
+    except RuntimeError:
+        raise click.ClickException(f"{path}: there is no such user; write the path of the folder") from None
 
 
 def scratch() -> Path:

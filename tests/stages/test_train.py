@@ -287,7 +287,7 @@ def test_divergence_keeps_the_last_good_epoch_and_marks_the_run_failed(workspace
     done = run("small")
     assert done.exit_code == 1
     assert "at learning rate 1e+30" in done.output
-    assert "lower nets.small.train.lr" in done.output
+    assert "No epoch was finished; lower nets.small.train.lr" in done.output
     assert not MODELS.exists()
     assert [one.info.status for one in net_runs()] == ["FAILED"]
 
