@@ -12,7 +12,7 @@ import click
 import pandas as pd
 
 from common_corruptions.sweeps import FIGURE4_VARIANCES, FIGURE5_CONTRASTS, SWEEPS
-from stages.files.datasets import full_name
+from stages.files.datasets import full_name, load_split
 from stages.files.interruption import stopping
 from stages.files.measurements import check
 from stages.files.params import in_pipeline, load_params
@@ -45,13 +45,16 @@ def main(table: str, pipeline: Path) -> None:
     results = pipeline / "metrics" / data_name
     measured = gather(params, results / kind, kind, KEYS[table])
     folder = Path("metrics") / data_name / "studies"
-    written = TABLES[table](measured, params)
+    images = len(load_split(data_name, "test").labels)
+    if kind == "corruption":  # all are measured on as many as are corrupted
+        images = min(images, params.data.corrupted_images or images)
+    written = TABLES[table](measured, params, images)
     told = [written.note, *deviations(params, KEYS[table]), *describe_augmentation(params)]
     written = written._replace(note=" ".join(told))
     write_table(folder, **written._asdict())
     show((folder / f"{table}.md").read_text(encoding="utf-8"))
     if table == "table1":
-        write_figures(folder, accuracies(measured), full_name(data_name))
+        write_figures(folder, accuracies(measured), full_name(data_name, images))
     spared(mirror, params, {kind: measured}, results / "history")
 
 

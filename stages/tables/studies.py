@@ -33,13 +33,16 @@ CELL = ["net", "scale", "alpha"]
 PROTOCOL = "mean over seeds ± standard deviation, last epoch of training"
 
 
-def table4(measured: pd.DataFrame, params: Params, folder: Path = PUBLISHED) -> Table:
+def table4(
+    measured: pd.DataFrame, params: Params, images: int | None = None, folder: Path = PUBLISHED
+) -> Table:
     """Error under Gaussian noise by scale and alpha (section 4.3), beside the published figures.
 
     Args:
         measured: net, scale, alpha (NaN without push-pull layers), as_published (whether the net is otherwise the
             paper's; else no published figure is its), seed, sweep, level, error (percent).
         params: of the study; differences from the paper's figures are given on CIFAR-10 alone.
+        images: number of clean test images, None if it is not known.
         folder: with the published figures.
     """
     data_name = params.data.name
@@ -65,8 +68,8 @@ def table4(measured: pd.DataFrame, params: Params, folder: Path = PUBLISHED) -> 
         return pd.DataFrame(rows)
 
     note = (
-        f"ResNet-14 on {full_name(data_name)}, error in percent, {PROTOCOL}; Gaussian noise of variance σ² on values "
-        "0 to 1. The first row has no push-pull layer. The lowest error of a column is in bold. "
+        f"ResNet-14 on {full_name(data_name, images)}, error in percent, {PROTOCOL}; Gaussian noise of variance σ² on "
+        "values 0 to 1. The first row has no push-pull layer. The lowest error of a column is in bold. "
     )
     parts = {f"measured on {data_name}": grid("error")}
     known = tidy.published.notna().any()
@@ -83,13 +86,16 @@ def table4(measured: pd.DataFrame, params: Params, folder: Path = PUBLISHED) -> 
     return Table("table4", "Sensitivity to scale and alpha (paper, table 4)", note, parts, tidy)
 
 
-def table5(measured: pd.DataFrame, params: Params, folder: Path = PUBLISHED) -> Table:
+def table5(
+    measured: pd.DataFrame, params: Params, images: int | None = None, folder: Path = PUBLISHED
+) -> Table:
     """Clean error and E with alpha fixed and learned (section 4.4), beside the published figures.
 
     Args:
         measured: net, train_alpha (False without push-pull layers), alpha (then NaN), as_published, seed, corruption,
             severity, error (percent).
         params, folder: as for `table4`; the difference of E is given where it is over the paper's 19 corruptions.
+        images: number of test images that were corrupted, None if it is not known.
     """
     keys = ["net", "train_alpha"]
     by_corruption = measured.groupby([*keys, "seed", "corruption"], sort=False).error.mean().reset_index()
@@ -131,8 +137,8 @@ def table5(measured: pd.DataFrame, params: Params, folder: Path = PUBLISHED) -> 
     if same and "e_corr" not in compared:
         over += f", the published one over {len(CORRUPTIONS)}, so that no difference is given"
     note = (
-        f"On {measured_set(params.data)}, errors in percent, {PROTOCOL}; E is the mean over {over}. A learned α is one "
-        "number a channel of the push-pull layer, trained from 1."
+        f"On {measured_set(params.data, images)}, errors in percent, {PROTOCOL}; E is the mean over {over}. A learned "
+        "α is one number a channel of the push-pull layer, trained from 1."
     )
     if same:
         tidy["difference"] = (tidy.error - tidy.published).where(tidy.quantity.isin(compared))
@@ -142,12 +148,14 @@ def table5(measured: pd.DataFrame, params: Params, folder: Path = PUBLISHED) -> 
     return Table("table5", "Learned inhibition strength (paper, table 5)", note, pd.DataFrame(rows), tidy)
 
 
-def table1(measured: pd.DataFrame, params: Params, folder: Path = PUBLISHED) -> Table:
+def table1(
+    measured: pd.DataFrame, params: Params, images: int | None = None, folder: Path = PUBLISHED
+) -> Table:
     """The LeNets and their accuracy under both sweeps (section 4.1), beside the published figures.
 
     Args:
         measured: net, as_published, seed, sweep, level, error (percent).
-        params, folder: as for `table4`; the paper's set is MNIST.
+        params, images, folder: as for `table4`; the paper's set is MNIST.
     """
     same = params.data.name == "mnist"
     reference = "published" if same else "published on MNIST"
@@ -181,10 +189,10 @@ def table1(measured: pd.DataFrame, params: Params, folder: Path = PUBLISHED) -> 
     else:
         tidy = tidy.rename(columns={"published": "published_on_mnist"})
     note = (
-        f"Accuracy on {full_name(params.data.name)} in percent, {PROTOCOL}. (c) a convolution, (pp) a push-pull layer; "
-        "Gaussian noise of variance σ² on values 0 to 1; Poisson noise, white being 255 photons, after the contrast "
-        "was changed by the factor C. The paper prints numbers for clean images and for σ² 0.2 alone. It names no "
-        "augmentation; here training crops are shifted at random by up to 4 pixels."
+        f"Accuracy on {full_name(params.data.name, images)} in percent, {PROTOCOL}. (c) a convolution, (pp) a push-"
+        "pull layer; Gaussian noise of variance σ² on values 0 to 1; Poisson noise, white being 255 photons, after the "
+        "contrast was changed by the factor C. The paper prints numbers for clean images and for σ² 0.2 alone. It "
+        "names no augmentation; here training crops are shifted at random by up to 4 pixels."
     )
     parts = {
         "configurations": pd.DataFrame(rows),
@@ -218,7 +226,7 @@ def measured_set(data: Data, images: int | None = None) -> str:
     """
     images = images or data.corrupted_images
     name, part = full_name(data.name, images), f", the first {images} test images"
-    return name + part if data.corrupted_images and not name.endswith(part) else name
+    return name + part if images and images == data.corrupted_images and not name.endswith(part) else name
 
 
 def summarise(rows: pd.DataFrame, keys: Iterable[str], value: str) -> pd.DataFrame:

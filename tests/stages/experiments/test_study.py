@@ -185,7 +185,7 @@ def test_measurements_become_tables_and_runs(local, tmp_path, name, undeclared):
     choose(tmp_path, name)
     raw = read_yaml(tmp_path / "params.yaml")
     raw["train"]["augment"] = "trivial" if name == "mnist" else "none"
-    raw["data"]["corruptions"] = ["fog"]
+    raw["data"] |= {"corruptions": ["fog"], "corrupted_images": 4}
     write_yaml(tmp_path / "params.yaml", raw)
     params = load_params(tmp_path / "params.yaml", tmp_path / "studies")
     ((table, kind),) = params.study.tables.items()
@@ -205,6 +205,7 @@ def test_measurements_become_tables_and_runs(local, tmp_path, name, undeclared):
     written = tmp_path / "metrics" / "digits" / "studies"
     text = (written / f"{table}.md").read_text(encoding="utf-8")
     assert text in done.output
+    assert ("On digits, the first 4 test images, errors" in text) == (name == "table5")
     assert ("Trained here on images augmented by TrivialAugment." in text) == (name == "mnist")
     result = pd.read_csv(written / f"{table}.csv")
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")

@@ -28,6 +28,13 @@ def published_table4() -> pd.DataFrame:
     return pd.concat([printed.assign(sweep=sweep), other]).assign(seed=0, as_published=True)
 
 
+def test_table4_tells_the_part_of_cifar10(load):
+    cifar = load(data={"name": "cifar10"})
+    part = table4(published_table4(), cifar, 509).note
+    assert part.startswith("ResNet-14 on CIFAR-10, the first 509 test images, error")
+    assert "ResNet-14 on CIFAR-10, error" in table4(published_table4(), cifar, 10000).note
+
+
 def test_table4_reproduces_the_paper(load):
     table = table4(published_table4(), load(data={"name": "cifar10"}))
     measured, printed, difference = table.display.values()
@@ -124,6 +131,7 @@ def test_a_part_of_any_set_is_called_one(load):
         part = load(data={"name": name, "corrupted_images": 200}).data
         assert measured_set(part) == measured_set(part, 200) == f"{full}, the first 200 test images"
         assert measured_set(load(data={"name": name}).data, 360) == full
+        assert measured_set(part, 150) == full  # there were no more
     assert measured_set(load(data={"name": "cifar10"}).data, 509) == "CIFAR-10, the first 509 test images"
 
 
