@@ -260,12 +260,12 @@ def test_what_it_raises_is_said_to_be_its_own(tmp_path, images, monkeypatch):
     for label in range(2):
         (tmp_path / "clean" / str(label)).mkdir(parents=True)
         Image.fromarray(images[label]).save(tmp_path / "clean" / str(label) / "a.png")
-    (tmp_path / "some_nets.py").write_text(
+    (tmp_path / "nets_beside_it.py").write_text(
         "def net():\n    return lambda x: x[:, :2, 0, 0]\n", encoding="utf-8"
     )
     for command in (
         ["corrupt", "images.npy", "c", "--only", "raising", "--workers", "2"],
-        ["benchmark", "clean", "--net", "some_nets:net", "--only", "raising"],
+        ["benchmark", "clean", "--net", "nets_beside_it:net", "--only", "raising"],
     ):
         done = CliRunner().invoke(main, ["--import", "some_corruptions", *command])
         assert done.exit_code == 1
