@@ -8,6 +8,7 @@ from types import ModuleType
 
 PACKAGE = Path(__file__).parent
 CALLS_NETS = PACKAGE / "benchmarking" / "any_net.py"
+CALLS_OWN = PACKAGE / "recipes" / "registry.py"
 
 
 def import_named(name: str) -> ModuleType:
@@ -31,9 +32,10 @@ def reason(error: BaseException) -> str:
 
 
 def where(error: BaseException) -> str:
-    """`file:line` in the function, called by the one that catches the error, through which it came."""
+    """`file:line` of the first code that is not that of the file which catches the error, or of what it calls."""
     frames = traceback.extract_tb(error.__traceback__)
-    frame = frames[min(1, len(frames) - 1)]
+    own = (Path(frames[0].filename), CALLS_OWN)
+    frame = next((frame for frame in frames if Path(frame.filename) not in own), frames[-1])
     return f"{frame.filename}:{frame.lineno}"
 
 

@@ -32,7 +32,7 @@ class Baseline:
 
     `clean` is NaN where it is not known; there is no rCE then. `over` are the corruptions that mCE and rCE are means
     over, where they are measured: of these it must have an error. `sides` are the pixels a side that its images may
-    have, which `images` says in words, where that is known.
+    have and `scale` the constants of its corruptions, which `images` says in words, where that is known.
     """
 
     errors: Mapping[str, float]
@@ -41,6 +41,7 @@ class Baseline:
     over: tuple[str, ...] = CORRUPTIONS
     images: str = ""
     sides: range | None = None
+    scale: str | None = None
 
 
 PUBLISHED_ALEXNET = Baseline(
@@ -49,6 +50,7 @@ PUBLISHED_ALEXNET = Baseline(
     "the paper's AlexNet (appendix 2)",
     images="of CIFAR-10-C, 32 x 32",
     sides=range(32, 33),
+    scale="cifar",
 )
 IMAGENET_ALEXNET = Baseline(
     IMAGENET_ALEXNET_ERRORS,
@@ -57,6 +59,7 @@ IMAGENET_ALEXNET = Baseline(
     over=MAIN_CORRUPTIONS,
     images="larger than 64 x 64",
     sides=range(65, LARGEST + 1),
+    scale="imagenet",
 )
 
 

@@ -31,7 +31,9 @@ def as_baseline(baseline: Baseline | Mapping[str, float] | str | Path | None) ->
     if isinstance(baseline, Mapping):
         return _from_table(baseline, "the baseline given")
     if not isinstance(baseline, str | Path):
-        raise TypeError(f"a baseline is a name, a table or the path of a CSV file, not {baseline!r}")
+        raise TypeError(
+            f"a baseline is a name, a dict or the path of a CSV file, not a {type(baseline).__name__}"
+        )
     if str(baseline) in PUBLISHED:
         return PUBLISHED[str(baseline)]
     path = Path(baseline)
@@ -52,6 +54,8 @@ def _from_table(table: Mapping[str, float], source: str) -> Baseline:
     unfit = [name for name, error in errors.items() if not 0 <= error <= 100]  # NaN, too
     if unfit:
         raise ValueError(f"{source} holds for {', '.join(unfit)} no error in percent, 0 to 100")
+    if errors and 0 < max(errors.values()) <= 1:
+        raise ValueError(f"{source} holds no error above 1: give percent, 26.4 in place of 0.264")
     clean = errors.pop("clean", math.nan)
     return Baseline(errors, clean, source)
 

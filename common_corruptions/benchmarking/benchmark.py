@@ -15,6 +15,7 @@ from common_corruptions.benchmarking.limits import limits, severities_of
 from common_corruptions.benchmarking.measuring import measure_errors, measure_flips
 from common_corruptions.evaluation import Net
 from common_corruptions.evaluation.onnx_runtime import for_many
+from common_corruptions.needs import what_to_install
 from common_corruptions.recipes.names import CORRUPTIONS, PERTURBATIONS, SEVERITIES
 from common_corruptions.sets.any_data import open_data
 from common_corruptions.sets.opened import Sets
@@ -109,7 +110,12 @@ def benchmark(
         DifferentLogits: a RuntimeError; ONNX Runtime gives other logits than torch, as
             `common_corruptions.evaluation.onnx_runtime.Exported`.
     """
-    import pandas as pd  # here alone, so that the corruptions and metrics do without pandas
+    try:
+        import pandas as pd  # here alone, so that the corruptions and metrics do without pandas
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            what_to_install("benchmark", "benchmark", error), name=error.name
+        ) from error
 
     adapted, baseline = adapt(net, logits), as_baseline(baseline)
     # Hours may pass before a file or a baseline is used, so both are tried now.

@@ -53,11 +53,16 @@ def _baseline_limits(sets: Sets, baseline: Baseline | None, corruptions: list[st
     if baseline is None or severities_of(sets) != SEVERITIES:
         return
     if corruptions and baseline.sides is not None:
-        height, width = next(iter(sets.corruptions[corruptions[0]].values())).shape[1:3]
-        if not {height, width} <= {*baseline.sides}:
+        images = next(iter(sets.corruptions[corruptions[0]].values()))
+        height, width, channels = images.shape[1:]
+        scale = getattr(images, "scale", baseline.scale)  # of what is made here; files do not say it
+        if not {height, width} <= {*baseline.sides} or channels != 3 or scale != baseline.scale:
+            kind = f"{height} x {width}" + ("" if channels == 3 else ", grey")
+            if scale != baseline.scale:
+                kind += f", corrupted at the scale {scale}"
             yield (
-                f"the errors of {baseline.source} are of images {baseline.images}, and these are {height} x {width}: "
-                f"mCE and rCE by it say nothing; give the errors of a net on these images"
+                f"the errors of {baseline.source} are of images {baseline.images}, and these are {kind}: mCE and rCE "
+                f"by it say nothing; give the errors of a net on these images"
             )
     if outside := [name for name in corruptions if name not in baseline.over]:
         yield f"mCE and rCE leave out {', '.join(outside)}, over which they are not taken with {baseline.source}"

@@ -12,6 +12,7 @@ from common_corruptions.checks import check_seed
 from common_corruptions.images.choice import choose
 from common_corruptions.images.items import check_indexed, image_of, with_image
 from common_corruptions.recipes.corruptions import corrupt
+from common_corruptions.recipes.scales import scale_of
 
 EPOCH = 1 << 32  # indices between one epoch and the next: more than a data set has items
 
@@ -49,6 +50,7 @@ class CorruptedDataset(Dataset[Any]):
         self.dataset = dataset
         self.choice = choose(name, severity, names, severities, scale)
         self.seed = int(seed)
+        self._scale: str | None = None  # of the items until now
         self._epoch = torch.zeros(
             (), dtype=torch.int64, device="cpu"
         ).share_memory_()  # workers that persist see it change
@@ -71,7 +73,8 @@ class CorruptedDataset(Dataset[Any]):
 
         Raises:
             IndexError: no such item.
-            TypeError, ValueError: an item in which no image stands there, or not one image; and as `corrupt`.
+            TypeError, ValueError: an item in which no image stands there, or not one image; images of which some have
+                the scale "cifar" and some "imagenet" by their size; and as `corrupt`.
         """
         position, length = operator.index(index), len(self)
         if not -length <= position < length:
@@ -84,5 +87,12 @@ class CorruptedDataset(Dataset[Any]):
     def _corrupt(self, image: np.ndarray, index: int) -> np.ndarray:
         if self.choice.random:
             index += EPOCH * int(self._epoch)
+        scale = scale_of(self.choice.scale, *image.shape[1:3])
+        self._scale = self._scale or scale
+        if scale != self._scale:
+            raise ValueError(
+                "items are on both sides of 64 pixels, which have the constants of CIFAR-10-C and of ImageNet-C; say "
+                "whose all shall have: scale='cifar' or scale='imagenet'"
+            )
         name, severity = self.choice.draw(self.seed, index)
-        return corrupt(image, name, severity, self.seed, start=index, scale=self.choice.scale)
+        return corrupt(image, name, severity, self.seed, start=index, scale=scale)

@@ -3,8 +3,6 @@
 import operator
 from typing import Any
 
-import numpy as np
-
 from common_corruptions.images.forms import Form, is_image, read
 
 
@@ -55,26 +53,32 @@ def with_image(item: Any, image: Any) -> Any:
 
 
 def label_of(item: Any, position: int) -> int:
-    """The label of an item: the second of a tuple or list, or `label`, else the only integer, among a dict's values.
+    """The label of an item: `label` of a dict, the second part of a tuple or list.
 
     Raises:
-        TypeError: no integer there, or several.
+        TypeError: no integer there, or a tuple with further integers, one of which might be the label.
     """
     if isinstance(item, dict):
-        found = {key: _integer(value) for key, value in item.items() if _integer(value) is not None}
-        label = found["label"] if "label" in found else next(iter(found.values()), None)
-        if len(found) > 1 and "label" not in found:
+        if "label" not in item:
             raise TypeError(
-                f"item {position} of the data set has several integers, {', '.join(map(str, found))}: which is the "
-                f"label? Name it `label`, or give a data set of (image, label)"
+                f"item {position} of the data set has no label: of {', '.join(map(str, item))} one must be called label"
+            )
+        found = item["label"]
+    elif isinstance(item, tuple | list) and len(item) > 1:
+        found = item[1]
+        if any(_integer(part) is not None for part in item[2:]):
+            raise TypeError(
+                f"item {position} of the data set has several integers, of which one is the label; give a data set of "
+                f"(image, label)"
             )
     else:
-        several = isinstance(item, tuple | list) and len(item) > 1
-        label = _integer(item[1]) if several else None
-    if label is None:
         raise TypeError(
-            f"item {position} of the data set has no label: an item must be (image, label) with an integer from 0, or "
-            f"a dict with one image and one integer"
+            f"item {position} of the data set has no label: it must be (image, label), or a dict with both"
+        )
+    label = _integer(found)
+    if label is None or label < 0:
+        raise TypeError(
+            f"the label of item {position} of the data set must be an integer from 0, not {_described(found)}"
         )
     return label
 
@@ -100,9 +104,18 @@ def _place(item: Any) -> Any:
 
 def _integer(value: Any) -> int | None:
     """A Python or NumPy integer, or that of a tensor or an array without dimensions; None of anything else."""
-    if isinstance(value, bool | np.bool_) or getattr(value, "shape", ()) != ():
+    if (
+        isinstance(value, bool)
+        or "bool" in str(getattr(value, "dtype", ""))
+        or getattr(value, "shape", ()) != ()
+    ):
         return None
     try:
         return operator.index(value)
     except TypeError:
         return None
+
+
+def _described(value: Any) -> str:
+    shape = getattr(value, "shape", ())
+    return f"{type(value).__name__} of shape {tuple(shape)}" if shape != () else f"{value!r:.40}"

@@ -36,5 +36,6 @@ def class_indices(values: ArrayLike, what: str, ndim: int) -> np.ndarray:
     if array.ndim != ndim:
         raise ValueError(f"{what} have shape {array.shape}; expected {expected}")
     if array.dtype.kind not in "iu" or array.min() < 0:
-        raise ValueError(f"{what} of shape {expected} are class indices: integers from 0; got {array.dtype}")
+        found = f"{array.min()}" if array.dtype.kind in "iu" else f"{array.dtype}"
+        raise ValueError(f"{what} of shape {expected} are class indices: integers from 0; got {found}")
     return array

@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from common_corruptions.images.forms import is_image
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, PERTURBATIONS
 from common_corruptions.recipes.registry import added, check_corruption
@@ -12,7 +15,7 @@ from common_corruptions.sets.folders import split_names as split_arrays
 from common_corruptions.sets.image_files import ImageFiles, image_names, list_images
 from common_corruptions.sets.imagenet_folders import corruption_folders, open_imagenet_c
 from common_corruptions.sets.items import Items
-from common_corruptions.sets.made import array_of, make_sets
+from common_corruptions.sets.made import Choice, array_of, check_choice, make_sets
 from common_corruptions.sets.opened import Sets
 
 
@@ -43,19 +46,21 @@ def open_data(
         TypeError, ValueError: neither a folder nor images with labels; a seed or a scale for sets that are made
             already; and as the functions named.
     """
-    chosen = (corruptions, perturbations, severities, seed or 0, scale)
+    chosen: Choice = (corruptions, perturbations, severities, 0 if seed is None else seed, scale)
     if isinstance(data, tuple | list):
         if len(data) != 2:
             raise ValueError(f"give a folder, a data set, or (images, labels), not {len(data)} things")
         images, labels = data
         return make_sets("the images given", array_of(images), labels, *chosen)
     if not isinstance(data, str | Path):
-        if is_image(data) or hasattr(data, "shape"):
+        if is_image(data) or isinstance(data, np.ndarray | Tensor):
             raise TypeError(
                 f"give (images, labels), and not a {type(data).__name__} of images without labels"
             )
+        chosen = check_choice(*chosen)  # before all items are read
         items = Items(data, progress)
-        return make_sets(f"the {type(data).__name__} given", items, items.labels, *chosen)
+        source = f"the {type(data).__name__} given"
+        return make_sets(source, items, items.labels, *chosen, classes=items.classes)
     folder = Path(data)
     kind = kind_of(folder)
     if kind == "images":

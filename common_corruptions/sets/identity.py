@@ -18,7 +18,7 @@ def of_images(images: Images) -> str:
     array = np.asanyarray(images[:])
     described = f"{array.dtype} {array.shape}"
     filename = getattr(array, "filename", None)
-    if filename is not None:
+    if filename is not None and getattr(array, "mode", "") != "c":  # whose changes stay in memory
         status = os.stat(filename)
         return f"{described} {os.path.basename(filename)} {status.st_size} {status.st_mtime_ns}"
     return digest_of_images(described, array)

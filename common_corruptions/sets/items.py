@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from common_corruptions.foreign_code import reason, where
 from common_corruptions.images.items import check_indexed, image_of, label_of
-
-READ_AGAIN = 8  # items from which it is told whether a transform draws
 
 
 class Items:
     """Images (N, H, W, C) uint8, all of one size, and `labels` (N,) of a data set of (image, label), or of dicts.
 
-    Every item is read once here, for its label, its size and a digest; the images are not kept.
+    Every item is read once here, for its label, its size and a digest; the images are not kept. Later they are read
+    by another thread, one at a time.
 
     Args:
         dataset: has a length and items by index, in a form that `CorruptedDataset` takes, each with a label.
@@ -22,8 +22,8 @@ class Items:
 
     Raises:
         TypeError: no data set, or an item without an image or a label.
-        ValueError: no item; an image of another size than the first, or in no form that `corrupt` takes; a label below
-            0; items that are others when they are read again.
+        ValueError: no item, one that cannot be read, an image of another size than the first or in no form that
+            `corrupt` takes, and, whenever it is read again, one that is another than before.
     """
 
     def __init__(self, dataset: Any, progress: bool = False) -> None:
@@ -32,42 +32,64 @@ class Items:
         count = len(dataset)
         if not count:
             raise ValueError("the data set has no items")
-        self.shape: tuple[int, ...] = (count,)
+        self.shape: tuple[int, ...] = (count, *self._image(self._item(0), 0).shape)
         self.labels = np.empty(count, np.int64)
-        digests = []
+        self.digests: list[bytes] = []
         for index in tqdm(range(count), unit=" images", unit_scale=True, desc="labels", disable=not progress):
-            item = dataset[index]
-            image = self._image(item, index)
+            item = self._item(index)
+            self.digests.append(_digest(self._image(item, index)))
             self.labels[index] = label_of(item, index)
-            digests.append(_digest(image))
-        for index in np.unique(np.linspace(0, count - 1, READ_AGAIN).astype(int)).tolist():
-            if _digest(self[index : index + 1]) != digests[index]:
-                raise ValueError(
-                    f"item {index} of the data set is another image when it is read again; leave out of its transforms "
-                    f"what draws at random, such as RandomCrop"
-                )
-        self._all = hashlib.sha256(b"".join(digests)).hexdigest()
+
+    @property
+    def classes(self) -> int | None:
+        """How many classes there are, as torchvision's data sets say it."""
+        named = getattr(self.dataset, "classes", None)
+        return len(named) if isinstance(named, list | tuple) else None
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, part: slice) -> np.ndarray:
-        return np.concatenate([self._image(self.dataset[i], i) for i in range(*part.indices(len(self)))])
+        indices = range(*part.indices(len(self)))
+        images = np.empty((len(indices), *self.shape[1:]), np.uint8)
+        for place, index in enumerate(indices):
+            image = images[place] = self._image(self._item(index), index)
+            if _digest(image) != self.digests[index]:
+                raise ValueError(
+                    f"item {index} of the data set is another image when it is read again; leave out of its transforms "
+                    f"what draws at random, such as RandomCrop"
+                )
+        return images
 
     def identity(self) -> str:
         """A digest of all images."""
-        return self._all
+        return hashlib.sha256(b"".join(self.digests)).hexdigest()
+
+    def _item(self, index: int) -> Any:
+        try:
+            return self.dataset[index]
+        except Exception as error:
+            raise ValueError(
+                f"item {index} of the data set cannot be read: {reason(error)} ({where(error)})"
+            ) from error
 
     def _image(self, item: Any, index: int) -> np.ndarray:
-        array = image_of(item, index).array
-        if len(self.shape) == 1:
-            self.shape += array.shape[1:]
-        if array.shape[1:] != self.shape[1:]:
+        """(H, W, C), of the first item's shape once that is known."""
+        image: np.ndarray = image_of(item, index).array[0]
+        expected = getattr(self, "shape", (0, *image.shape))[1:]
+        if image.shape[2] != expected[2]:
+            kinds = {1: "grey", 3: "RGB"}
             raise ValueError(
-                f"item {index} of the data set is an image of (H, W, C) {array.shape[1:]}, and item 0 of "
-                f"{self.shape[1:]}: all must have one size, as after torchvision's Resize(256) and CenterCrop(224)"
+                f"item {index} of the data set is {kinds[image.shape[2]]}, and item 0 {kinds[expected[2]]}: make all "
+                f"alike, by convert('RGB') of PIL images for example"
             )
-        return array
+        if image.shape != expected:
+            found, first = (f"{shape[0]} x {shape[1]}" for shape in (image.shape, expected))
+            raise ValueError(
+                f"item {index} of the data set has {found} pixels (height x width), and item 0 {first}: all must have "
+                f"one size, as after torchvision's Resize(256) and CenterCrop(224)"
+            )
+        return image
 
 
 def _digest(image: np.ndarray) -> bytes:

@@ -6,7 +6,7 @@ A slice has the bytes that it has in the set made at once: what is drawn for an 
 import functools
 import operator
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,10 +18,12 @@ from common_corruptions.metrics.arrays import class_indices
 from common_corruptions.recipes.corruptions import corrupt
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES
 from common_corruptions.recipes.perturbations import LARGEST, perturb
-from common_corruptions.recipes.scales import scale_of
+from common_corruptions.recipes.scales import check_scale, scale_of
 from common_corruptions.sets.identity import of_images
 from common_corruptions.sets.opened import Sets, asked, asked_severities
 from common_corruptions.sets.staging import Images
+
+Choice: TypeAlias = tuple[Iterable[str] | None, Iterable[str] | None, Iterable[int] | None, int, str | None]
 
 
 class Corrupted:
@@ -96,19 +98,13 @@ def make_sets(
         TypeError, ValueError: images that `corrupt` does not take, labels of another form or number, an unknown name
             or scale, a seed that is none, or nothing to measure.
     """
-    check_seed(seed, 0)
+    c_names, p_names, levels, seed, scale = check_choice(corruptions, perturbations, severities, seed, scale)
     labels = class_indices(labels, "labels", 1)
     if len(labels) != len(images):
         raise ValueError(f"there are {len(images)} images and {len(labels)} labels")
-    c_names = asked("corruption", CORRUPTIONS if corruptions is None else corruptions, (), _any, str)
-    p_names = asked("perturbation", () if perturbations is None else perturbations, (), _any, str)
-    levels = asked_severities(severities)
     check_images(images[0:1])
     if p_names:
         check_images(images[0:1], largest=LARGEST)
-    if not c_names and not p_names:
-        raise ValueError("there is nothing to measure: name corruptions or perturbations")
-    seed = operator.index(seed)
     chosen = scale_of(scale, *images.shape[1:3])
     origin = functools.cache(lambda: of_images(images))  # of all sets, and asked for by few
     stacks: dict[str, dict[int, Images]] = {
@@ -121,6 +117,27 @@ def make_sets(
     clean = f"{len(images)} clean images of {height} x {width}{order}"
     made = f"{source}: {clean}, corrupted here at the scale {chosen}, seed {seed}"
     return Sets(made, images, labels, stacks, sequences, [], len(images), classes)
+
+
+def check_choice(
+    corruptions: Iterable[str] | None,
+    perturbations: Iterable[str] | None,
+    severities: Iterable[int] | None,
+    seed: int,
+    scale: str | None,
+) -> tuple[list[str], list[str], tuple[int, ...], int, str | None]:
+    """What is to be made, each name once, with the defaults of `make_sets`.
+
+    Raises:
+        TypeError, ValueError: as `make_sets`.
+    """
+    check_seed(seed, 0)
+    check_scale(scale)
+    c_names = asked("corruption", CORRUPTIONS if corruptions is None else corruptions, (), _any, str)
+    p_names = asked("perturbation", () if perturbations is None else perturbations, (), _any, str)
+    if not c_names and not p_names:
+        raise ValueError("there is nothing to measure: name corruptions or perturbations")
+    return c_names, p_names, asked_severities(severities), operator.index(seed), scale
 
 
 def array_of(images: Any) -> np.ndarray:

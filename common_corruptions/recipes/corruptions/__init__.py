@@ -7,6 +7,9 @@ other sizes. There, ImageNet-C's constants hold as they stand, in pixels. Of CIF
 with the shorter side, so that the picture is corrupted in proportion (not shares, counts or the blocks of JPEG).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from common_corruptions.checks import check_images, check_seed, check_severity
@@ -52,22 +55,31 @@ def corrupt(
     made_by = recipe(name)
     check_severity(severity)
     check_seed(seed, start)
-    constants = made_by.at(scale_of(scale, *images.shape[1:3]), severity, *images.shape[1:3])
+    scale = scale_of(scale, *images.shape[1:3])
+    with _naming(name):
+        constants = made_by.at(scale, severity, *images.shape[1:3])
     out = np.empty(images.shape, dtype=np.uint8)
     step = max(AT_LEAST.get(name, 1), BLOCK_VALUES // max(1, images[:1].size))
     for first in range(0, len(images), step):
         block = np.ascontiguousarray(images[first : first + step]).view()
         block.flags.writeable = False  # it may be the caller's own array
         draws = Draws(int(seed), ("corruption", name, int(severity)), int(start) + first, len(block))
-        try:
+        with _naming(name):
             made = made_by.function(block, draws, *constants)
-        except Exception as error:
-            if name in CORRUPTIONS:
-                raise
-            raise ValueError(f"the corruption {name} raises {reason(error)} ({where(error)})") from error
         _check_made(made, name, block.shape)
         out[first : first + step] = made
     return out
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Say of what a corruption of one's own raises which it is, and where."""
+    try:
+        yield
+    except Exception as error:
+        if name in CORRUPTIONS:
+            raise
+        raise ValueError(f"the corruption {name} raises {reason(error)} ({where(error)})") from error
 
 
 def _check_made(made: np.ndarray, name: str, shape: tuple[int, ...]) -> None:

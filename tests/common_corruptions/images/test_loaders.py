@@ -335,6 +335,18 @@ def test_a_mask_that_is_wrapped_passes_unchanged():
     assert np.array_equal(transform((grey, mask))[0], transform(grey))
 
 
+def test_items_of_both_scales_need_one_that_is_named():
+    items = [Image.new("RGB", (side, side), "orange") for side in (60, 64, 65)]
+    mixed = CorruptedDataset(items, "fog")
+    mixed[0], mixed[1]
+    with pytest.raises(ValueError, match="on both sides of 64 pixels"):
+        mixed[2]
+    named = CorruptedDataset(items, "fog", scale="imagenet")
+    for index, item in enumerate(items):
+        expected = corrupt(item, "fog", start=index, scale="imagenet")
+        np.testing.assert_array_equal(named[index], expected)
+
+
 def test_what_has_no_items_by_index_and_an_item_that_is_not_there():
     with pytest.raises(TypeError, match="generator has no length"):
         CorruptedDataset((image for image in IMAGES), "fog")

@@ -272,6 +272,18 @@ def test_what_it_raises_is_said_to_be_its_own(tmp_path, images, monkeypatch):
         assert re.search(rf"^Error: {said}$", done.stderr, re.M), done.stderr
 
 
+def test_what_its_resizing_raises_is_said_to_be_its_own(images):
+    def shrinking(factor, bits):
+        return (bits / 0,)
+
+    constants = tuple((n,) for n in BITS)
+    corruption("posterize", group="digital", constants=constants, resized=shrinking)(posterize)
+    with pytest.raises(
+        ValueError, match=r"posterize raises ZeroDivisionError: .*test_own_corruption\.py:\d+\)"
+    ):
+        corrupt(images[:, :24, :24], "posterize")
+
+
 def test_workers_cannot_import_what_stands_in_a_function(tmp_path, images):
     declare(lambda images, draws, bits: images)
     options = {"corruptions": ["posterize"], "progress": False}

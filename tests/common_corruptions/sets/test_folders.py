@@ -354,7 +354,7 @@ def test_a_published_baseline_is_for_images_of_its_size(flat_c, name, size, of):
         ({"fog": 20, "clean": 10}, ValueError, "no baseline error for gaussian_noise"),
         ({"fog": "much", "clean": 10}, TypeError, "holds for fog an error that is no number: 'much'"),
         ({"fog": 200, "clean": 10}, ValueError, "holds for fog no error in percent, 0 to 100"),
-        (15.0, TypeError, "a baseline is a name, a table or the path of a CSV file, not 15.0"),
+        (15.0, TypeError, "a baseline is a name, a dict or the path of a CSV file, not a float"),
     ],
 )
 def test_no_baseline(flat_c, baseline, error, message):

@@ -66,7 +66,7 @@ def expected():
         Pictures(item=lambda image, label: [image, torch.tensor(label), "another.png"]),
         Pictures(item=Named),
         Pictures(item=lambda image, label: {"img": image, "label": np.int64(label), "coarse_label": 1}),
-        Pictures(item=lambda image, label: {"id": "a", "pixels": np.asarray(image), "class": label}),
+        Pictures(item=lambda image, label: {"id": 3, "pixels": np.asarray(image), "label": label}),
         Subset(
             [(image, 0) for image in IMAGES[::-1]] + list(zip(IMAGES, LABELS, strict=True)),
             range(COUNT, 2 * COUNT),
@@ -122,37 +122,113 @@ class Stream(IterableDataset):
         (Pictures(images=IMAGES[:0]), ValueError, "the data set has no items"),
         (IMAGES, TypeError, r"give \(images, labels\), and not a ndarray of images without labels"),
         (Image.fromarray(IMAGES[0]), TypeError, "images without labels"),
-        (Pictures(item=lambda image, label: image), TypeError, "item 0 of the data set has no label"),
-        (
-            Pictures(item=lambda image, label: (image, float(label))),
-            TypeError,
-            "item 0 of the data set has no label",
-        ),
-        (
-            Pictures(item=lambda image, label: {"img": image, "fine_label": label, "coarse_label": 1}),
-            TypeError,
-            "item 0 .* several integers, fine_label, coarse_label: which is the label",
-        ),
-        (Pictures(item=lambda image, label: (image, label - 1)), ValueError, "labels"),
-        (
-            Pictures(v2.RandomCrop(24)),
-            ValueError,
-            r"item \d+ of the data set is another image when it is read again",
-        ),
-        (
-            Pictures(
-                v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5], [0.5])])
-            ),
-            ValueError,
-            "item 0 .* before they are normalised",
-        ),
         (
             Pictures(images=[*IMAGES[:5], IMAGES[5, :20]]),
             ValueError,
-            r"item 5 .* \(20, 32, 3\), and item 0 of \(24, 32, 3\): all must have one size",
+            r"item 5 .* 20 x 32 pixels \(height x width\), and item 0 24 x 32: all must have one size",
         ),
+        (Pictures(images=[*IMAGES[:3], IMAGES[3, ..., 0]]), ValueError, "item 3 .* is grey, and item 0 RGB"),
     ],
 )
 def test_one_clear_error_before_anything_is_measured(data, error, message):
     with pytest.raises(error, match=message):
         open_data(data, ["fog"])
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (lambda image, label: image, "item 0 of the data set has no label"),
+        (lambda image, label: (image, float(label)), "item 0 .* an integer from 0, not 0.0"),
+        (lambda image, label: (image, label - 1), "item 0 .* an integer from 0, not -1"),
+        (lambda image, label: (image, torch.tensor(True)), r"an integer from 0, not tensor\(True\)"),
+        (lambda image, label: (image, np.eye(3)[label]), r"not ndarray of shape \(3,\)"),
+        (lambda image, label: (image, 7, label), "item 0 .* several integers, of which one is the label"),
+        (lambda image, label: {"img": image, "id": label}, "of img, id one must be called label"),
+        (lambda image, label: {"img": image, "label": "cat", "id": label}, "from 0, not 'cat'"),
+        (lambda image, label: {"img": image, "label": label > 0, "id": label}, "not (True|False)"),
+    ],
+)
+def test_a_label_is_one_integer_that_is_called_so(item, message):
+    """Another integer taken for it would give errors that look like a net's."""
+    with pytest.raises(TypeError, match=message):
+        open_data(Pictures(item=item), ["fog"])
+
+
+def test_normalised_images_are_refused():
+    chain = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5], [0.5])]
+    with pytest.raises(ValueError, match=r"item 0 .* before they are normalised"):
+        open_data(Pictures(v2.Compose(chain)), ["fog"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"corruptions": ["fogg"]}, "did you mean 'fog'"),
+        ({"corruptions": []}, "nothing to measure"),
+        ({"severities": [6]}, "from 1 to 5"),
+        ({"seed": 0.0}, "seed must be an integer"),
+        ({"scale": "mnist"}, "scale must be"),
+    ],
+)
+def test_arguments_are_refused_before_the_items_are_read(wrong, message):
+    class Unread(Pictures):
+        def __getitem__(self, index):
+            raise AssertionError("read")
+
+    with pytest.raises((TypeError, ValueError), match=message):
+        open_data(Unread(), **wrong)
+
+
+def test_an_image_that_is_another_when_it_is_read_again_stops_the_measurement():
+    """One of all, as after a RandomGrayscale that draws seldom."""
+
+    class Sometimes(Pictures):
+        reads = 0
+
+        def __getitem__(self, index):
+            self.reads += 1
+            image, label = super().__getitem__(index)
+            drawn = self.reads == 3 * COUNT // 2
+            return (image.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if drawn else image), label
+
+    with pytest.raises(ValueError, match=r"item \d+ of the data set is another image when it is read again"):
+        measured(Sometimes())
+
+
+def test_an_item_that_cannot_be_read_is_named():
+    class Broken(Pictures):
+        def __getitem__(self, index):
+            return {}["gone"] if index == 5 else super().__getitem__(index)
+
+    with pytest.raises(
+        ValueError, match=r"item 5 .* cannot be read: KeyError: 'gone' \(\S+test_items\.py:\d+\)"
+    ):
+        open_data(Broken(), ["fog"])
+
+
+def test_a_buffer_that_is_used_again_is_no_fault(expected):
+    class Reusing(Pictures):
+        buffer = np.empty_like(IMAGES[0])
+
+        def __getitem__(self, index):
+            self.buffer[:] = self.images[index]
+            return self.buffer, int(LABELS[index])
+
+    assert measured(Reusing())[0].equals(expected[0])
+
+
+def test_a_net_of_another_number_of_classes_than_the_data_set_names_is_refused():
+    data = Pictures()
+    data.classes = ["cat", "dog", "fox", "owl"]
+    with pytest.raises(ValueError, match="3 classes"):
+        measured(data)
+
+
+def test_a_set_with_a_shape_is_one():
+    """As Hugging Face's data sets are."""
+
+    class Table(Pictures):
+        shape = (COUNT, 2)
+
+    assert measured(Table())[1]["images"] == COUNT
