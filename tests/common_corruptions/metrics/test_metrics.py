@@ -106,7 +106,7 @@ def test_equal_logits_predict_the_lower_class():
         ([1, 2], [1, 2, 3], "2 predictions for 3 labels"),
         ([], [], "empty"),
         ([0.5, 1.5], [0, 1], "class indices"),
-        ([-1, 1], [0, 1], "class indices"),
+        ([-1, 1], [0, 1], "class indices: integers from 0; got -1"),
         ([0, 1], [[0], [1]], r"labels have shape \(2, 1\)"),
         ([[[0.0]]], [0], r"predictions have shape"),
         ([[0.0, np.nan]], [0], "NaN"),

@@ -347,6 +347,25 @@ def test_a_published_baseline_is_for_images_of_its_size(flat_c, name, size, of):
 
 
 @pytest.mark.parametrize(
+    ("name", "size", "channels", "scale", "kind"),
+    [
+        ("alexnet-cifar10", 32, 3, "imagenet", "32 x 32, corrupted at the scale imagenet"),
+        ("alexnet-cifar10", 32, 1, "cifar", "32 x 32, grey"),
+        ("alexnet-imagenet", 80, 3, "cifar", "80 x 80, corrupted at the scale cifar"),
+        ("alexnet-cifar10", 32, 3, "cifar", None),
+        ("alexnet-imagenet", 80, 3, "imagenet", None),
+    ],
+)
+def test_a_published_baseline_is_for_images_in_colour_at_its_scale(name, size, channels, scale, kind):
+    data = (pictures(COUNT, size, size, channels), LABELS)
+    options = {"corruptions": ["contrast"], "scale": scale, "baseline": name}
+    _, _, said = measured(data, lambda x: x.flatten(1)[:, :3], **options)
+    lines = [line for line in said if "mCE and rCE by it say nothing" in line]
+    assert len(lines) == (kind is not None)
+    assert all(f"and these are {kind}: " in line for line in lines)
+
+
+@pytest.mark.parametrize(
     ("baseline", "error", "message"),
     [
         ("alexnet", ValueError, "no baseline 'alexnet'; choose alexnet-cifar10, alexnet-imagenet, or give a"),
@@ -354,6 +373,7 @@ def test_a_published_baseline_is_for_images_of_its_size(flat_c, name, size, of):
         ({"fog": 20, "clean": 10}, ValueError, "no baseline error for gaussian_noise"),
         ({"fog": "much", "clean": 10}, TypeError, "holds for fog an error that is no number: 'much'"),
         ({"fog": 200, "clean": 10}, ValueError, "holds for fog no error in percent, 0 to 100"),
+        ({"fog": 0.3, "clean": 0.1}, ValueError, "holds no error above 1: give percent"),
         (15.0, TypeError, "a baseline is a name, a dict or the path of a CSV file, not a float"),
     ],
 )
