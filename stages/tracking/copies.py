@@ -204,17 +204,16 @@ def _copy_of(local, remote, run, copies: dict[str, str]):
 
 def _copy_values(remote, run, copy, copies: dict[str, str]) -> None:
     """Parameters and tags that the copy does not have yet."""
-    from mlflow.entities import Param, RunTag
+    from mlflow.entities import RunTag
 
     tags = {key: value for key, value in run.data.tags.items() if key != STATE}
     if parent := tags.get("mlflow.parentRunId"):
         tags["mlflow.parentRunId"] = copies[parent]
     new_tags = [RunTag(key, value) for key, value in tags.items() if copy.data.tags.get(key) != value]
-    new_params = [Param(key, value) for key, value in run.data.params.items() if key not in copy.data.params]
     if new_tags:
         remote.log_batch(copy.info.run_id, tags=new_tags)
-    for start in range(0, len(new_params), runs.MOST_PARAMS):
-        remote.log_batch(copy.info.run_id, params=new_params[start : start + runs.MOST_PARAMS])
+    new = {key: value for key, value in run.data.params.items() if key not in copy.data.params}
+    runs.log_params(remote, copy.info.run_id, new)
 
 
 def _copy_metrics(local, remote, run, copy, sent: Sent) -> None:

@@ -87,7 +87,7 @@ def open_experiment(params: Params, tags: Mapping[str, str] | None = None) -> Ex
     nets = {
         name: net.model_dump(exclude_defaults=True, exclude={"family"}) for name, net in params.nets.items()
     }
-    _log_params(client, run.info.run_id, _flat({**sections, **blocks, "nets": nets}))
+    log_params(client, run.info.run_id, _flat({**sections, **blocks, "nets": nets}))
     return Experiment(client, place, run.info.run_id, tags, name)
 
 
@@ -173,7 +173,7 @@ def child_run(experiment: Experiment, params: Params, net: str, seed: int, tags:
             **tags,
         },
     )
-    _log_params(experiment.client, run.info.run_id, net_params(params, net, seed))
+    log_params(experiment.client, run.info.run_id, net_params(params, net, seed))
     return run.info.run_id
 
 
@@ -290,13 +290,16 @@ def _find_parent(client, experiment: str, tags: Mapping[str, str]):
 
 
 def _find(client, experiment: str, tags: Mapping[str, str], condition: str = ""):
-    return next(iter(_search(client, experiment, tags, condition)), None)
+    return next(iter(_search(client, experiment, tags, condition, most=1)), None)
 
 
-def _search(client, experiment: str, tags: Mapping[str, str], condition: str = "") -> list[Any]:
-    """The runs with these tags, the newest first."""
+def _search(
+    client, experiment: str, tags: Mapping[str, str], condition: str = "", most: int = 1000
+) -> list[Any]:
+    """The runs with these tags, the newest first, at most so many."""
     query = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in tags.items()) + condition
-    return list(client.search_runs([experiment], query, order_by=["attributes.start_time DESC"]))
+    order = ["attributes.start_time DESC"]
+    return list(client.search_runs([experiment], query, max_results=most, order_by=order))
 
 
 def _flat(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -305,7 +308,8 @@ def _flat(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _log_params(client, run: str, values: Mapping[str, Any]) -> None:
+def log_params(client, run: str, values: Mapping[str, Any]) -> None:
+    """Log parameters, as many in a request as MLflow takes."""
     from mlflow.entities import Param
 
     params = [Param(key, str(value)) for key, value in values.items()]
