@@ -170,7 +170,7 @@ def record(params: Params, folder: Path, results: dict[str, Any], device: str) -
     client = experiment.client
     for run in results["parts"]["recipe"]["runs"]:
         net, seed = run["net"], run["seed"]
-        if "seconds" not in run or net not in params.nets or experiment.child(net, seed):
+        if "seconds" not in run or net not in params.nets or experiment.children(net, seed):
             continue
         new = runs.child_run(experiment, params, net, seed, {"device": device})
         curve = history[(history.net == net) & (history.seed == seed)].drop(columns=["net", "seed"])

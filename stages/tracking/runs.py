@@ -49,10 +49,6 @@ class Experiment:
     tags: Mapping[str, str]
     name: str
 
-    def child(self, net: str, seed: int) -> Any:
-        """The newest run of a net and seed, or None."""
-        return next(iter(self.children(net, seed)), None)
-
     def children(self, net: str, seed: int) -> list[Any]:
         """The runs of a net and seed, one for each time that it was trained, the newest first."""
         tags = {"mlflow.parentRunId": self.parent, "net": net, "seed": str(seed)}

@@ -53,8 +53,8 @@ def test_parent_is_found_again_and_children_hang_on_it(store):
     experiment = runs.open_experiment(params)
     assert runs.open_experiment(params).parent == experiment.parent
     child = runs.child_run(experiment, params, "resnet20-pp", 1, {"device": "cpu"})
-    assert experiment.child("resnet20-pp", 1).info.run_id == child
-    assert experiment.child("resnet20-pp", 0) is None
+    assert [one.info.run_id for one in experiment.children("resnet20-pp", 1)] == [child]
+    assert experiment.children("resnet20-pp", 0) == []
     data = client.get_run(child).data
     assert data.tags["mlflow.parentRunId"] == experiment.parent
     assert data.tags["mlflow.runName"] == "resnet20-pp (alpha=1)"
