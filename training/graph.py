@@ -5,6 +5,7 @@ launches all at once. For that, whatever changes from step to step lies on the d
 learning rate and sums. Without CUDA the same steps run one by one.
 """
 
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -71,7 +72,9 @@ class RecordedEpochs:
         for start in (self.first, self.loss_sum, self.wrong):
             start.zero_()
         self.net.train()
-        with float32_as(self._float32()), counted_together(self.net, len(self.sizes)):
+        # What is recorded keeps its arithmetic; only steps that are launched one by one need it set for all threads.
+        arithmetic = contextlib.nullcontext() if self.recorded else float32_as(self._float32())
+        with arithmetic, counted_together(self.net, len(self.sizes)):
             for size in self.sizes:
                 if size in self._graphs:
                     self._graphs[size].replay()
@@ -101,14 +104,16 @@ class RecordedEpochs:
         kept = [*self.net.parameters(), *self.net.buffers(), *self._momentum()]
         before = [value.detach().clone() for value in kept]
         self.net.train()
+        # A stream of its own, for what cuBLAS works in belongs to a stream: recordings of one must not run together.
+        stream = torch.cuda.Stream(self.data.device)
         with float32_as(self._float32()), counted_together(self.net, 0):
-            reason = self._warm_up()
+            reason = self._warm_up(stream)
             if reason is None:
                 for size in set(self.sizes):
                     graph = torch.cuda.CUDAGraph()
                     self.first.zero_()
                     # Other threads, as one that watches the GPU, go on meanwhile.
-                    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                         self._work(size)
                     self._graphs[size] = graph
             else:
@@ -118,18 +123,17 @@ class RecordedEpochs:
                 value.copy_(old)
         self.optimizer.zero_grad(set_to_none=True)  # gradients are inside the recordings
 
-    def _warm_up(self) -> str | None:
-        """Run steps of each size on a stream of their own, as a recording needs; why there can be none, if so.
+    def _warm_up(self, stream: torch.cuda.Stream) -> str | None:
+        """Run steps of each size on the stream that will record them; why there can be no recording, if so.
 
         What reads something back is found here, where that is an error like any other. In a recording it would leave
         the device in a state that nothing can be done with.
         """
         device = self.data.device
-        side = torch.cuda.Stream(device)
-        side.wait_stream(torch.cuda.current_stream(device))
+        stream.wait_stream(torch.cuda.current_stream(device))
         mode = torch.cuda.get_sync_debug_mode()
         reason = None
-        with torch.cuda.stream(side):
+        with torch.cuda.stream(stream):
             for size in set(self.sizes):
                 for _ in range(WARM_UP):
                     self.first.zero_()
@@ -146,7 +150,7 @@ class RecordedEpochs:
                 reason = str(error).splitlines()[0]
             finally:
                 torch.cuda.set_sync_debug_mode(mode)
-        torch.cuda.current_stream(device).wait_stream(side)
+        torch.cuda.current_stream(device).wait_stream(stream)
         return reason
 
     def _momentum(self) -> list[Tensor]:

@@ -40,7 +40,7 @@ from stages.tracking import runs
 from stages.tracking.recording import SECONDS
 from stages.train import write_curves
 
-NEEDED = ("results.json", "history.csv", "corruption.csv", "perturbation.csv")
+NEEDED = ("history.csv", "corruption.csv", "perturbation.csv")
 SHARED = ("data", "datasets", "metrics", "predictions")  # of the repository
 
 
@@ -54,13 +54,18 @@ SHARED = ("data", "datasets", "metrics", "predictions")  # of the repository
 )
 def main(folder: Path, data: Path) -> None:
     folder, data = folder.absolute(), data.absolute()
-    if missing := [name for name in NEEDED if not (folder / name).is_file()]:
-        raise click.ClickException(
-            f"{folder} lacks {', '.join(missing)}: the parts recipe and evaluation write them"
-        )
+    if not (folder / "results.json").is_file():
+        raise click.ClickException(f"{folder} lacks results.json, which every call writes")
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     if results["dry_run"]:
         raise click.ClickException(f"{folder} holds a dry run, whose figures mean nothing")
+    speeds = write_speeds(results)
+    if missing := [name for name in NEEDED if not (folder / name).is_file()]:
+        click.echo(
+            f"{speeds}: what was measured; metrics/{DATA_NAME} stays, {folder} lacks {', '.join(missing)}, which the "
+            f"parts recipe and evaluation write"
+        )
+        return
     here = Path.cwd()
     device = results["parts"]["recipe"]["device"]
     place = prepare_workspace(here, folder, results)
@@ -80,12 +85,20 @@ def main(folder: Path, data: Path) -> None:
     finally:
         os.chdir(here)
     shutil.rmtree(place)
+    measured = (folder / "results.md").read_text(encoding="utf-8")
+    write_text(Path("metrics") / DATA_NAME / "gpu.md", f"Trained and measured on {device}.\n\n{measured}")
+    click.echo(f"metrics/{DATA_NAME}: results of {device}; its speeds are in {speeds}")
+
+
+def write_speeds(results: dict[str, Any]) -> Path:
+    """Write all figures to the file of the card that gave them."""
+    device = next((part["device"] for part in results["parts"].values() if "device" in part), None)
+    if device is None:
+        raise click.ClickException("results.json names no device: no part that measures one has run")
     name = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
     target = Path("benchmarks") / "results" / f"gpu-{name}.json"
     write_text(target, json.dumps(results, indent=1) + "\n")
-    measured = (folder / "results.md").read_text(encoding="utf-8")
-    write_text(Path("metrics") / DATA_NAME / "gpu.md", f"Trained and measured on {device}.\n\n{measured}")
-    click.echo(f"metrics/{DATA_NAME}: results of {device}; its speeds are in {target}")
+    return target
 
 
 def prepare_workspace(here: Path, folder: Path, results: dict[str, Any]) -> Path:

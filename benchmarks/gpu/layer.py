@@ -13,6 +13,7 @@ from benchmarks.gpu.timing import choose_device, milliseconds, replayed
 from benchmarks.layer_variants import variants
 from common_corruptions.evaluation import float32_as
 from pushpull import PushPull2d
+from training.device import make_deterministic
 
 BATCHES = (128, 1024)
 CHANNELS = (3, 16)
@@ -24,14 +25,16 @@ SIZE = 32  # of the images
 def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     """Rows of {batch, channels, layout, arithmetic, eager: milliseconds by name, graph: the same, failed: reasons}.
 
-    Gradients are those of images and weights; of
-    images of three channels, which are the input of a net, those of the weights alone.
+    By deterministic algorithms, as nets are trained.
+    Gradients are those of images and weights; of images of three channels, which are the input of a net, those of the
+    weights alone.
     """
     device = choose_device()
+    make_deterministic(device)
     cases = list(product(BATCHES, CHANNELS, LAYOUTS, ARITHMETIC))
     if setting.dry_run:
         cases = [(4, 3, "nhwc", "ieee"), (4, 16, "nchw", "bf16")]
-    found: dict[str, Any] = {"rows": []}
+    found: dict[str, Any] = {"deterministic": torch.are_deterministic_algorithms_enabled(), "rows": []}
     for batch, channels, layout, arithmetic in cases:
         row = {"batch": batch, "channels": channels, "layout": layout, "arithmetic": arithmetic}
         row |= {"eager": {}, "graph": {}, "failed": {}}

@@ -56,7 +56,7 @@ class Trainer:
         name: of the net.
         data: on the device.
         precision, layout, graph: of the way.
-        compiled: the mode of torch.compile, if it is to be used.
+        compiler: a backend of torch.compile, if the net is to be compiled.
     """
 
     def __init__(
@@ -67,16 +67,16 @@ class Trainer:
         precision: Precision,
         layout: str,
         graph: bool,
-        compiled: str | None = None,
+        compiler: str | None = None,
     ) -> None:
         self.data, self.batch_size, self.precision, self.layout = data, batch_size, precision, LAYOUTS[layout]
         self.net = new_net(name, data.device).to(memory_format=self.layout)
         settings = {key: RECIPE[key] for key in ("lr", "momentum", "weight_decay")}
         self.optimizer = torch.optim.SGD(self.net.parameters(), nesterov=True, fused=True, **settings)
         self.optimizer.param_groups[0]["lr"] = torch.tensor(RECIPE["lr"], device=data.device)
-        self.run = torch.compile(self.net, mode=compiled) if compiled else self.net
+        self.run = torch.compile(self.net, backend=compiler) if compiler else self.net
         self.recorded = (
-            RecordedEpochs(self.net, self.optimizer, data, self.draw(1), batch_size, precision, self.layout)
+            RecordedEpochs(self.run, self.optimizer, data, self.draw(1), batch_size, precision, self.layout)
             if graph
             else None
         )

@@ -1,7 +1,8 @@
-"""Part `recipe`: the paper's training, 200 epochs on all images, of one net and seed after the other.
+"""Part `recipe`: the paper's training, 200 epochs on all images: both nets by all seeds side by side, then the AlexNet.
 
-By the fastest way in float32 that determinism was seen for, eager and channels first where there is no measurement: a
-rule that was fixed before any was made. A net whose last epochs would not fit is not begun, or given up.
+By rules that were fixed before anything was measured. The precision is the most exact one in which all fit the time:
+fp32, then tf32, then bf16. The way is the fastest one in it for ResNet-20-PP that determinism was seen for. Without
+measurements it is fp32, eager and channels first. If the time is short all the same, the last seed is given up.
 """
 
 from collections.abc import Iterator
@@ -12,97 +13,128 @@ from typing import Any
 import pandas as pd
 import torch
 
-from benchmarks.gpu.nets import LAYOUTS, load_images, new_net, options, place
+from benchmarks.gpu.nets import LAYOUTS, Split, load_images, new_net, options, place
 from benchmarks.gpu.setting import BATCH_SIZE, EPOCHS, RECIPE, Setting
 from benchmarks.gpu.timing import choose_device
 from stages.files.trained import Trained
 from stages.files.writing import write_csv
+from training.batches import TrainingSet
 from training.device import describe, make_deterministic
-from training.engine import DivergedError, train_epochs
+from training.engine import train_epochs
 from training.recipe import Recipe
+from training.side_by_side import side_by_side
 
 PAIR = ("resnet20", "resnet20-pp")
 NORMALISER = "alexnet"  # of CE and rCE; its weights are too large to bring home, its errors are not
 ALEXNET_LR = 0.01
 DEFAULT = "fp32 nchw eager"
+PRECISIONS = ("fp32", "tf32", "bf16")
+SHARE = 0.6  # of the time that the pairs may take by what was measured: then come an AlexNet, recordings and tests
 JUDGED = 4  # epochs after which the time of a training is known
 
 
 def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     device = choose_device()
     make_deterministic(device)
-    way = chosen_way(setting)
-    found: dict[str, Any] = {"device": describe(device), "way": way, "epochs": epochs(setting), "runs": []}
-    yield found
     train, test = load_images(setting, "train"), load_images(setting, "test")
     data = place(train, device)
+    seeds = setting.seeds[:1] if setting.dry_run else setting.seeds
+    pairs = [(name, seed) for seed in seeds for name in PAIR]
+    way = chosen_way(setting, images=len(pairs) * len(data) * epochs(setting))
+    found: dict[str, Any] = {"device": describe(device), "way": way, "epochs": epochs(setting), "runs": []}
+    yield found
     trained: dict[str, Trained] = {}
     rows: list[dict] = []
-    longest = 0.0
-    for name, seed in order(setting):
-        run: dict[str, Any] = {"net": name, "seed": seed}
-        found["runs"].append(run)
-        if longest > setting.left:
-            run["skipped"] = f"the last training took {longest:.0f} s and {setting.left:.0f} s are left"
+    # Steps that are launched one by one set the arithmetic of all threads; a recorded one has its own.
+    groups = [pairs] if way.endswith(" graph") else [[key] for key in pairs]
+    for together in (*groups, [(NORMALISER, seeds[0])]):
+        before = found["runs"]
+        for runs in train_together(setting, together, way, data, test, trained, rows):
+            found["runs"] = before + runs
             yield found
-            continue
-        net = new_net(name, device, seed)
-        start = begun = clock()
-        curve = []
-        try:
-            for row, _ in training(setting, net, name, seed, way, data, test):
-                curve.append({"net": name, "seed": seed, **row})
-                if (
-                    len(curve) == 1
-                ):  # an epoch with recordings, algorithms to be chosen and memory to be taken
-                    begun = clock()
-                if len(curve) == JUDGED:
-                    to_come = (clock() - begun) / (JUDGED - 1) * (epochs(setting) - JUDGED)
+
+
+def train_together(
+    setting: Setting,
+    keys: list[tuple[str, int]],
+    way: str,
+    data: TrainingSet,
+    test: Split,
+    trained: dict[str, Trained],
+    rows: list[dict],
+) -> Iterator[list[dict[str, Any]]]:
+    """Train the nets of these names and seeds side by side, and save what ends; yield what is known of each."""
+    nets = {key: new_net(key[0], data.device, key[1]) for key in keys}
+    runs: dict[tuple[str, int], dict[str, Any]] = {key: {"net": key[0], "seed": key[1]} for key in keys}
+    trainings = {key: training(setting, net, *key, way, data, test) for key, net in nets.items()}
+    curves: dict[tuple[str, int], list[dict]] = {key: [] for key in keys}
+    going = dict.fromkeys(keys)
+    start = clock()
+    marks: list[
+        float
+    ] = []  # when all had ended their first epoch, with its recordings, and each one after it
+    try:
+        for key, (row, _) in side_by_side(trainings, data.device, going.__contains__):
+            if key not in going:
+                continue
+            curves[key].append({"net": key[0], "seed": key[1], **row})
+            if len(curves[key]) == epochs(setting):
+                del going[key]
+                seconds = clock() - start
+                runs[key] |= {"seconds": round(seconds, 2), "together": len(keys)}
+                runs[key] |= {"images_per_second": round(len(data) * epochs(setting) / seconds, 1)}
+                runs[key] |= {"test_error": row["test_error"]}
+                keep(nets[key], key, data, trained)
+                rows += curves[key]
+                save(setting, trained, rows)
+                yield list(runs.values())
+            elif min(len(curves[other]) for other in going) > len(marks):
+                marks.append(clock())
+                if len(marks) % JUDGED == 0:
+                    to_come = (marks[-1] - marks[-JUDGED]) / (JUDGED - 1) * (epochs(setting) - len(marks))
                     if to_come > setting.left:
-                        run["given_up"] = f"would take {to_come:.0f} s more and {setting.left:.0f} s are left"
-                        break
-        except (DivergedError, RuntimeError) as error:
-            run["failed"] = f"{type(error).__name__}: {error}"[:300]
-        seconds = clock() - start
-        if len(curve) < epochs(setting):
-            yield found
-            continue
-        longest = max(longest, seconds)
-        run |= {"seconds": round(seconds, 2), "test_error": curve[-1]["test_error"]}
-        run["images_per_second"] = round(len(data) * len(curve) / seconds, 1)
-        entry = trained.setdefault(
-            name, Trained(name.removesuffix("-pp"), options(name), list(data.mean), list(data.std), {})
-        )
-        entry.weights[seed] = {key: value.cpu() for key, value in net.state_dict().items()}
-        rows += curve
-        save(setting, trained, rows)
-        yield found
+                        last = max(seed for _, seed in going)
+                        for one in [one for one in going if one[1] == last]:
+                            del going[one]
+                            left = f"{to_come:.0f} s more for all and {setting.left:.0f} s are left"
+                            runs[one]["given_up"] = f"would take {left}"
+                        yield list(runs.values())
+    except RuntimeError as error:  # one that diverged too
+        for key in going:
+            runs[key]["failed"] = f"{type(error).__name__}: {error}"[:300]
+    yield list(runs.values())
 
 
 def epochs(setting: Setting) -> int:
     return 1 if setting.dry_run else EPOCHS
 
 
-def order(setting: Setting) -> list[tuple[str, int]]:
-    """Both nets by the first seed, the net that normalises, then the other seeds."""
-    first, *others = setting.seeds[:1] if setting.dry_run else setting.seeds
-    pairs = [(name, seed) for seed in others for name in PAIR]
-    return [*((name, first) for name in PAIR), *pairs[:2], (NORMALISER, first), *pairs[2:]]
-
-
-def chosen_way(setting: Setting) -> str:
-    """The fastest way in fp32 whose bits are the same again and after a stop, and those of the eager way."""
+def chosen_way(setting: Setting, images: int) -> str:
+    """The way by the rules above, where so many images are to be trained on."""
     sound = {
         way for way, row in setting.found("determinism").get("ways", {}).items()
-        if way.startswith("fp32 ") and {"same_seed", "stopped"} <= row.keys()
-        and all(value is True for value in row.values())
+        if {"same_seed", "stopped"} <= row.keys() and all(value is True for value in row.values())
     }  # fmt: skip
+    measured = setting.found("training")
     speeds = {
         way: row["images_per_second"]
-        for way, row in setting.found("training").get("nets", {}).get("resnet20-pp", {}).items()
+        for way, row in measured.get("nets", {}).get("resnet20-pp", {}).items()
         if way in sound and "images_per_second" in row
     }
-    return max(speeds, key=speeds.__getitem__) if speeds else DEFAULT
+    together = {
+        row["way"]: row["images_per_second"]
+        for row in measured.get("together", [])
+        if row["way"] in sound and "images_per_second" in row
+    }
+    best = [
+        max(own, key=own.__getitem__)
+        for precision in PRECISIONS
+        if (own := {way: speed for way, speed in speeds.items() if way.startswith(f"{precision} ")})
+    ]
+    if not best:
+        return DEFAULT
+    fits = (way for way in best if images / together.get(way, speeds[way]) < SHARE * setting.left)
+    return next(fits, max(best, key=lambda way: together.get(way, speeds[way])))
 
 
 def training(setting: Setting, net: torch.nn.Module, name: str, seed: int, way: str, data, test):
@@ -122,6 +154,15 @@ def training(setting: Setting, net: torch.nn.Module, name: str, seed: int, way: 
     return train_epochs(
         net, data, test.images, test.labels, recipe, layout=LAYOUTS[layout], graph=kind == "graph"
     )
+
+
+def keep(net: torch.nn.Module, key: tuple[str, int], data: TrainingSet, trained: dict[str, Trained]) -> None:
+    """Put the weights of a net that is trained to those of its other seeds."""
+    name, seed = key
+    entry = trained.setdefault(
+        name, Trained(name.removesuffix("-pp"), options(name), list(data.mean), list(data.std), {})
+    )
+    entry.weights[seed] = {part: value.cpu() for part, value in net.state_dict().items()}
 
 
 def save(setting: Setting, trained: dict[str, Trained], rows: list[dict]) -> None:

@@ -53,12 +53,32 @@ def training(part: dict[str, Any]) -> list[str]:
         for way, row in ways.items():
             speed = row.get("images_per_second", row.get("failed", row.get("skipped")))
             ratio = f"{speed / reference:.1f}" if reference and isinstance(speed, float) else ""
-            rows.append([net, way, speed, ratio, row.get("kernels_per_step", "")])
-    return table(["net", "way", "images/s", "to the textbook loop", "kernels a step"], rows)
+            counts = [row.get("kernels_per_step", ""), row.get("microseconds_per_step", "")]
+            rows.append([net, way, speed, ratio, *counts])
+    lines = table(["net", "way", "images/s", "to the textbook loop", "kernels a step", "their µs"], rows)
+    together = [
+        [row["way"], row["trainings"], row.get("images_per_second", row.get("failed"))]
+        for row in part.get("together", [])
+    ]
+    return [*lines, "", *table(["way", "trainings side by side", "images/s of all"], together)]
+
+
+def compiled(part: dict[str, Any]) -> list[str]:
+    rows = [
+        [net, way, row.get("images_per_second", row.get("failed")), row["seconds"]]
+        for net, ways in part.get("nets", {}).items()
+        for way, row in ways.items()
+    ]
+    return table(["net", "way", "images/s", "seconds to compile and measure"], rows)
 
 
 def layer(part: dict[str, Any]) -> list[str]:
-    lines = []
+    algorithms = (
+        "deterministic algorithms"
+        if part.get("deterministic")
+        else "algorithms that need not be deterministic"
+    )
+    lines = [f"By {algorithms}.", ""]
     for kind in ("eager", "graph"):
         rows = part.get("rows", [])
         names = list(dict.fromkeys(name for row in rows for name in (*row[kind], *row["failed"])))
@@ -72,7 +92,7 @@ def layer(part: dict[str, Any]) -> list[str]:
 
 
 def recipe(part: dict[str, Any]) -> list[str]:
-    heads = ["net", "seed", "seconds", "images_per_second", "test_error"]
+    heads = ["net", "seed", "together", "seconds", "images_per_second", "test_error"]
     rows = [
         [*(run.get(key, "") for key in heads), run.get("skipped", run.get("given_up", run.get("failed", "")))]
         for run in part.get("runs", [])
@@ -106,6 +126,7 @@ SECTIONS = {
     "smoke": smoke,
     "determinism": determinism,
     "training": training,
+    "compiled": compiled,
     "layer": layer,
     "recipe": recipe,
     "evaluation": evaluation,

@@ -65,8 +65,8 @@ def replayed(call: Call, device: torch.device) -> Call:
     return graph.replay
 
 
-def kernels(call: Call, device: torch.device) -> int:
-    """How many kernels a call launches on a CUDA device, copies and fills counted."""
+def kernels(call: Call, device: torch.device) -> dict[str, list[float]]:
+    """Microseconds of every launch, by kernel, of what a call launches on a CUDA device, copies and fills counted."""
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
@@ -75,4 +75,8 @@ def kernels(call: Call, device: torch.device) -> int:
     with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
         call()
         synchronise(device)
-    return sum(event.device_type == DeviceType.CUDA for event in profiler.events())
+    launched: dict[str, list[float]] = {}
+    for event in profiler.events():
+        if event.device_type == DeviceType.CUDA:
+            launched.setdefault(event.name, []).append(event.device_time)
+    return launched

@@ -11,12 +11,15 @@ from benchmarks.gpu.setting import BATCH_SIZE, RECIPE, Setting
 from benchmarks.gpu.timing import choose_device, kernels, synchronise
 from training.batches import TrainingSet
 from training.device import make_deterministic
+from training.side_by_side import side_by_side
 
 IMAGES = 60 * BATCH_SIZE
 TEXTBOOK_IMAGES = 20 * BATCH_SIZE  # it is far slower
 WORKERS = 8
-LEAST = 45  # seconds that must be left to begin what compiles
 ROUNDS = 2
+TOGETHER = (2, 6)  # trainings side by side
+TOGETHER_EPOCHS = 5
+LONGEST = 12  # kernels that are named
 NETS = ("resnet20-pp", "resnet20", "resnet56")  # the first decides the way of the recipe
 REFERENCE = "resnet20"  # is trained by other means too
 
@@ -27,42 +30,92 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     make_deterministic(device)
     data = place(load_images(setting, "train", 32 if setting.dry_run else IMAGES), device)
     nets = (REFERENCE,) if setting.dry_run else NETS
-    found: dict[str, Any] = {"images": len(data), "nets": {name: {} for name in nets}}
+    found: dict[str, Any] = {"images": len(data), "nets": {name: {} for name in nets}, "together": []}
     for precision in ("fp32",) if setting.dry_run else ("fp32", "bf16", "tf32"):
         for name in nets:
             for way in sorted(ways(device, [precision]), key=lambda way: not way[2]):  # graphs first
-                found["nets"][name][way_name(*way)] = speed(name, data, way, device)
-                yield found
+                if way[2] or name == REFERENCE:
+                    found["nets"][name][way_name(*way)] = speed(name, data, way, device)
+                    yield found
+        found["together"] += measure_together(found["nets"], precision, data, setting.dry_run)
+        yield found
         if precision == "fp32":
             yield from measure_references(setting, found, data, device)
-    if device.type == "cuda":
-        row = {"skipped": f"{setting.left:.0f} s are left"}
-        if setting.left > LEAST:
-            row = speed("resnet20-pp", data, ("fp32", "nchw", False), device, "reduce-overhead")
-        found["nets"]["resnet20-pp"]["fp32 nchw compiled, reduce-overhead"] = row
-        yield found
+
+
+def measure_together(
+    nets: dict[str, dict[str, Any]], precision: str, data: TrainingSet, dry_run: bool
+) -> list[dict[str, Any]]:
+    """Images a second of several trainings side by side, in all, by the fastest recorded way of a precision."""
+    speeds = {
+        way: row["images_per_second"]
+        for way, row in nets.get(NETS[0], nets[REFERENCE]).items()
+        if way.startswith(f"{precision} ") and way.endswith(" graph") and "images_per_second" in row
+    }
+    if not speeds:
+        return []
+    way = max(speeds, key=speeds.__getitem__)
+    layout = way.split()[1]
+    return [
+        together(way, count, data, layout, precision) for count in (TOGETHER[:1] if dry_run else TOGETHER)
+    ]
+
+
+def together(way: str, count: int, data: TrainingSet, layout: str, precision: str) -> dict[str, Any]:
+    """Of so many trainings side by side, half of them with a push-pull layer."""
+    row: dict[str, Any] = {"way": way, "trainings": count}
+
+    def epochs(trainer: Trainer) -> Iterator[int]:
+        for number in range(1, TOGETHER_EPOCHS + 1):
+            trainer.epoch(number)
+            if data.device.type == "cuda":
+                torch.cuda.current_stream(data.device).synchronize()
+            yield number
+
+    try:
+        trainers = [
+            Trainer(NETS[place % 2], data, min(BATCH_SIZE, len(data)), precision, layout, True)
+            for place in range(count)
+        ]
+        start = 0.0
+        runs = {place: epochs(trainer) for place, trainer in enumerate(trainers)}
+        for place, number in side_by_side(runs, data.device):
+            if (place, number) == (count - 1, 1):  # the first of each come one after another
+                start = time.perf_counter()
+        seconds = time.perf_counter() - start
+    except Exception as error:
+        return {**row, "failed": f"{type(error).__name__}: {error}"[:300]}
+    return {**row, "images_per_second": round(count * (TOGETHER_EPOCHS - 1) * len(data) / seconds, 1)}
 
 
 def measure_references(
     setting: Setting, found: dict[str, Any], data: TrainingSet, device: torch.device
 ) -> Iterator[dict[str, Any]]:
-    """The loop of `benchmarks.textbook`, and the eager way without deterministic algorithms."""
+    """The loop of `benchmarks.textbook`, and what being deterministic costs."""
+    rows = found["nets"][REFERENCE]
+    for graph in (False, True) if device.type == "cuda" else ():
+        way = ("fp32", "nchw", graph)
+        torch.backends.cudnn.benchmark = True
+        rows[f"{way_name(*way)}, measured algorithms"] = speed(REFERENCE, data, way, device)
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(False)
+        rows[f"{way_name(*way)}, not deterministic"] = speed(REFERENCE, data, way, device)
+        make_deterministic(device)
+        yield found
     if device.type == "cuda":
         torch.use_deterministic_algorithms(False)
-    rows, way = found["nets"][REFERENCE], ("fp32", "nchw", False)
-    rows[f"{way_name(*way)}, not deterministic"] = speed(REFERENCE, data, way, device)
     rows["textbook"] = textbook_speed(setting, device)
     make_deterministic(device)
     yield found
 
 
 def speed(
-    name: str, data: TrainingSet, way: tuple, device: torch.device, compiled: str | None = None
+    name: str, data: TrainingSet, way: tuple, device: torch.device, compiler: str | None = None
 ) -> dict[str, Any]:
     """Images a second, the best of some epochs after one to warm up, and kernels a step."""
     batch_size = min(BATCH_SIZE, len(data))
     try:
-        trainer = Trainer(name, data, batch_size, *way, compiled=compiled)
+        trainer = Trainer(name, data, batch_size, *way, compiler=compiler)
         trainer.epoch()
         synchronise(device)
         times = []
@@ -76,21 +129,31 @@ def speed(
         if graph and device.type == "cuda":
             row["recorded"] = trainer.recorded.recorded
         # The profiler asks torch in a way that it refuses to answer under tf32, whose kernels are as many.
-        elif device.type == "cuda" and compiled is None and precision != "tf32":
-            row["kernels_per_step"] = kernels_per_step(trainer, device)
+        elif device.type == "cuda" and compiler is None and precision != "tf32":
+            row |= kernels_of_step(trainer, device)
         return row
     except Exception as error:  # the others are measured all the same
         return {"failed": f"{type(error).__name__}: {error}"[:300]}
 
 
-def kernels_per_step(trainer: Trainer, device: torch.device) -> int:
-    """What an epoch of two steps launches beyond one of one step."""
+def kernels_of_step(trainer: Trainer, device: torch.device) -> dict[str, Any]:
+    """What an epoch of two steps launches beyond one of one step: how many kernels, and the longest microseconds."""
     data, launched = trainer.data, []
     for steps in (1, 2):
         first = slice(steps * trainer.batch_size)
         trainer.data = TrainingSet(data.images[first], data.labels[first], data.mean, data.std)
         launched.append(kernels(trainer.epoch, device))
-    return launched[1] - launched[0]
+    trainer.data = data
+    one, two = launched
+    more = {name: sum(times) - sum(one.get(name, [])) for name, times in two.items()}
+    longest = sorted(more, key=more.__getitem__, reverse=True)[:LONGEST]
+    return {
+        "kernels_per_step": sum(map(len, two.values())) - sum(map(len, one.values())),
+        "microseconds_per_step": round(sum(more.values()), 1),
+        "longest": {
+            name[:120]: [len(two[name]) - len(one.get(name, [])), round(more[name], 1)] for name in longest
+        },
+    }
 
 
 def textbook_speed(setting: Setting, device: torch.device) -> dict[str, Any]:

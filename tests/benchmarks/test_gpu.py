@@ -174,7 +174,7 @@ def test_a_part_gets_what_the_others_left_and_no_more_than_there_is():
 
 def test_the_way_of_the_recipe_is_the_fastest_one_that_is_deterministic(tmp_path):
     setting = Setting(tmp_path, tmp_path)
-    assert recipe.chosen_way(setting) == recipe.DEFAULT
+    assert recipe.chosen_way(setting, images=1) == recipe.DEFAULT
     sound = {"same_seed": True, "stopped": True}
     ways = {
         "fp32 nchw eager": sound,
@@ -186,13 +186,31 @@ def test_the_way_of_the_recipe_is_the_fastest_one_that_is_deterministic(tmp_path
     setting.keep("determinism", {"ways": ways})
     speeds = {way: {"images_per_second": float(i)} for i, way in enumerate(ways)}
     setting.keep("training", {"nets": {"resnet20-pp": speeds}})
-    assert recipe.chosen_way(setting) == "fp32 nchw graph"
+    assert recipe.chosen_way(setting, images=1) == "fp32 nchw graph"
 
 
-@pytest.mark.parametrize(("seconds", "given_up"), [(0.4, False), (0.6, True)])
-def test_a_net_is_given_up_by_its_later_epochs_alone(tmp_path, monkeypatch, seconds, given_up):
-    """40 epochs with 20 s left: the first, with its recordings, takes 5 s, which are no measure of the others."""
-    setting, now = Setting(tmp_path, tmp_path, (0,)), 0.0
+@pytest.mark.parametrize(
+    ("together", "chosen"),
+    [(4e5, "fp32 nchw graph"), (1e5, "tf32 nhwc graph")],
+    ids=["fp32 fits", "tf32 fits"],
+)
+def test_the_precision_of_the_recipe_is_the_most_exact_one_that_fits(tmp_path, together, chosen):
+    """60 million images in 600 s, of which the pairs may take 360: fp32 where it does 1.7e5 a second."""
+    setting = Setting(tmp_path, tmp_path, limit=600)
+    speeds = {"fp32 nchw graph": together, "tf32 nhwc graph": 5e5, "bf16 nhwc graph": 6e5}
+    setting.keep("determinism", {"ways": {way: {"same_seed": True, "stopped": True} for way in speeds}})
+    alone = {way: {"images_per_second": 1e4} for way in speeds}
+    rows = [{"way": way, "trainings": 6, "images_per_second": speed} for way, speed in speeds.items()]
+    setting.keep("training", {"nets": {"resnet20-pp": alone}, "together": rows})
+    assert recipe.chosen_way(setting, images=6 * 50_000 * 200) == chosen
+
+
+@pytest.mark.parametrize(
+    ("seconds", "given_up"), [(0.1, set()), (0.15, {1}), (0.7, {0, 1})], ids=["none", "a seed", "all"]
+)
+def test_seeds_are_given_up_by_their_later_epochs_alone(tmp_path, monkeypatch, seconds, given_up):
+    """40 epochs of four nets with 20 s left: the first, with its recordings, takes 5 s, which are no measure."""
+    setting, now = Setting(tmp_path, tmp_path, (0, 1)), 0.0
     folder = setting.images / "clean"
     folder.mkdir(parents=True)
     for split in ("train", "test"):
@@ -205,13 +223,40 @@ def test_a_net_is_given_up_by_its_later_epochs_alone(tmp_path, monkeypatch, seco
             now += seconds if epoch else 5.0
             yield {"epoch": epoch, "lr": 0.1, "train_loss": 1.0, "train_error": 0.0, "test_error": 0.0}, {}
 
+    def in_turn(trainings, device, wanted):
+        while going := [key for key in trainings if wanted(key)]:
+            for key in going:
+                if wanted(key):
+                    yield key, next(trainings[key])
+
+    monkeypatch.setattr(recipe, "chosen_way", lambda setting, images: "fp32 nchw graph")
+    monkeypatch.setattr(recipe, "side_by_side", in_turn)
     monkeypatch.setattr(recipe, "epochs", lambda setting: 40)
     monkeypatch.setattr(recipe, "training", training)
-    monkeypatch.setattr(recipe, "order", lambda setting: [("resnet20", 0)])
+    monkeypatch.setattr(recipe, "NORMALISER", "resnet56")
     monkeypatch.setattr(recipe, "clock", lambda: now)
     monkeypatch.setattr(Setting, "left", 20.0)
-    (run,) = list(recipe.measure(setting))[-1]["runs"]
-    assert ("given_up" in run) is given_up and ("test_error" in run) is not given_up
+    runs = [run for run in list(recipe.measure(setting))[-1]["runs"] if run["net"] != "resnet56"]
+    assert [(run["net"], run["seed"]) for run in runs] == [(n, s) for s in (0, 1) for n in recipe.PAIR]
+    assert {run["seed"] for run in runs if "given_up" in run} == given_up
+    assert {run["seed"] for run in runs if "test_error" in run} == {0, 1} - given_up
+
+
+def test_a_second_call_knows_what_the_first_found(data, tmp_path):
+    """On another machine, by its results.json; of a part that runs again the new findings count."""
+    earlier = tmp_path / "earlier.json"
+    parts = {
+        "machine": {"status": "done", "seconds": 9.0, "cores": -1},
+        "training": {"status": "stopped at its limit", "seconds": 85.0, "nets": {"resnet20": {}}},
+    }
+    earlier.write_text(json.dumps({"parts": parts}), encoding="utf-8")
+    process = start(data, tmp_path / "out", "--only", "machine", "--earlier", str(earlier))
+    said = process.communicate()[0].decode()
+    assert process.returncode == 0, said
+    results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))["parts"]
+    assert results["machine"]["status"] == "done" and results["machine"]["cores"] > 0
+    assert results["training"] == {"status": "of an earlier call", "nets": {"resnet20": {}}}
+    assert not (tmp_path / "out" / "corruption.csv").exists()
 
 
 def test_what_failed_inside_a_part_is_not_sound():

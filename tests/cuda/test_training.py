@@ -14,6 +14,7 @@ from training.augmentation import POLICIES, augment, draw_chains
 from training.batches import TrainingSet, crop, draw_epoch
 from training.engine import train_epochs
 from training.graph import RecordedEpochs
+from training.side_by_side import side_by_side
 
 CPU = torch.device("cpu")
 POOLING = {"max_pool2d_with_indices_backward_cuda", "adaptive_max_pool2d_backward_cuda"}
@@ -107,6 +108,38 @@ def test_images_left_on_the_host_train_to_the_same_bits(device, images, labels):
         train(device, images, labels, resident=where, options={"graph": False}) for where in (True, False)
     )
     assert not same_bits(resident[1], streamed[1])
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_trainings_side_by_side_end_with_the_bits_of_each_alone(device, images, labels, precision):
+    """The rows too, in which is what the net answered in the arithmetic of evaluation."""
+    if precision == "tf32" and device.type != "cuda":
+        pytest.skip("tf32 is a mode of CUDA")
+    keys = [(name, seed) for name in ("resnet20", "resnet20-pp") for seed in (0, 1)]
+    nets = {key: new_net(device, key[0]) for key in keys}
+    data = TrainingSet.place(images, labels, MEAN, STD, device, True)
+    trainings = {
+        key: train_epochs(
+            net, data, images, labels, replace(RECIPE, seed=key[1], epochs=4, precision=precision), graph=True
+        )
+        for key, net in nets.items()
+    }
+    rows = {key: [] for key in keys}
+    for key, (row, _) in side_by_side(trainings, device):
+        rows[key].append(row)
+    for name, seed in keys:
+        alone = train(
+            device,
+            images,
+            labels,
+            name=name,
+            seed=seed,
+            epochs=4,
+            precision=precision,
+            options={"graph": True},
+        )
+        assert rows[name, seed] == alone[0]
+        assert not same_bits(nets[name, seed].state_dict(), alone[1])
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)

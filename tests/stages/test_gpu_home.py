@@ -121,6 +121,17 @@ def test_what_is_missing_or_a_dry_run_is_one_line(repository):
     )
     done = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
     assert done.exit_code == 1 and "holds a dry run" in done.output
+    (repository / "sent" / "results.json").write_text(json.dumps({**results, "parts": {}}), encoding="utf-8")
+    done = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
+    assert done.exit_code == 1 and "names no device" in done.output
+    (repository / "sent" / "results.json").unlink()
+    done = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
+    assert done.exit_code == 1 and "lacks results.json" in done.output
+
+
+def test_a_call_without_trainings_brings_its_speeds_home_alone(repository):
     (repository / "sent" / "history.csv").unlink()
     done = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
-    assert done.exit_code == 1 and "lacks history.csv" in done.output
+    assert done.exit_code == 0 and "lacks history.csv" in done.output
+    assert (repository / "benchmarks/results/gpu-nvidia-h100-80gb-hbm3.json").exists()
+    assert not (repository / "metrics" / "cifar10-jpeg" / "summary.csv").exists()
