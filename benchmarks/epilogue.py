@@ -1,7 +1,7 @@
 """`relu(push) - alpha relu(pull)` and its gradients as one kernel each way, for variants of the layer to be timed.
 
-Eager torch needs three kernels forward and four backward. The same formula is compiled by NVRTC, which comes with torch
-(`torch.cuda.jiterator`), or by Triton; `eager` writes it in torch, for devices that have neither.
+Eager torch needs three kernels forward and four backward. Triton compiles the same formula; `eager` writes it in torch,
+for devices without it.
 
 The two responses are given as one tensor (N, 2, O, H, W) or as two of (N, O, H, W); alpha is a number.
 """
@@ -15,26 +15,13 @@ from torch.autograd.function import once_differentiable
 
 from pushpull.geometry import output_layout
 
-# Of the one type T that a compiled function has; the arithmetic is float32, whatever T is.
-FORWARD = """template <typename T> T epilogue(T push, T pull, T alpha) {
-    float a = static_cast<float>(push), b = static_cast<float>(pull);
-    return static_cast<T>((a > 0.f ? a : 0.f) - static_cast<float>(alpha) * (b > 0.f ? b : 0.f));
-}"""
-BACKWARD_TWO = """template <typename T>
-void epilogue_backward(T gradient, T push, T pull, T alpha, T& to_push, T& to_pull) {
-    float g = static_cast<float>(gradient), factor = -static_cast<float>(alpha);
-    to_push = static_cast<T>(static_cast<float>(push) > 0.f ? g : 0.f);
-    to_pull = static_cast<T>(static_cast<float>(pull) > 0.f ? factor * g : 0.f);
-}"""
-BACKWARD_ONE = """template <typename T> T epilogue_backward_one(T gradient, T response, T factor) {
-    float g = static_cast<float>(gradient), f = static_cast<float>(factor);
-    return static_cast<T>(static_cast<float>(response) > 0.f ? f * g : 0.f);
-}"""
-
 
 def by_two(push: Tensor, pull: Tensor, alpha: float, kind: str) -> Tensor:
-    """`relu(push) - alpha relu(pull)`, both (N, O, H, W) of one layout; kind is eager, nvrtc or triton."""
-    return _Two.apply(push, pull, alpha, kind)
+    """`relu(push) - alpha relu(pull)`, both (N, O, H, W); kind is eager or triton.
+
+    Of images with one channel, whose layout is ambiguous, cuDNN may give the two responses in different ones.
+    """
+    return _Two.apply(push, pull.contiguous(memory_format=output_layout(push, push)), alpha, kind)
 
 
 def by_one(responses: Tensor, alpha: float, kind: str) -> Tensor:
@@ -54,9 +41,7 @@ class _Two(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         push, pull = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=output_layout(push, push))
-        if ctx.kind == "nvrtc":
-            to_push, to_pull = _compiled("two")(gradient, push, pull, alpha=ctx.alpha)
-        elif ctx.kind == "triton":
+        if ctx.kind == "triton":
             to_push, to_pull = torch.empty_like(push), torch.empty_like(pull)
             _triton().backward(gradient, push, pull, ctx.alpha, to_push, to_pull)
         else:
@@ -83,16 +68,11 @@ class _One(torch.autograd.Function):
             return found, None, None
         factors = _factors(ctx.alpha, responses.device, responses.dtype)
         both = responses.unflatten(1, (2, -1))
-        if ctx.kind == "nvrtc":
-            found = _compiled("one")(gradient.unsqueeze(1), both, factors)
-        else:
-            found = gradient.unsqueeze(1) * (both > 0) * factors
+        found = gradient.unsqueeze(1) * (both > 0) * factors
         return found.flatten(1, 2), None, None
 
 
 def _response(push: Tensor, pull: Tensor, alpha: float, kind: str) -> Tensor:
-    if kind == "nvrtc":
-        return _compiled("epilogue")(push, pull, alpha=alpha)
     if kind == "triton":
         return _triton().forward(push, pull, alpha)
     return push.relu().sub_(pull.relu(), alpha=alpha)
@@ -102,17 +82,6 @@ def _response(push: Tensor, pull: Tensor, alpha: float, kind: str) -> Tensor:
 def _factors(alpha: float, device: torch.device, dtype: torch.dtype) -> Tensor:
     """(2, 1, 1, 1): what the gradient is multiplied by on its way to the push and to the pull response."""
     return torch.tensor([1.0, -alpha], device=device, dtype=dtype).view(2, 1, 1, 1)
-
-
-@functools.cache
-def _compiled(name: str) -> Any:
-    from torch.cuda import jiterator
-
-    if name == "two":
-        return jiterator._create_multi_output_jit_fn(BACKWARD_TWO, num_outputs=2, alpha=1.0)
-    if name == "one":
-        return jiterator._create_jit_fn(BACKWARD_ONE)
-    return jiterator._create_jit_fn(FORWARD, alpha=1.0)
 
 
 def _triton() -> Any:

@@ -5,10 +5,12 @@ returns its response. One that the device cannot run raises, and the benchmark n
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from benchmarks import epilogue
 from pushpull import PushPull2d, pull_kernel
@@ -64,6 +66,50 @@ def one_convolution(kind: str) -> Variant:
     return variant
 
 
+class _Unfolding(torch.autograd.Function):
+    """A convolution whose gradient to the kernel is a product of the images' patches, unfolded, and the gradient.
+
+    Of few channels cuDNN's deterministic algorithms for it are slow.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, kernel: Tensor, bias: Tensor | None, stride: Any, padding: Any
+    ) -> Tensor:
+        ctx.save_for_backward(images, kernel)
+        ctx.stride, ctx.padding, ctx.biased = stride, padding, bias is not None
+        return F.conv2d(images, kernel, bias, stride, padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        images, kernel = ctx.saved_tensors
+        to_images = None
+        if ctx.needs_input_grad[0]:
+            to_images = torch.nn.grad.conv2d_input(images.shape, kernel, gradient, ctx.stride, ctx.padding)
+        patches = F.unfold(
+            images, kernel.shape[2:], padding=ctx.padding, stride=ctx.stride
+        )  # (N, C kH kW, L)
+        to_kernel = torch.bmm(gradient.flatten(2), patches.to(gradient.dtype).mT).sum(0).view_as(kernel)
+        to_bias = gradient.sum((0, 2, 3)) if ctx.biased else None
+        return to_images, to_kernel, to_bias, None, None
+
+
+def unfolded(images: Tensor, layer: PushPull2d) -> Tensor:
+    """Two convolutions whose gradients to the kernels are products of unfolded patches."""
+    geometry = _geometry(layer)
+    kernel, weight, bias = pull_kernel(layer.weight, layer.scale), layer.weight, layer.bias
+    if torch.is_autocast_enabled(images.device.type):
+        dtype = torch.get_autocast_dtype(images.device.type)
+        images, weight, kernel = images.to(dtype), weight.to(dtype), kernel.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+    push = _Unfolding.apply(images, weight, bias, geometry.stride, geometry.padding)
+    pull = _Unfolding.apply(
+        images, kernel, None if bias is None else -bias, geometry.stride, geometry.pull_padding
+    )
+    return push.relu() - layer.alpha * pull.relu()
+
+
 def triton_path(images: Tensor, layer: PushPull2d) -> Tensor:
     """Convolutions and epilogue in one Triton kernel."""
     from benchmarks.triton_path import push_pull
@@ -79,15 +125,16 @@ def triton_path(images: Tensor, layer: PushPull2d) -> Tensor:
 VARIANTS: dict[str, Variant] = {
     "textbook": textbook,
     "plain": plain,
-    "two convolutions, nvrtc": two_convolutions("nvrtc"),
+    "unfolded gradient": unfolded,
     "two convolutions, triton": two_convolutions("triton"),
-    "one convolution, nvrtc": one_convolution("nvrtc"),
+    "one convolution, eager": one_convolution("eager"),
     "one convolution, triton": one_convolution("triton"),
     "triton": triton_path,
 }
 EAGER: dict[str, Variant] = {  # what the variants compute, for a device that has no compiler of kernels
     "textbook": textbook,
     "plain": plain,
+    "unfolded gradient": unfolded,
     "two convolutions, eager": two_convolutions("eager"),
     "one convolution, eager": one_convolution("eager"),
 }
