@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.gpu.nets import LAYOUTS, Split, load_images, new_net, options, place
 from benchmarks.gpu.setting import BATCH_SIZE, EPOCHS, RECIPE, Setting
+from benchmarks.gpu.side_by_side import side_by_side
 from benchmarks.gpu.timing import choose_device
 from stages.files.trained import Trained
 from stages.files.writing import write_csv
@@ -22,7 +23,6 @@ from training.batches import TrainingSet
 from training.device import describe, make_deterministic
 from training.engine import train_epochs
 from training.recipe import Recipe
-from training.side_by_side import side_by_side
 
 PAIR = ("resnet20", "resnet20-pp")
 NORMALISER = "alexnet"  # of CE and rCE; its weights are too large to bring home, its errors are not
@@ -40,7 +40,7 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     data = place(train, device)
     seeds = setting.seeds[:1] if setting.dry_run else setting.seeds
     pairs = [(name, seed) for seed in seeds for name in PAIR]
-    way = chosen_way(setting, images=len(pairs) * len(data) * epochs(setting))
+    way = chosen_way(setting, len(pairs), len(data) * epochs(setting))
     found: dict[str, Any] = {"device": describe(device), "way": way, "epochs": epochs(setting), "runs": []}
     yield found
     trained: dict[str, Trained] = {}
@@ -109,8 +109,8 @@ def epochs(setting: Setting) -> int:
     return 1 if setting.dry_run else EPOCHS
 
 
-def chosen_way(setting: Setting, images: int) -> str:
-    """The way by the rules above, where so many images are to be trained on."""
+def chosen_way(setting: Setting, nets: int, images: int) -> str:
+    """The way by the rules above, where so many nets are to be trained on so many images each."""
     sound = {
         way for way, row in setting.found("determinism").get("ways", {}).items()
         if {"same_seed", "stopped"} <= row.keys() and all(value is True for value in row.values())
@@ -124,8 +124,8 @@ def chosen_way(setting: Setting, images: int) -> str:
     together = {
         row["way"]: row["images_per_second"]
         for row in measured.get("together", [])
-        if row["way"] in sound and "images_per_second" in row
-    }
+        if row["way"] in sound and "images_per_second" in row and row["trainings"] <= nets
+    }  # of as many nets, or of the next smaller number that was measured
     best = [
         max(own, key=own.__getitem__)
         for precision in PRECISIONS
@@ -133,7 +133,7 @@ def chosen_way(setting: Setting, images: int) -> str:
     ]
     if not best:
         return DEFAULT
-    fits = (way for way in best if images / together.get(way, speeds[way]) < SHARE * setting.left)
+    fits = (way for way in best if nets * images / together.get(way, speeds[way]) < SHARE * setting.left)
     return next(fits, max(best, key=lambda way: together.get(way, speeds[way])))
 
 

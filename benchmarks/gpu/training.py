@@ -8,10 +8,10 @@ import torch
 
 from benchmarks.gpu.nets import Trainer, load_images, new_net, place, way_name, ways
 from benchmarks.gpu.setting import BATCH_SIZE, RECIPE, Setting
+from benchmarks.gpu.side_by_side import side_by_side
 from benchmarks.gpu.timing import choose_device, kernels, synchronise
 from training.batches import TrainingSet
 from training.device import make_deterministic
-from training.side_by_side import side_by_side
 
 IMAGES = 60 * BATCH_SIZE
 TEXTBOOK_IMAGES = 20 * BATCH_SIZE  # it is far slower

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.gpu.side_by_side import side_by_side
 from nets.registry import create_net
 from tests.cuda.conftest import needs_gpu
 from tests.training.short import MEAN, RECIPE, STD
@@ -14,7 +15,6 @@ from training.augmentation import POLICIES, augment, draw_chains
 from training.batches import TrainingSet, crop, draw_epoch
 from training.engine import train_epochs
 from training.graph import RecordedEpochs
-from training.side_by_side import side_by_side
 
 CPU = torch.device("cpu")
 POOLING = {"max_pool2d_with_indices_backward_cuda", "adaptive_max_pool2d_backward_cuda"}

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from training.side_by_side import side_by_side
+from benchmarks.gpu.side_by_side import side_by_side
 
 CPU = torch.device("cpu")
 
