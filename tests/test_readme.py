@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 
 
 def rows(text: str) -> list[list[str]]:
@@ -54,14 +55,31 @@ def test_differences_are_those_of_the_records():
         assert all(figure in README.split("![Push-pull minus baseline")[0] for figure in figures)
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(((?!https?:)[^)#]+)\)", README))))
-def test_links_lead_to_files(path):
-    assert (ROOT / path).exists()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page):
+    links = re.findall(r"\]\(((?!https?:)[^)]+)\)", page.read_text(encoding="utf-8"))
+    assert links
+    for link in links:
+        path, _, heading = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not heading or heading in anchors(target.read_text(encoding="utf-8")), link
 
 
-def test_commands_name_modules_and_targets_that_exist():
+def anchors(text: str) -> set[str]:
+    """What GitHub makes of the headings of a page."""
+    outside = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.+)$", outside, re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_name_modules_and_targets_that_exist(page):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"`make (\w+)`", README):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"`make ([\w-]+)", text):
         assert re.search(rf"^{target}:", makefile, re.M), target
-    for module in re.findall(r"python -m (\w+)", README):
-        assert (ROOT / module).is_dir() or module in ("train", "test_corruption", "test_perturbation"), module
+    for module in re.findall(r"python3? -m ([\w.]+)", text):
+        path = ROOT.joinpath(*module.split("."))
+        theirs = ("train", "test_corruption", "test_perturbation", "pip")  # the authors', and pip
+        assert path.with_suffix(".py").exists() or path.is_dir() or module in theirs, module
