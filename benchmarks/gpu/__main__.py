@@ -81,9 +81,7 @@ def main(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if earlier:
         for name, part in json.loads(earlier.read_text(encoding="utf-8"))["parts"].items():
-            setting.keep(
-                name, {key: value for key, value in part.items() if key not in ("status", "seconds")}
-            )
+            setting.keep(name, part)
     status = {name: {"status": "not run"} for name in parts}
     for name in parts:
         setting.part_file(name).unlink(missing_ok=True)
@@ -171,6 +169,7 @@ def run_part(setting: Setting, out: Path, name: str, limit: float, status: dict[
     else:
         said = "done" if child.returncode == 0 else f"failed with status {child.returncode}, see log.txt"
     status[name] = {"status": said, "seconds": seconds}
+    setting.keep(name, setting.found(name) | status[name])  # for a later call
     publish(setting, out, status)
     click.echo(f"   {said}, {seconds} s")
 
@@ -210,7 +209,7 @@ def end(child: subprocess.Popen) -> None:
 def publish(setting: Setting, out: Path, status: dict[str, dict[str, Any]]) -> None:
     """Write results.json, the table and the files of the parts to the folder of the results, each whole."""
     every = {
-        name: {**status.get(name, {"status": "of an earlier call"}), **setting.found(name)}
+        name: {"status": "not run"} | setting.found(name) | status.get(name, {})
         for name in LIMITS
         if name in status or setting.part_file(name).exists()
     }

@@ -1,4 +1,4 @@
-"""What a GPU machine sent back becomes results of the pipeline: metrics/cifar10-jpeg/ and runs in MLflow.
+"""What a GPU machine sent back becomes results of the pipeline: metrics/cifar10-jpeg-200/ and runs in MLflow.
 
 The stages `aggregate` and `report` themselves make the tables and the report, in a folder beside the pipeline whose
 params.yaml is that of the trainings; params.yaml of the repository, its DVC outputs and dvc.lock stay as they are.
@@ -23,13 +23,14 @@ from archives.formats import ArchiveError
 from archives.jpeg_set import read_jpeg_set
 from benchmarks.gpu.answers import spread_answers
 from benchmarks.gpu.recipe import ALEXNET_LR, NORMALISER
-from benchmarks.gpu.setting import BATCH_SIZE, DATA_FILE, DATA_NAME, PUSHPULL, RECIPE
+from benchmarks.gpu.setting import BATCH_SIZE, DATA_FILE, DATA_NAME, EPOCHS, PUSHPULL, RECIPE
+from benchmarks.gpu.table import markdown
 from common_corruptions.generate import generate_corruptions, generate_perturbations
 from common_corruptions.recipes.names import CORRUPTIONS
 from nets.families import families
 from stages import aggregate, corrupt, report
 from stages.files import workspace
-from stages.files.datasets import DATASETS, load_split
+from stages.files.datasets import DATASETS, SAME_IMAGES, load_split, published_name
 from stages.files.params import load_params
 from stages.files.predictions import PREDICTIONS
 from stages.files.schema import Params
@@ -52,7 +53,14 @@ SHARED = ("data", "datasets", "metrics", "predictions")  # of the repository
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help=f"Folder with {DATA_FILE}, for the pictures and the report.",
 )
-def main(folder: Path, data: Path) -> None:
+@click.option(
+    "--name",
+    default=f"{DATA_NAME}-{EPOCHS}",
+    show_default=True,
+    type=click.Choice([name for name in (DATA_NAME, *SAME_IMAGES) if published_name(name) == DATA_NAME]),
+    help="Of the results: those of another name stay as they are.",
+)
+def main(folder: Path, data: Path, name: str) -> None:
     folder, data = folder.absolute(), data.absolute()
     if not (folder / "results.json").is_file():
         raise click.ClickException(f"{folder} lacks results.json, which every call writes")
@@ -62,13 +70,13 @@ def main(folder: Path, data: Path) -> None:
     speeds = write_speeds(results)
     if missing := [name for name in NEEDED if not (folder / name).is_file()]:
         click.echo(
-            f"{speeds}: what was measured; metrics/{DATA_NAME} stays, {folder} lacks {', '.join(missing)}, which the "
+            f"{speeds}: what was measured; metrics/{name} stays, {folder} lacks {', '.join(missing)}, which the "
             f"parts recipe and evaluation write"
         )
         return
     here = Path.cwd()
     device = results["parts"]["recipe"]["device"]
-    place = prepare_workspace(here, folder, results)
+    place = prepare_workspace(here, folder, results, name)
     try:
         splits = read_jpeg_set(data / DATA_FILE)
     except ArchiveError as error:
@@ -76,18 +84,17 @@ def main(folder: Path, data: Path) -> None:
     os.chdir(place)
     try:
         params = load_params()
-        save_clean(DATASETS / DATA_NAME / "clean", splits)
+        save_clean(DATASETS / name / "clean", splits)
         take_measurements(folder, params)
-        draw_pictures(place)
+        draw_pictures(place, name)
         record(params, folder, results, device)
         aggregate.main.callback()
         report.main.callback()
     finally:
         os.chdir(here)
     shutil.rmtree(place)
-    measured = (folder / "results.md").read_text(encoding="utf-8")
-    write_text(Path("metrics") / DATA_NAME / "gpu.md", f"Trained and measured on {device}.\n\n{measured}")
-    click.echo(f"metrics/{DATA_NAME}: results of {device}; its speeds are in {speeds}")
+    write_text(Path("metrics") / name / "gpu.md", markdown(results))
+    click.echo(f"metrics/{name}: results of {device}; its speeds are in {speeds}")
 
 
 def write_speeds(results: dict[str, Any]) -> Path:
@@ -101,24 +108,26 @@ def write_speeds(results: dict[str, Any]) -> Path:
     return target
 
 
-def prepare_workspace(here: Path, folder: Path, results: dict[str, Any]) -> Path:
+def prepare_workspace(here: Path, folder: Path, results: dict[str, Any], name: str) -> Path:
     """A folder with params.yaml of the trainings, where the stages find the rest of the repository, `here`."""
     place = workspace.scratch() / "gpu-home"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
-    for name in SHARED:
-        (here / name).mkdir(exist_ok=True)
-        (place / name).symlink_to(here / name)
+    for shared in SHARED:
+        (here / shared).mkdir(exist_ok=True)
+        (place / shared).symlink_to(here / shared)
     history = pd.read_csv(folder / "history.csv")
     measured = pd.read_csv(folder / "corruption.csv").groupby("net", sort=False).seed.unique()
     seeds = {net: sorted(map(int, found)) for net, found in measured.items()}
     if not seeds:
         raise click.ClickException(f"{folder} holds no measured net")
-    write_text(place / "params.yaml", yaml_text(parameters(results, seeds, history)))
+    write_text(place / "params.yaml", yaml_text(parameters(results, seeds, history, name)))
     return place
 
 
-def parameters(results: dict[str, Any], seeds: dict[str, list[int]], history: pd.DataFrame) -> dict[str, Any]:
+def parameters(
+    results: dict[str, Any], seeds: dict[str, list[int]], history: pd.DataFrame, name: str
+) -> dict[str, Any]:
     """What params.yaml would have held, had the pipeline trained these nets."""
     every = sorted({seed for own in seeds.values() for seed in own})
     precision, _, _ = results["parts"]["recipe"]["way"].split()
@@ -132,7 +141,7 @@ def parameters(results: dict[str, Any], seeds: dict[str, list[int]], history: pd
             {"train": changes} if changes else {}
         )
     return {
-        "data": {"name": DATA_NAME, "corrupted": "generate", "seed": 0},
+        "data": {"name": name, "corrupted": "generate", "seed": 0},
         "train": {
             **RECIPE,
             "epochs": int(history.epoch.max()),
@@ -150,7 +159,8 @@ def parameters(results: dict[str, Any], seeds: dict[str, list[int]], history: pd
 
 def take_measurements(folder: Path, params: Params) -> None:
     """Write the files that the stages train and evaluate would have written."""
-    metrics = Path("metrics") / DATA_NAME
+    name = params.data.name
+    metrics = Path("metrics") / name
     history = pd.read_csv(folder / "history.csv")
     for kind in ("corruption", "perturbation"):
         rows = pd.read_csv(folder / f"{kind}.csv")
@@ -159,21 +169,21 @@ def take_measurements(folder: Path, params: Params) -> None:
     for net in params.nets:
         write_curves(metrics, net, history[history.net == net])
     if (folder / "answers.npz").exists():
-        spread_answers(folder / "answers.npz", PREDICTIONS / DATA_NAME)
+        spread_answers(folder / "answers.npz", PREDICTIONS / name)
     if (folder / "weights.pt").exists():
         trained = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
         for net, fields in trained.items():
-            Trained(**fields).save(workspace.root() / "models" / DATA_NAME / f"{net}.pt")
+            Trained(**fields).save(workspace.root() / "models" / name / f"{net}.pt")
 
 
-def draw_pictures(place: Path) -> None:
+def draw_pictures(place: Path, name: str) -> None:
     """The corruptions and perturbations of the first test image."""
-    test = load_split(DATA_NAME, "test")
+    test = load_split(name, "test")
     image, label = np.array(test.images[:1]), test.labels[:1]
     sets = place / "first"
     generate_corruptions(image, label, sets / "c", workers=1, progress=False)
     generate_perturbations(image, label, sets / "p", workers=1, progress=False)
-    corrupt.draw(sets, CORRUPTIONS, image, Path("metrics") / DATA_NAME)
+    corrupt.draw(sets, CORRUPTIONS, image, Path("metrics") / name)
 
 
 def record(params: Params, folder: Path, results: dict[str, Any], device: str) -> None:

@@ -19,10 +19,10 @@ DATASETS = Path("datasets")
 SPLITS = ("train", "test")
 
 # Sets of lossy copies, by the set they were copied from: figures of the two must not be compared.
-LOSSY = {"cifar10-jpeg": "CIFAR-10"}
+LOSSY = {"cifar10-jpeg": "CIFAR-10", "cifar10-jpeg-200": "CIFAR-10"}
 
 # Other names of a published set, under which its results have a folder of their own.
-SAME_IMAGES = {"cifar10-authors": "cifar10"}
+SAME_IMAGES = {"cifar10-authors": "cifar10", "cifar10-jpeg-200": "cifar10-jpeg"}  # the latter by 200 epochs
 
 CIFAR10_TEST_IMAGES = 10_000
 

@@ -125,8 +125,13 @@ def bounds(row: NamedTuple, low: str, high: str) -> str:
     return f"[{number(getattr(row, low), sign=True)}, {number(getattr(row, high), sign=True)}]"
 
 
-def calibration(params: Params, lineup: Lineup, answers: Answers) -> Table:
-    """Expected calibration error of each net on clean images, by group of corruptions, over all, and on those added."""
+def calibration(params: Params, lineup: Lineup, answers: Answers) -> Table | None:
+    """Expected calibration error of each net on clean images, by group of corruptions, over all, and on those added.
+
+    None where the answers are classes without logits.
+    """
+    if answers.images and answers.calibration.empty:
+        return None
     names, added = params.data.averaged_corruptions(), params.data.added_corruptions()
     groups = {
         kind: [name for name in members if name in names] for kind, members in CORRUPTION_GROUPS.items()

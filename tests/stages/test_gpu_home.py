@@ -64,12 +64,11 @@ def sent_back(folder: Path, labels: np.ndarray) -> None:
     save_answers(folder / "answers.npz", labels, SETS, answers)
     parts = {
         "machine": {"status": "stopped at its limit", "images": {"train": COUNT, "test": COUNT}},
-        "recipe": {"device": CARD, "way": "fp32 nchw graph", "runs": runs},
+        "recipe": {"status": "done", "device": CARD, "way": "fp32 nchw graph", "runs": runs},
     }
     (folder / "results.json").write_text(
         json.dumps({"data": "cifar10-jpeg", "dry_run": False, "parts": parts}), encoding="utf-8"
     )
-    (folder / "results.md").write_text("a table\n", encoding="utf-8")
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ def test_tables_report_and_runs_are_those_of_the_pipeline(repository, local):
     before = (repository / "params.yaml").read_text(encoding="utf-8")
     done = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
     assert done.exit_code == 0, (done.output, done.exception)
-    folder = repository / "metrics" / "cifar10-jpeg"
+    folder = repository / "metrics" / "cifar10-jpeg-200"
     summary = pd.read_csv(folder / "summary.csv").set_index(["net", "seed"])
     sent = pd.read_csv(repository / "sent" / "corruption.csv")
     mean = sent[(sent.net == "resnet20-pp") & (sent.seed == 1) & (sent.corruption != "clean")].error.mean()
@@ -95,11 +94,12 @@ def test_tables_report_and_runs_are_those_of_the_pipeline(repository, local):
     assert summary.loc[("alexnet", 0)].mCE == pytest.approx(100)
     difference = pd.read_csv(folder / "tables" / "difference.csv")
     assert difference.images.max() == COUNT  # from the answers
+    assert not (folder / "tables" / "calibration.csv").exists()  # which needs logits
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "lossy JPEG copy of CIFAR-10" in page
     assert CARD in (folder / "gpu.md").read_text(encoding="utf-8")
     assert "lossy JPEG copies" in (folder / "tables.md").read_text(encoding="utf-8")
-    experiment = runs.find_experiment(local, "cifar10-jpeg")
+    experiment = runs.find_experiment(local, "cifar10-jpeg-200")
     found = local.search_runs([experiment], "tags.role = 'net'")
     assert len(found) == 5
     assert {run.data.tags["device"] for run in found} == {CARD}
@@ -134,4 +134,4 @@ def test_a_call_without_trainings_brings_its_speeds_home_alone(repository):
     done = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
     assert done.exit_code == 0 and "lacks history.csv" in done.output
     assert (repository / "benchmarks/results/gpu-nvidia-h100-80gb-hbm3.json").exists()
-    assert not (repository / "metrics" / "cifar10-jpeg" / "summary.csv").exists()
+    assert not (repository / "metrics" / "cifar10-jpeg-200" / "summary.csv").exists()
