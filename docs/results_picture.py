@@ -1,4 +1,4 @@
-"""Draw docs/results.png: push-pull minus baseline of ResNet-20 on each corruption, from the two records in metrics/.
+"""Draw docs/results.png: push-pull minus baseline of ResNet-20 on each corruption, from the records in metrics/.
 
 python -m docs.results_picture
 """
@@ -14,19 +14,19 @@ METRICS = Path(__file__).parents[1] / "metrics"
 
 
 def panel() -> list[Differences]:
-    """Nets trained here, the authors' as measured here, and what they published."""
+    """Nets trained here for 20 and for 200 epochs, the authors' as measured here, and what they published."""
     trained = read_differences(METRICS / "cifar10-jpeg" / "tables" / "difference.csv")
     trained = trained[trained.baseline == "resnet20"]
+    long = read_differences(METRICS / "cifar10-jpeg-200" / "tables" / "difference.csv")
     theirs = read_agreement(METRICS / "cifar10-authors" / "tables" / "agreement.csv")
     theirs = theirs[theirs.baseline.str.startswith("resnet-20 ")]
     return [
-        series(trained, "trained here, 95 % over seeds and images", "difference", "low", "high"),
-        series(
-            theirs, "authors' nets on 509 images, 95 % over images", "measured", "low_images", "high_images"
-        ),
+        series(trained, "here, 20 epochs (seeds and images)", "difference", "low", "high"),
+        series(long, "here, 200 epochs (images)", "difference", "low_images", "high_images"),
+        series(theirs, "authors' nets (509 images)", "measured", "low_images", "high_images"),
         Differences("published", theirs.condition.tolist(), theirs.published.tolist()),
     ]
 
 
 if __name__ == "__main__":
-    figures.differences(PICTURE, {"ResNet-20": panel()})
+    figures.differences(PICTURE, {"ResNet-20, 95 % intervals over what stands in brackets": panel()})

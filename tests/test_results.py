@@ -15,6 +15,8 @@ from tests.test_readme import rows
 PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 AUTHORS = ROOT / "metrics" / "cifar10-authors"
 JPEG = ROOT / "metrics" / "cifar10-jpeg"
+LONG = ROOT / "metrics" / "cifar10-jpeg-200"
+LONG_AND_THEIRS = [*(LONG / "tables").glob("*.md"), *(AUTHORS / "tables").glob("*.md")]
 
 
 def section(name: str) -> str:
@@ -40,7 +42,12 @@ def signed(text: str) -> set[str]:
     ("name", "files", "least"),
     [
         ("authors", [*(AUTHORS / "tables").glob("*.md"), ROOT / "data" / "published" / "README.md"], 20),
-        ("trained here", [*(JPEG / "tables").glob("*.md"), *(JPEG / "studies").glob("*.md")], 10),
+        (
+            "trained here",
+            [*(JPEG / "tables").glob("*.md"), *(JPEG / "studies").glob("*.md"), *LONG_AND_THEIRS],
+            10,
+        ),
+        ("trained long", LONG_AND_THEIRS, 15),
     ],
 )
 def test_every_figure_with_a_sign_is_in_the_files(name, files, least):
@@ -48,6 +55,22 @@ def test_every_figure_with_a_sign_is_in_the_files(name, files, least):
     figures = signed(section(name))
     assert len(figures) >= least
     assert figures <= known, figures - known
+
+
+def test_what_the_long_training_tells_from_nothing_is_named():
+    """With the sign that the page gives it, and how many others there are."""
+    table = pd.read_csv(LONG / "tables" / "difference.csv")
+    heading, *measured = rows((LONG / "tables" / "table3.md").read_text(encoding="utf-8"))
+    columns, *shown = rows(section("long table"))
+    nets = [one for one in measured if one[0] in ("resnet20", "resnet20-pp")]
+    assert shown == [[one[heading.index(column)] for column in columns] for one in nets]
+    errors = table[(table.measure == "error") & ~table.condition.isin(["clean", "mean"])]
+    assert set(errors[errors.high_images < 0].condition) == {*CORRUPTION_GROUPS["noise"], "fog", "pixelate"}
+    assert set(errors[errors.low_images > 0].condition) == {"zoom_blur", "gaussian_blur"}
+    assert len(errors) == 19
+    flips = table[(table.measure == "flip_probability") & (table.condition != "mean")]
+    assert set(flips[flips.high_images < 0].condition) == {"gaussian_noise", "shot_noise", "speckle_noise"}
+    assert set(flips[flips.low_images > 0].condition) == {"brightness", "translate", "scale", "rotate"}
 
 
 def test_the_table_of_the_nets_trained_here_is_that_of_the_files():

@@ -108,7 +108,9 @@ def test_what_a_stage_names_is_imported(graph, pipeline, stage):
 def test_every_family_is_built_from_what_the_training_names(graph):
     for family in dict.fromkeys(families().values()):
         needed = {f"nets.{family}"} | graph.find_upstream_modules(f"nets.{family}")
-        needed -= {f"nets.{other}" for other in families().values() if other != family}  # README: with -f
+        needed -= {
+            f"nets.{other}" for other in families().values() if other != family
+        }  # docs/pipeline.md: with -f
         assert needed - named("dvc.yaml", "train", family) - DECIDES_NOTHING.keys() == set(), family
 
 

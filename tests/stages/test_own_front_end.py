@@ -1,4 +1,4 @@
-"""A front end of one's own, as the README says: a module in nets/ with fixed Gabor filters, a section, a net."""
+"""A front end of one's own, as docs/pipeline.md says: a module in nets/ with fixed Gabor filters, a section, a net."""
 
 import json
 
