@@ -39,6 +39,7 @@ def test_differences_are_those_of_the_records():
         "ResNet-44, the authors' weights": ("cifar10-authors", "resnet-44 (authors' weights)"),
         "DenseNet-40-12, the authors' weights": ("cifar10-authors", "densenet-40-12 (authors' weights)"),
         "ResNet-20, three seeds each, 20 epochs": ("cifar10-jpeg", "resnet20"),
+        "ResNet-56, one seed, 20 epochs": ("cifar10-jpeg", "resnet56"),
         "ResNet-20, one seed, 200 epochs": ("cifar10-jpeg-200", "resnet20"),
     }
     _, *shown = rows(README.split("<!-- records -->")[1].split("<!-- /records -->")[0])
