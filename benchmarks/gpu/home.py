@@ -3,13 +3,14 @@
 The stages `aggregate` and `report` themselves make the tables and the report, in a folder beside the pipeline whose
 params.yaml is that of the trainings; params.yaml of the repository, its DVC outputs and dvc.lock stay as they are.
 
-    python -m benchmarks.gpu.home FOLDER --data FOLDER
+    python -m benchmarks.gpu.home FOLDER... --data FOLDER
 """
 
 import json
 import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from archives.form import save_clean
 from archives.formats import ArchiveError
 from archives.jpeg_set import read_jpeg_set
 from benchmarks.gpu.answers import spread_answers
+from benchmarks.gpu.joining import join
 from benchmarks.gpu.recipe import ALEXNET_LR, NORMALISER
 from benchmarks.gpu.setting import BATCH_SIZE, DATA_FILE, DATA_NAME, EPOCHS, PUSHPULL, RECIPE
 from benchmarks.gpu.table import markdown
@@ -46,7 +48,9 @@ SHARED = ("data", "datasets", "metrics", "predictions")  # of the repository
 
 
 @click.command(help=__doc__.split("\n\n")[0])
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path)
+)
 @click.option(
     "--data",
     required=True,
@@ -60,13 +64,31 @@ SHARED = ("data", "datasets", "metrics", "predictions")  # of the repository
     type=click.Choice([name for name in (DATA_NAME, *SAME_IMAGES) if published_name(name) == DATA_NAME]),
     help="Of the results: those of another name stay as they are.",
 )
-def main(folder: Path, data: Path, name: str) -> None:
-    folder, data = folder.absolute(), data.absolute()
-    if not (folder / "results.json").is_file():
-        raise click.ClickException(f"{folder} lacks results.json, which every call writes")
+def main(folders: tuple[Path, ...], data: Path, name: str) -> None:
+    """FOLDERS hold what calls sent back, each of other seeds; what the last one measured besides trainings counts."""
+    for folder in folders:
+        if not (folder / "results.json").is_file():
+            raise click.ClickException(f"{folder} lacks results.json, which every call writes")
+        if json.loads((folder / "results.json").read_text(encoding="utf-8"))["dry_run"]:
+            raise click.ClickException(f"{folder} holds a dry run, whose figures mean nothing")
+        if len(folders) > 1 and (missing := [one for one in NEEDED if not (folder / one).is_file()]):
+            raise click.ClickException(
+                f"{folder} lacks {', '.join(missing)}; to be joined it has to hold trainings"
+            )
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = folders[0].absolute()
+        if len(folders) > 1:
+            folder = Path(temporary) / "joined"
+            try:
+                join(folders, folder)
+            except ValueError as error:
+                raise click.ClickException(str(error)) from None
+        bring(folder, data.absolute(), name)
+
+
+def bring(folder: Path, data: Path, name: str) -> None:
+    """Make results of the pipeline, under this name, of what a call sent back."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    if results["dry_run"]:
-        raise click.ClickException(f"{folder} holds a dry run, whose figures mean nothing")
     speeds = write_speeds(results)
     if missing := [name for name in NEEDED if not (folder / name).is_file()]:
         click.echo(
@@ -195,7 +217,7 @@ def record(params: Params, folder: Path, results: dict[str, Any], device: str) -
         net, seed = run["net"], run["seed"]
         if "seconds" not in run or net not in params.nets or experiment.children(net, seed):
             continue
-        new = runs.child_run(experiment, params, net, seed, {"device": device})
+        new = runs.child_run(experiment, params, net, seed, {"device": run.get("device", device)})
         curve = history[(history.net == net) & (history.seed == seed)].drop(columns=["net", "seed"])
         curve = curve.assign(images_per_second=run["images_per_second"])
         runs.log_curve(client, new, curve.to_dict("records"), set())

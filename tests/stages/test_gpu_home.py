@@ -28,14 +28,12 @@ COUNT = 30  # test images
 SETS = [("clean", 0), *((name, severity) for name in CORRUPTIONS for severity in SEVERITIES)]
 
 
-def sent_back(folder: Path, labels: np.ndarray) -> None:
-    """The files of two nets over two seeds and an AlexNet over one, from answers drawn at random."""
-    rng = np.random.default_rng(0)
+def sent_back(folder: Path, labels: np.ndarray, seeds=(0, 1), others=(("alexnet", 0),), card=CARD) -> None:
+    """The files of two nets over some seeds and of others, from answers drawn at random."""
+    rng = np.random.default_rng(seeds[0])
     folder.mkdir()
     answers, errors, flips, curves, runs = {}, [], [], [], []
-    for net, seed in [(net, seed) for seed in (0, 1) for net in ("resnet20", "resnet20-pp")] + [
-        ("alexnet", 0)
-    ]:
+    for net, seed in [*((net, seed) for seed in seeds for net in ("resnet20", "resnet20-pp")), *others]:
         right = rng.random((len(SETS), COUNT)) < np.linspace(0.9, 0.4, len(SETS))[:, None]
         classes = np.where(right, labels, (labels + 1) % 3).astype(np.uint8)
         wrong = 100 * (classes != labels).mean(1)
@@ -64,7 +62,7 @@ def sent_back(folder: Path, labels: np.ndarray) -> None:
     save_answers(folder / "answers.npz", labels, SETS, answers)
     parts = {
         "machine": {"status": "stopped at its limit", "images": {"train": COUNT, "test": COUNT}},
-        "recipe": {"status": "done", "device": CARD, "way": "fp32 nchw graph", "runs": runs},
+        "recipe": {"status": "done", "device": card, "way": "fp32 nchw graph", "runs": runs},
     }
     (folder / "results.json").write_text(
         json.dumps({"data": "cifar10-jpeg", "dry_run": False, "parts": parts}), encoding="utf-8"
@@ -135,3 +133,44 @@ def test_a_call_without_trainings_brings_its_speeds_home_alone(repository):
     assert done.exit_code == 0 and "lacks history.csv" in done.output
     assert (repository / "benchmarks/results/gpu-nvidia-h100-80gb-hbm3.json").exists()
     assert not (repository / "metrics" / "cifar10-jpeg-200" / "summary.csv").exists()
+
+
+def test_calls_of_other_seeds_come_home_together(repository, local):
+    """Nets, answers and curves are those of all; each run names the card that trained it."""
+    labels = np.load(repository / "sent" / "answers.npz")["labels"]
+    sent_back(repository / "more", labels, seeds=(2,), others=(), card="NVIDIA H200")
+    done = CliRunner().invoke(home.main, ["sent", "more", "--data", "jpeg"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    folder = repository / "metrics" / "cifar10-jpeg-200"
+    assert set(pd.read_csv(folder / "summary.csv").query("net == 'resnet20-pp'").seed) == {0, 1, 2}
+    (row,) = (
+        pd.read_csv(folder / "tables" / "difference.csv")
+        .query("measure == 'error' and condition == 'mean'")
+        .itertuples()
+    )
+    assert row.seeds == 3 and row.images == COUNT  # the answers of all three
+    found = local.search_runs([runs.find_experiment(local, "cifar10-jpeg-200")], "tags.role = 'net'")
+    cards = {(run.data.tags["net"], run.data.tags["seed"]): run.data.tags["device"] for run in found}
+    assert cards["resnet20", "2"] == "NVIDIA H200" and cards["resnet20", "1"] == CARD
+
+
+@pytest.mark.parametrize(
+    ("seeds", "changes", "said"),
+    [
+        ((1,), {}, "resnet20 of seed 1 is in"),
+        ((2,), {"way": "bf16 nhwc graph"}, "differ: way"),
+        ((2,), None, "other test images"),
+    ],
+    ids=["a seed twice", "another way", "other images"],
+)
+def test_calls_that_do_not_go_together_are_refused_in_a_line(repository, seeds, changes, said):
+    labels = np.load(repository / "sent" / "answers.npz")["labels"]
+    sent_back(
+        repository / "more", labels if changes is not None else (labels + 1) % 3, seeds=seeds, others=()
+    )
+    results = json.loads((repository / "more" / "results.json").read_text(encoding="utf-8"))
+    results["parts"]["recipe"] |= changes or {}
+    (repository / "more" / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    done = CliRunner().invoke(home.main, ["sent", "more", "--data", "jpeg"])
+    assert done.exit_code == 1 and said in done.output
+    assert not (repository / "metrics" / "cifar10-jpeg-200").exists()
