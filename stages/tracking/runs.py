@@ -19,7 +19,7 @@ import click
 from stages.files.datasets import full_name
 from stages.files.params import PARAMS
 from stages.files.schema import Params
-from stages.files.workspace import commit, lock, root
+from stages.files.workspace import commit, git, lock, root
 from stages.tracking.store import connect, spared
 
 MOST_METRICS, MOST_PARAMS = 1000, 100  # that a request to MLflow may hold
@@ -152,6 +152,13 @@ def study_name(params: Params) -> str | None:
     return "-".join([*params.study.tables, *params.study.comparisons, params.data.name, state])
 
 
+def described(short: str) -> str:
+    """A commit as `git describe --dirty` has it: marked where code differs from it, which no run carries."""
+    results_and_parameters = [":!metrics", ":!dvc.lock", ":!params.yaml", ":!studies"]
+    changed = short and git("status", "--porcelain", "--", ".", *results_and_parameters)
+    return short + ("-dirty" if changed else "")
+
+
 def child_run(experiment: Experiment, params: Params, net: str, seed: int, tags: Mapping[str, str]) -> str:
     """Id of a new run of one net and seed, with every parameter that decides it."""
     run = experiment.client.create_run(
@@ -163,6 +170,7 @@ def child_run(experiment: Experiment, params: Params, net: str, seed: int, tags:
             "role": NET,
             "net": net,
             "seed": str(seed),
+            "git.commit": described(experiment.tags["git.commit"]),
             GROUP: f"{child_name(params, net)}, {experiment.name}",
             "data": params.data.name,
             "mlflow.parentRunId": experiment.parent,

@@ -63,6 +63,31 @@ def test_parent_is_found_again_and_children_hang_on_it(store):
     assert data.params["train.epochs"] == str(params.train.epochs)
 
 
+def test_a_run_by_changed_code_says_so(store, tmp_path, monkeypatch):
+    """The commit alone would name other code; parameters and results are changed by every experiment."""
+    client, params = store
+    (tmp_path / "params.yaml").write_bytes(Path("params.yaml").read_bytes())
+    (tmp_path / "engine.py").write_text("LR = 1\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for arguments in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "one"]):
+        subprocess.run(["git", *arguments], check=True)
+    experiment = runs.open_experiment(params, runs.identity("dense-moth"))
+    short = experiment.tags["git.commit"]
+
+    def noted() -> str:
+        run = runs.child_run(experiment, params, "resnet20", 0, {})
+        return client.get_run(run).data.tags["git.commit"]
+
+    with open("params.yaml", "a", encoding="utf-8") as file:
+        file.write("# alpha is 2 now\n")
+    Path("metrics").mkdir()
+    Path("metrics", "summary.csv").write_text("net\n", encoding="utf-8")
+    assert len(short) == 7 and noted() == short
+    Path("engine.py").write_text("LR = 2\n", encoding="utf-8")
+    assert noted() == f"{short}-dirty"
+
+
 def test_another_experiment_has_another_parent(store, monkeypatch):
     _, params = store
     first = runs.open_experiment(params)
