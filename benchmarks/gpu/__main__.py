@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from benchmarks.gpu.setting import DATA_FILE, Setting, write_whole
+from benchmarks.gpu.setting import DATA_FILE, PUSHPULL, TRAINED, Setting, write_whole
 from benchmarks.gpu.table import markdown
 
 # Seconds for each part, the most valuable first.
@@ -54,6 +54,9 @@ LAST_WORDS = 3  # seconds that a part has to end by itself once it is told to
     "--seeds", default="0,1,2", show_default=True, help="Of the trainings, as far as there is time."
 )
 @click.option(
+    "--nets", default=",".join(TRAINED), show_default=True, help=f"To be trained: of {','.join(PUSHPULL)}."
+)
+@click.option(
     "--earlier",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="results.json of an earlier call on such a machine, whose parts count where they do not run again.",
@@ -62,20 +65,29 @@ LAST_WORDS = 3  # seconds that a part has to end by itself once it is told to
     "--dry-run", is_flag=True, help="A few images and an epoch: does every part run? Also on a CPU."
 )
 def main(
-    data: Path, out: Path, minutes: float, only: str | None, seeds: str, earlier: Path | None, dry_run: bool
+    data: Path,
+    out: Path,
+    minutes: float,
+    only: str | None,
+    seeds: str,
+    nets: str,
+    earlier: Path | None,
+    dry_run: bool,
 ) -> None:
     """Run the parts in their order until the time is up; status 1 where one did not run, or found that things fail."""
     deadline = time.monotonic() + 60 * minutes
     parts = chosen_parts(only)
     if not all(seed.isdecimal() for seed in seeds.split(",")):
         raise click.UsageError(f"--seeds are numbers with commas between, got {seeds!r}")
+    if unknown := [name for name in nets.split(",") if name not in PUSHPULL]:
+        raise click.UsageError(f"--nets: no net {', '.join(unknown)}; there are {', '.join(PUSHPULL)}")
     if not (data / DATA_FILE).is_file():
         raise click.UsageError(f"{data} holds no {DATA_FILE}")
     out.mkdir(parents=True, exist_ok=True)
     # A later call on this machine finds sets and weights there; a dry run has a folder of its own.
     work = Path(tempfile.mkdtemp() if dry_run else Path(tempfile.gettempdir()) / "pushpull-gpu")
     work.mkdir(exist_ok=True)
-    setting = Setting(data, work, tuple(map(int, seeds.split(","))), dry_run)
+    setting = Setting(data, work, tuple(map(int, seeds.split(","))), tuple(nets.split(",")), dry_run)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     # Interpreters that start later wait for nothing: tests and parts read these as they start.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -190,7 +202,8 @@ def generating(setting: Setting, out: Path):
 def command(setting: Setting, module: str, limit: float) -> list[str]:
     """The command line of a process that runs a module with the setting."""
     options = ["--data", str(setting.data), "--work", str(setting.work), "--limit", str(limit)]
-    options += ["--seeds", ",".join(map(str, setting.seeds))] + (["--dry-run"] if setting.dry_run else [])
+    options += ["--seeds", ",".join(map(str, setting.seeds)), "--nets", ",".join(setting.nets)]
+    options += ["--dry-run"] if setting.dry_run else []
     return [sys.executable, "-u", "-m", *module.split(), *options]
 
 

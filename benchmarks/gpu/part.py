@@ -14,11 +14,12 @@ from benchmarks.gpu.setting import Setting
 @click.option("--data", required=True, type=click.Path(path_type=Path))
 @click.option("--work", required=True, type=click.Path(path_type=Path))
 @click.option("--seeds", required=True)
+@click.option("--nets", required=True)
 @click.option("--limit", required=True, type=float)
 @click.option("--dry-run", is_flag=True)
-def main(name: str, data: Path, work: Path, seeds: str, limit: float, dry_run: bool) -> None:
+def main(name: str, data: Path, work: Path, seeds: str, nets: str, limit: float, dry_run: bool) -> None:
     """Run the part NAME and keep what it finds."""
-    setting = Setting(data, work, tuple(map(int, seeds.split(","))), dry_run, limit)
+    setting = Setting(data, work, tuple(map(int, seeds.split(","))), tuple(nets.split(",")), dry_run, limit)
     part = importlib.import_module(f"benchmarks.gpu.{name}")
     for found in part.measure(setting):
         setting.keep(name, found)

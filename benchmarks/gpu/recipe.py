@@ -1,4 +1,4 @@
-"""Part `recipe`: the paper's training, 200 epochs on all images: both nets by all seeds side by side, then the AlexNet.
+"""Part `recipe`: the paper's training, 200 epochs on all images: all nets and seeds side by side, then the AlexNet.
 
 By rules that were fixed before anything was measured. The precision is the most exact one in which all fit the time:
 fp32, then tf32, then bf16. The way is the fastest one in it for ResNet-20-PP that determinism was seen for. Without
@@ -24,7 +24,6 @@ from training.device import describe, make_deterministic
 from training.engine import train_epochs
 from training.recipe import Recipe
 
-PAIR = ("resnet20", "resnet20-pp")
 NORMALISER = "alexnet"  # of CE and rCE; its weights are too large to bring home, its errors are not
 ALEXNET_LR = 0.01
 DEFAULT = "fp32 nchw eager"
@@ -39,15 +38,16 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     train, test = load_images(setting, "train"), load_images(setting, "test")
     data = place(train, device)
     seeds = setting.seeds[:1] if setting.dry_run else setting.seeds
-    pairs = [(name, seed) for seed in seeds for name in PAIR]
-    way = chosen_way(setting, len(pairs), len(data) * epochs(setting))
+    pairs = [(name, seed) for seed in seeds for name in setting.nets if name != NORMALISER]
+    last = [(NORMALISER, seeds[0])] if NORMALISER in setting.nets else []
+    way = chosen_way(setting, len(pairs) or 1, len(data) * epochs(setting))
     found: dict[str, Any] = {"device": describe(device), "way": way, "epochs": epochs(setting), "runs": []}
     yield found
     trained: dict[str, Trained] = {}
     rows: list[dict] = []
     # Steps that are launched one by one set the arithmetic of all threads; a recorded one has its own.
     groups = [pairs] if way.endswith(" graph") else [[key] for key in pairs]
-    for together in (*groups, [(NORMALISER, seeds[0])]):
+    for together in filter(None, (*groups, last)):
         before = found["runs"]
         for runs in train_together(setting, together, way, data, test, trained, rows):
             found["runs"] = before + runs
@@ -169,7 +169,9 @@ def save(setting: Setting, trained: dict[str, Trained], rows: list[dict]) -> Non
     """Write the curves, and the weights: of the normaliser in a file that stays here."""
     columns = ["net", "seed", "epoch", "lr", "train_loss", "train_error", "test_error"]
     write_csv(setting.work / "history.csv", pd.DataFrame(rows)[columns])
-    for file, nets in (("weights.pt", PAIR), ("normaliser.pt", (NORMALISER,))):
+    for file, large in (("weights.pt", False), ("normaliser.pt", True)):
         part = setting.work / f"{file}.part"
-        torch.save({name: asdict(one) for name, one in trained.items() if name in nets}, part)
+        torch.save(
+            {name: asdict(one) for name, one in trained.items() if (name == NORMALISER) == large}, part
+        )
         part.replace(setting.work / file)

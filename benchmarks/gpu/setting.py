@@ -14,7 +14,14 @@ DATA_FILE = f"{DATA_NAME}.npz"
 RECIPE = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "milestones": [80, 120, 160]}
 EPOCHS = 200
 BATCH_SIZE = 128
-PUSHPULL = {"resnet20": None, "resnet20-pp": "first", "resnet56": None, "alexnet": None}
+PUSHPULL = {
+    "resnet20": None,
+    "resnet20-pp": "first",
+    "resnet56": None,
+    "resnet56-pp": "first",
+    "alexnet": None,
+}
+TRAINED = ("resnet20", "resnet20-pp", "alexnet")  # by the recipe, where no others are named
 
 
 @dataclass(frozen=True)
@@ -24,6 +31,7 @@ class Setting:
     data: Path  # folder with cifar10-jpeg.npz
     work: Path  # folder of this machine: data sets, and the files of the parts
     seeds: tuple[int, ...] = (0, 1, 2)
+    nets: tuple[str, ...] = TRAINED
     dry_run: bool = False  # few images, an epoch, a few sets: does every part run?
     limit: float = 600.0  # seconds for the part
     started: float = field(default_factory=time.monotonic)

@@ -215,7 +215,7 @@ def test_the_precision_of_the_recipe_is_the_most_exact_one_that_fits(tmp_path, t
 )
 def test_seeds_are_given_up_by_their_later_epochs_alone(tmp_path, monkeypatch, seconds, given_up):
     """40 epochs of four nets with 20 s left: the first, with its recordings, takes 5 s, which are no measure."""
-    setting, now = Setting(tmp_path, tmp_path, (0, 1)), 0.0
+    setting, now = Setting(tmp_path, tmp_path, (0, 1), ("resnet20", "resnet20-pp")), 0.0
     folder = setting.images / "clean"
     folder.mkdir(parents=True)
     for split in ("train", "test"):
@@ -238,13 +238,22 @@ def test_seeds_are_given_up_by_their_later_epochs_alone(tmp_path, monkeypatch, s
     monkeypatch.setattr(recipe, "side_by_side", in_turn)
     monkeypatch.setattr(recipe, "epochs", lambda setting: 40)
     monkeypatch.setattr(recipe, "training", training)
-    monkeypatch.setattr(recipe, "NORMALISER", "resnet56")
     monkeypatch.setattr(recipe, "clock", lambda: now)
     monkeypatch.setattr(Setting, "left", 20.0)
-    runs = [run for run in list(recipe.measure(setting))[-1]["runs"] if run["net"] != "resnet56"]
-    assert [(run["net"], run["seed"]) for run in runs] == [(n, s) for s in (0, 1) for n in recipe.PAIR]
+    runs = list(recipe.measure(setting))[-1]["runs"]
+    assert [(run["net"], run["seed"]) for run in runs] == [(n, s) for s in (0, 1) for n in setting.nets]
     assert {run["seed"] for run in runs if "given_up" in run} == given_up
     assert {run["seed"] for run in runs if "test_error" in run} == {0, 1} - given_up
+
+
+def test_the_nets_that_are_named_are_trained_and_measured(data, tmp_path):
+    """As the AlexNet alone, which normalises what earlier calls have trained."""
+    out = tmp_path / "out"
+    process = start(data, out, "--only", "machine,recipe,evaluation", "--nets", "alexnet")
+    said = process.communicate()[0].decode()
+    assert process.returncode == 0, said
+    assert [(run["net"], run["seed"]) for run in found(out, "recipe")["runs"]] == [("alexnet", 0)]
+    assert set(found(out, "evaluation")["nets"]) == {"alexnet 0"}
 
 
 def test_a_second_call_knows_what_the_first_found(data, tmp_path):
