@@ -23,7 +23,7 @@ from archives.form import save_clean
 from archives.formats import ArchiveError
 from archives.jpeg_set import read_jpeg_set
 from benchmarks.gpu.answers import spread_answers
-from benchmarks.gpu.joining import join
+from benchmarks.gpu.joining import TABLES, join
 from benchmarks.gpu.recipe import ALEXNET_LR, NORMALISER
 from benchmarks.gpu.setting import BATCH_SIZE, DATA_FILE, DATA_NAME, EPOCHS, PUSHPULL, RECIPE
 from benchmarks.gpu.table import markdown
@@ -43,7 +43,6 @@ from stages.tracking import runs
 from stages.tracking.recording import SECONDS
 from stages.train import write_curves
 
-NEEDED = ("history.csv", "corruption.csv", "perturbation.csv")
 SHARED = ("data", "datasets", "metrics", "predictions")  # of the repository
 
 
@@ -71,7 +70,7 @@ def main(folders: tuple[Path, ...], data: Path, name: str) -> None:
             raise click.ClickException(f"{folder} lacks results.json, which every call writes")
         if json.loads((folder / "results.json").read_text(encoding="utf-8"))["dry_run"]:
             raise click.ClickException(f"{folder} holds a dry run, whose figures mean nothing")
-        if len(folders) > 1 and (missing := [one for one in NEEDED if not (folder / one).is_file()]):
+        if len(folders) > 1 and (missing := [one for one in TABLES if not (folder / one).is_file()]):
             raise click.ClickException(
                 f"{folder} lacks {', '.join(missing)}; to be joined it has to hold trainings"
             )
@@ -90,7 +89,7 @@ def bring(folder: Path, data: Path, name: str) -> None:
     """Make results of the pipeline, under this name, of what a call sent back."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     speeds = write_speeds(results)
-    if missing := [name for name in NEEDED if not (folder / name).is_file()]:
+    if missing := [name for name in TABLES if not (folder / name).is_file()]:
         click.echo(
             f"{speeds}: what was measured; metrics/{name} stays, {folder} lacks {', '.join(missing)}, which the "
             f"parts recipe and evaluation write"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-TABLES = ("history.csv", "corruption.csv", "perturbation.csv")
+TABLES = ("history.csv", "corruption.csv", "perturbation.csv")  # of every call that trained and measured nets
 SAME = ("way", "epochs")  # of the trainings; the card may be another
 
 
@@ -73,4 +73,4 @@ def joined(folders: Sequence[Path], results: Sequence[dict[str, Any]]) -> dict[s
     parts |= {"recipe": parts["recipe"] | {"runs": runs, "device": device}}
     if nets:
         parts |= {"evaluation": parts.get("evaluation", {"status": "done"}) | {"nets": nets}}
-    return results[-1] | {"parts": parts, "dry_run": any(one["dry_run"] for one in results)}
+    return results[-1] | {"parts": parts}

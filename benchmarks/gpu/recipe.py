@@ -70,9 +70,8 @@ def train_together(
     curves: dict[tuple[str, int], list[dict]] = {key: [] for key in keys}
     going = dict.fromkeys(keys)
     start = clock()
-    marks: list[
-        float
-    ] = []  # when all had ended their first epoch, with its recordings, and each one after it
+    # When all had ended their first epoch, with its recordings, and each one after it.
+    marks: list[float] = []
     try:
         for key, (row, _) in side_by_side(trainings, data.device, going.__contains__):
             if key not in going:
