@@ -6,6 +6,7 @@ It imports no torch and touches no GPU, so nothing that happens to a part happen
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any
 
 import click
 
-from benchmarks.gpu.setting import DATA_FILE, PUSHPULL, TRAINED, Setting, write_whole
+from benchmarks.gpu.setting import DATA_FILE, NORMALISER_FILE, PUSHPULL, TRAINED, Setting, write_whole
 from benchmarks.gpu.table import markdown
 
 # Seconds for each part, the most valuable first.
@@ -32,7 +33,11 @@ LIMITS = {
     "recipe": 155,
     "evaluation": 80,
 }
-FILES = ("history.csv", "corruption.csv", "perturbation.csv", "weights.pt", "answers.npz")
+# What a part writes besides its findings, and makes anew where it runs again.
+FILES = {
+    "recipe": ("history.csv", "weights.pt", NORMALISER_FILE),
+    "evaluation": ("corruption.csv", "perturbation.csv", "answers.npz"),
+}
 LAST_WORDS = 3  # seconds that a part has to end by itself once it is told to
 
 
@@ -57,9 +62,13 @@ LAST_WORDS = 3  # seconds that a part has to end by itself once it is told to
     "--nets", default=",".join(TRAINED), show_default=True, help=f"To be trained: of {','.join(PUSHPULL)}."
 )
 @click.option(
+    "--way",
+    help="To train, as 'bf16 nhwc graph'; by default that of --earlier, or by what has been measured.",
+)
+@click.option(
     "--earlier",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="results.json of an earlier call on such a machine, whose parts count where they do not run again.",
+    help="results.json of an earlier call on such a card, whose parts count where they do not run again.",
 )
 @click.option(
     "--dry-run", is_flag=True, help="A few images and an epoch: does every part run? Also on a CPU."
@@ -71,6 +80,7 @@ def main(
     only: str | None,
     seeds: str,
     nets: str,
+    way: str | None,
     earlier: Path | None,
     dry_run: bool,
 ) -> None:
@@ -83,20 +93,28 @@ def main(
         raise click.UsageError(f"--nets: no net {', '.join(unknown)}; there are {', '.join(PUSHPULL)}")
     if not (data / DATA_FILE).is_file():
         raise click.UsageError(f"{data} holds no {DATA_FILE}")
+    if (out / "results.json").exists():
+        raise click.UsageError(f"{out} holds the results of another call; give another folder")
+    known = read_earlier(earlier, parts, dry_run) if earlier else {}
+    way = way or known.get("recipe", {}).get("way")
+    if way and not re.fullmatch("(fp32|tf32|bf16) (nchw|nhwc) (eager|graph)", way):
+        raise click.UsageError(
+            f"--way is a precision, a layout and a kind, as 'bf16 nhwc graph', got {way!r}"
+        )
     out.mkdir(parents=True, exist_ok=True)
-    # A later call on this machine finds sets and weights there; a dry run has a folder of its own.
+    # A later call on this machine finds sets, and weights to measure, there; a dry run has a folder of its own.
     work = Path(tempfile.mkdtemp() if dry_run else Path(tempfile.gettempdir()) / "pushpull-gpu")
     work.mkdir(exist_ok=True)
-    setting = Setting(data, work, tuple(map(int, seeds.split(","))), tuple(nets.split(",")), dry_run)
+    setting = Setting(data, work, tuple(map(int, seeds.split(","))), tuple(nets.split(",")), way, dry_run)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     # Interpreters that start later wait for nothing: tests and parts read these as they start.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if earlier:
-        for name, part in json.loads(earlier.read_text(encoding="utf-8"))["parts"].items():
-            setting.keep(name, part)
+    for name, part in known.items():
+        setting.keep(name, part)
     status = {name: {"status": "not run"} for name in parts}
     for name in parts:
         setting.part_file(name).unlink(missing_ok=True)
+    clear_files(setting, parts)
     with contextlib.ExitStack() as at_the_end:
         if dry_run:
             at_the_end.callback(shutil.rmtree, work, ignore_errors=True)
@@ -110,8 +128,10 @@ def main(
                 status[name] = {"status": "not run: no time left"}
                 continue
             run_part(setting, out, name, limit, status)
-            if name == "machine" and "evaluation" in parts:
-                at_the_end.enter_context(generating(setting, out))
+            if name == "machine":
+                check_card(known, setting.found("machine"))
+                if "evaluation" in parts:
+                    at_the_end.enter_context(generating(setting, out))
         publish(setting, out, status)
     click.echo((out / "results.md").read_text(encoding="utf-8"))
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
@@ -121,15 +141,54 @@ def main(
         )
 
 
+def read_earlier(path: Path, parts: Sequence[str], dry_run: bool) -> dict[str, Any]:
+    """What the parts of an earlier call have found.
+
+    Raises:
+        click.UsageError: it was a dry run, or the part that tells the cards apart is not to run.
+    """
+    results = json.loads(path.read_text(encoding="utf-8"))
+    if results["dry_run"] and not dry_run:
+        raise click.UsageError(f"{path} is of a dry run, whose figures mean nothing")
+    if "machine" not in parts:
+        raise click.UsageError("--earlier needs the part machine, which tells whether this is the same card")
+    return results["parts"]
+
+
+def check_card(known: dict[str, Any], machine: dict[str, Any]) -> None:
+    """Refuse speeds and bits of another card, which say nothing of this one.
+
+    Raises:
+        click.ClickException: the earlier call ran on another.
+    """
+    then, now = known.get("machine", {}).get("device"), machine.get("device")
+    if then and now and then != now:
+        raise click.ClickException(
+            f"--earlier is of {then}, this is {now}: run the parts determinism and training here, or name the --way"
+        )
+
+
+def clear_files(setting: Setting, parts: Sequence[str]) -> None:
+    """Remove what earlier calls on this machine wrote in parts that run now, so that nothing of them is mixed in.
+
+    What was measured of nets goes with the nets.
+    """
+    for part in FILES if "recipe" in parts else parts:
+        for name in FILES.get(part, ()):
+            (setting.work / name).unlink(missing_ok=True)
+    if "recipe" in parts:
+        setting.part_file("evaluation").unlink(missing_ok=True)
+
+
 def sound(part: dict[str, Any]) -> bool:
-    """Whether a part was done, and has nothing in it that failed."""
+    """Whether a part was done, and has nothing in it that failed or was given up."""
     return part["status"] == "done" and not part.get("exit") and not any_failed(part)
 
 
 def any_failed(found: Any) -> bool:
-    """Whether anything of the key `failed` is in what a part has found."""
+    """Whether anything of the keys `failed` and `given_up` is in what a part has found."""
     if isinstance(found, dict):
-        return bool(found.get("failed")) or any(map(any_failed, found.values()))
+        return bool(found.get("failed") or found.get("given_up")) or any(map(any_failed, found.values()))
     return isinstance(found, list) and any(map(any_failed, found))
 
 
@@ -203,6 +262,7 @@ def command(setting: Setting, module: str, limit: float) -> list[str]:
     """The command line of a process that runs a module with the setting."""
     options = ["--data", str(setting.data), "--work", str(setting.work), "--limit", str(limit)]
     options += ["--seeds", ",".join(map(str, setting.seeds)), "--nets", ",".join(setting.nets)]
+    options += ["--way", setting.way] if setting.way else []
     options += ["--dry-run"] if setting.dry_run else []
     return [sys.executable, "-u", "-m", *module.split(), *options]
 
@@ -229,11 +289,15 @@ def publish(setting: Setting, out: Path, status: dict[str, dict[str, Any]]) -> N
     results = {"data": DATA_FILE.removesuffix(".npz"), "dry_run": setting.dry_run, "parts": every}
     write_whole(out / "results.json", json.dumps(results, indent=1) + "\n")
     write_whole(out / "results.md", markdown(results))
-    for name in FILES:
+    for name in [name for files in FILES.values() for name in files if name != NORMALISER_FILE]:
         source, target = setting.work / name, out / name
-        if source.exists() and (not target.exists() or source.stat().st_mtime_ns > target.stat().st_mtime_ns):
+        if not source.exists():
+            continue
+        written = source.stat().st_mtime_ns  # before the copy: one that is replaced meanwhile is copied again
+        if not target.exists() or target.stat().st_mtime_ns != written:
             part = target.with_name(name + ".part")
             shutil.copyfile(source, part)
+            os.utime(part, ns=(written, written))
             os.replace(part, target)
 
 

@@ -11,7 +11,7 @@ import torch
 from benchmarks.gpu import sets
 from benchmarks.gpu.answers import save_answers
 from benchmarks.gpu.recipe import NORMALISER
-from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.setting import NORMALISER_FILE, Setting
 from benchmarks.gpu.timing import choose_device
 from common_corruptions.evaluation.answers import (
     perturbation_metrics,
@@ -80,7 +80,7 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
 def load_trained(setting: Setting) -> dict[str, Trained]:
     """The nets that the recipe trained here."""
     found: dict[str, Trained] = {}
-    for file in ("normaliser.pt", "weights.pt"):
+    for file in (NORMALISER_FILE, "weights.pt"):
         if (path := setting.work / file).exists():
             saved = torch.load(path, map_location="cpu", weights_only=True)
             found |= {name: Trained(**fields) for name, fields in saved.items()}

@@ -43,7 +43,7 @@ from stages.tracking import runs
 from stages.tracking.recording import SECONDS
 from stages.train import write_curves
 
-SHARED = ("data", "datasets", "metrics", "predictions")  # of the repository
+SHARED = ("data", "datasets", "predictions")  # of the repository
 
 
 @click.command(help=__doc__.split("\n\n")[0])
@@ -66,14 +66,7 @@ SHARED = ("data", "datasets", "metrics", "predictions")  # of the repository
 def main(folders: tuple[Path, ...], data: Path, name: str) -> None:
     """FOLDERS hold what calls sent back, each of other seeds; what the last one measured besides trainings counts."""
     for folder in folders:
-        if not (folder / "results.json").is_file():
-            raise click.ClickException(f"{folder} lacks results.json, which every call writes")
-        if json.loads((folder / "results.json").read_text(encoding="utf-8"))["dry_run"]:
-            raise click.ClickException(f"{folder} holds a dry run, whose figures mean nothing")
-        if len(folders) > 1 and (missing := [one for one in TABLES if not (folder / one).is_file()]):
-            raise click.ClickException(
-                f"{folder} lacks {', '.join(missing)}; to be joined it has to hold trainings"
-            )
+        check_sent(folder, joined=len(folders) > 1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = folders[0].absolute()
         if len(folders) > 1:
@@ -85,14 +78,35 @@ def main(folders: tuple[Path, ...], data: Path, name: str) -> None:
         bring(folder, data.absolute(), name)
 
 
+def check_sent(folder: Path, joined: bool) -> None:
+    """Check that a folder is what a call sent back, and whole enough to be joined with others if it is to be.
+
+    Raises:
+        click.ClickException: what is wrong with it.
+    """
+    if not (folder / "results.json").is_file():
+        raise click.ClickException(f"{folder} lacks results.json, which every call writes")
+    results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    if results["dry_run"]:
+        raise click.ClickException(f"{folder} holds a dry run, whose figures mean nothing")
+    missing = [name for name in TABLES if not (folder / name).is_file()]
+    if missing and joined:
+        raise click.ClickException(
+            f"{folder} lacks {', '.join(missing)}; to be joined it has to hold trainings"
+        )
+    if not missing and (untold := {"device", "way", "runs"} - results["parts"].get("recipe", {}).keys()):
+        raise click.ClickException(
+            f"{folder} holds nets of whose training results.json does not tell {', '.join(sorted(untold))}"
+        )
+
+
 def bring(folder: Path, data: Path, name: str) -> None:
     """Make results of the pipeline, under this name, of what a call sent back."""
     results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    speeds = write_speeds(results)
     if missing := [name for name in TABLES if not (folder / name).is_file()]:
         click.echo(
-            f"{speeds}: what was measured; metrics/{name} stays, {folder} lacks {', '.join(missing)}, which the "
-            f"parts recipe and evaluation write"
+            f"{write_speeds(results)}: what was measured; metrics/{name} stays, {folder} lacks {', '.join(missing)}, "
+            f"which the parts recipe and evaluation write"
         )
         return
     here = Path.cwd()
@@ -111,21 +125,26 @@ def bring(folder: Path, data: Path, name: str) -> None:
         record(params, folder, results, device)
         aggregate.main.callback()
         report.main.callback()
+        write_text(Path("metrics") / name / "gpu.md", markdown(results))
     finally:
         os.chdir(here)
+    metrics = Path("metrics") / name
+    shutil.rmtree(metrics, ignore_errors=True)  # tables of nets that these results do not have
+    shutil.move(place / metrics, metrics)
     shutil.rmtree(place)
-    write_text(Path("metrics") / name / "gpu.md", markdown(results))
-    click.echo(f"metrics/{name}: results of {device}; its speeds are in {speeds}")
+    click.echo(f"metrics/{name}: results of {device}; its speeds are in {write_speeds(results)}")
 
 
 def write_speeds(results: dict[str, Any]) -> Path:
-    """Write all figures to the file of the card that gave them."""
+    """Write all figures to the file of the card that gave them; of parts that found nothing, those there stay."""
     device = next((part["device"] for part in results["parts"].values() if "device" in part), None)
     if device is None:
         raise click.ClickException("results.json names no device: no part that measures one has run")
     name = re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-")
     target = Path("benchmarks") / "results" / f"gpu-{name}.json"
-    write_text(target, json.dumps(results, indent=1) + "\n")
+    parts = json.loads(target.read_text(encoding="utf-8"))["parts"] if target.exists() else {}
+    parts |= {part: row for part, row in results["parts"].items() if row.keys() - {"status", "seconds"}}
+    write_text(target, json.dumps(results | {"parts": parts}, indent=1) + "\n")
     return target
 
 
@@ -142,6 +161,9 @@ def prepare_workspace(here: Path, folder: Path, results: dict[str, Any], name: s
     seeds = {net: sorted(map(int, found)) for net, found in measured.items()}
     if not seeds:
         raise click.ClickException(f"{folder} holds no measured net")
+    for net, found in history.groupby("net", sort=False).seed.unique().items():
+        if unmeasured := sorted(set(found) - set(seeds.get(net, []))):
+            click.echo(f"{net}, seed {', '.join(map(str, unmeasured))}: trained, not measured, and left out")
     write_text(place / "params.yaml", yaml_text(parameters(results, seeds, history, name)))
     return place
 
@@ -188,7 +210,9 @@ def take_measurements(folder: Path, params: Params) -> None:
         for net in params.nets:
             write_csv(metrics / kind / f"{net}.csv", rows[rows.net == net])
     for net in params.nets:
-        write_curves(metrics, net, history[history.net == net])
+        write_curves(
+            metrics, net, history[(history.net == net) & history.seed.isin(params.training(net).seeds)]
+        )
     if (folder / "answers.npz").exists():
         spread_answers(folder / "answers.npz", PREDICTIONS / name)
     if (folder / "weights.pt").exists():
@@ -214,7 +238,10 @@ def record(params: Params, folder: Path, results: dict[str, Any], device: str) -
     client = experiment.client
     for run in results["parts"]["recipe"]["runs"]:
         net, seed = run["net"], run["seed"]
-        if "seconds" not in run or net not in params.nets or experiment.children(net, seed):
+        if "seconds" not in run or net not in params.nets or seed not in params.training(net).seeds:
+            continue
+        # Brought home before: no two trainings take the same time to the hundredth of a second.
+        if any(old.data.metrics.get(SECONDS) == run["seconds"] for old in experiment.children(net, seed)):
             continue
         new = runs.child_run(experiment, params, net, seed, {"device": run.get("device", device)})
         curve = history[(history.net == net) & (history.seed == seed)].drop(columns=["net", "seed"])

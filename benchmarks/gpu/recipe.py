@@ -1,8 +1,9 @@
 """Part `recipe`: the paper's training, 200 epochs on all images: all nets and seeds side by side, then the AlexNet.
 
-By rules that were fixed before anything was measured. The precision is the most exact one in which all fit the time:
-fp32, then tf32, then bf16. The way is the fastest one in it for ResNet-20-PP that determinism was seen for. Without
-measurements it is fp32, eager and channels first. If the time is short all the same, the last seed is given up.
+By rules that were fixed before anything was measured. The way is the one that is named, as that of the calls whose
+nets these are to stand beside. Otherwise the precision is the most exact one in which all fit the time: fp32, then
+tf32, then bf16; and the way the fastest one in it for ResNet-20-PP that determinism was seen for. Without measurements
+it is fp32, eager and channels first. If the time is short all the same, the last seed is given up.
 """
 
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pandas as pd
 import torch
 
 from benchmarks.gpu.nets import LAYOUTS, Split, load_images, new_net, options, place
-from benchmarks.gpu.setting import BATCH_SIZE, EPOCHS, RECIPE, Setting
+from benchmarks.gpu.setting import BATCH_SIZE, EPOCHS, NORMALISER_FILE, RECIPE, Setting
 from benchmarks.gpu.side_by_side import side_by_side
 from benchmarks.gpu.timing import choose_device
 from stages.files.trained import Trained
@@ -40,7 +41,7 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     seeds = setting.seeds[:1] if setting.dry_run else setting.seeds
     pairs = [(name, seed) for seed in seeds for name in setting.nets if name != NORMALISER]
     last = [(NORMALISER, seeds[0])] if NORMALISER in setting.nets else []
-    way = chosen_way(setting, len(pairs) or 1, len(data) * epochs(setting))
+    way = setting.way or chosen_way(setting, len(pairs) or 1, len(data) * epochs(setting))
     found: dict[str, Any] = {"device": describe(device), "way": way, "epochs": epochs(setting), "runs": []}
     yield found
     trained: dict[str, Trained] = {}
@@ -66,42 +67,52 @@ def train_together(
     """Train the nets of these names and seeds side by side, and save what ends; yield what is known of each."""
     nets = {key: new_net(key[0], data.device, key[1]) for key in keys}
     runs: dict[tuple[str, int], dict[str, Any]] = {key: {"net": key[0], "seed": key[1]} for key in keys}
-    trainings = {key: training(setting, net, *key, way, data, test) for key, net in nets.items()}
+    trainings = {key: spared(training(setting, net, *key, way, data, test)) for key, net in nets.items()}
     curves: dict[tuple[str, int], list[dict]] = {key: [] for key in keys}
     going = dict.fromkeys(keys)
     start = clock()
     # When all had ended their first epoch, with its recordings, and each one after it.
     marks: list[float] = []
-    try:
-        for key, (row, _) in side_by_side(trainings, data.device, going.__contains__):
-            if key not in going:
-                continue
-            curves[key].append({"net": key[0], "seed": key[1], **row})
-            if len(curves[key]) == epochs(setting):
-                del going[key]
-                seconds = clock() - start
-                runs[key] |= {"seconds": round(seconds, 2), "together": len(keys)}
-                runs[key] |= {"images_per_second": round(len(data) * epochs(setting) / seconds, 1)}
-                runs[key] |= {"test_error": row["test_error"]}
-                keep(nets[key], key, data, trained)
-                rows += curves[key]
-                save(setting, trained, rows)
-                yield list(runs.values())
-            elif min(len(curves[other]) for other in going) > len(marks):
-                marks.append(clock())
-                if len(marks) % JUDGED == 0:
-                    to_come = (marks[-1] - marks[-JUDGED]) / (JUDGED - 1) * (epochs(setting) - len(marks))
-                    if to_come > setting.left:
-                        last = max(seed for _, seed in going)
-                        for one in [one for one in going if one[1] == last]:
-                            del going[one]
-                            left = f"{to_come:.0f} s more for all and {setting.left:.0f} s are left"
-                            runs[one]["given_up"] = f"would take {left}"
-                        yield list(runs.values())
-    except RuntimeError as error:  # one that diverged too
-        for key in going:
-            runs[key]["failed"] = f"{type(error).__name__}: {error}"[:300]
+    for key, epoch in side_by_side(trainings, data.device, going.__contains__):
+        if key not in going:
+            continue
+        if isinstance(epoch, RuntimeError):
+            del going[key]
+            runs[key]["failed"] = f"{type(epoch).__name__}: {epoch}"[:300]
+            yield list(runs.values())
+            continue
+        row, _ = epoch
+        curves[key].append({"net": key[0], "seed": key[1], **row})
+        if len(curves[key]) == epochs(setting):
+            del going[key]
+            seconds = clock() - start
+            runs[key] |= {"seconds": round(seconds, 2), "together": len(keys)}
+            runs[key] |= {"images_per_second": round(len(data) * epochs(setting) / seconds, 1)}
+            runs[key] |= {"test_error": row["test_error"]}
+            keep(nets[key], key, data, trained)
+            rows += curves[key]
+            save(setting, trained, rows)
+            yield list(runs.values())
+        elif min(len(curves[other]) for other in going) > len(marks):
+            marks.append(clock())
+            if len(marks) % JUDGED == 0:
+                to_come = (marks[-1] - marks[-JUDGED]) / (JUDGED - 1) * (epochs(setting) - len(marks))
+                if to_come > setting.left:
+                    last = max(seed for _, seed in going)
+                    for one in [one for one in going if one[1] == last]:
+                        del going[one]
+                        left = f"{to_come:.0f} s more for all and {setting.left:.0f} s are left"
+                        runs[one]["given_up"] = f"would take {left}"
+                    yield list(runs.values())
     yield list(runs.values())
+
+
+def spared(epochs: Iterator[Any]) -> Iterator[Any]:
+    """The epochs of a training; one that fails, as where its loss is not finite, ends in its error alone."""
+    try:
+        yield from epochs
+    except RuntimeError as error:
+        yield error
 
 
 def epochs(setting: Setting) -> int:
@@ -168,7 +179,7 @@ def save(setting: Setting, trained: dict[str, Trained], rows: list[dict]) -> Non
     """Write the curves, and the weights: of the normaliser in a file that stays here."""
     columns = ["net", "seed", "epoch", "lr", "train_loss", "train_error", "test_error"]
     write_csv(setting.work / "history.csv", pd.DataFrame(rows)[columns])
-    for file, large in (("weights.pt", False), ("normaliser.pt", True)):
+    for file, large in (("weights.pt", False), (NORMALISER_FILE, True)):
         part = setting.work / f"{file}.part"
         torch.save(
             {name: asdict(one) for name, one in trained.items() if (name == NORMALISER) == large}, part

@@ -33,9 +33,10 @@ def made(setting: Setting) -> bool:
 @click.option("--work", required=True, type=click.Path(path_type=Path))
 @click.option("--seeds")
 @click.option("--nets")
+@click.option("--way")
 @click.option("--limit", type=float)
 @click.option("--dry-run", is_flag=True)
-def main(data: Path, work: Path, seeds: str, nets: str, limit: float, dry_run: bool) -> None:
+def main(data: Path, work: Path, seeds: str, nets: str, way: str | None, limit: float, dry_run: bool) -> None:
     """Make the sets that are not there."""
     os.nice(10)
     setting = Setting(data, work, dry_run=dry_run)

@@ -22,6 +22,7 @@ PUSHPULL = {
     "alexnet": None,
 }
 TRAINED = ("resnet20", "resnet20-pp", "alexnet")  # by the recipe, where no others are named
+NORMALISER_FILE = "normaliser.pt"  # weights of the AlexNet, too large to be brought home
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Setting:
     work: Path  # folder of this machine: data sets, and the files of the parts
     seeds: tuple[int, ...] = (0, 1, 2)
     nets: tuple[str, ...] = TRAINED
+    way: str | None = None  # to train: precision, layout, kind; by default by what has been measured
     dry_run: bool = False  # few images, an epoch, a few sets: does every part run?
     limit: float = 600.0  # seconds for the part
     started: float = field(default_factory=time.monotonic)

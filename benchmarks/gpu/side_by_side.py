@@ -37,7 +37,7 @@ def side_by_side(
         what a training raised; the others are ended after their next item.
     """
     streams = {key: torch.cuda.Stream(device) if device.type == "cuda" else None for key in trainings}
-    found: queue.SimpleQueue[tuple[Key, Item | None, Exception | None]] = queue.SimpleQueue()
+    found: queue.SimpleQueue[tuple[Key, Item | None, BaseException | None]] = queue.SimpleQueue()
     closed = threading.Event()
 
     def go_on(key: Key) -> None:
@@ -48,7 +48,7 @@ def side_by_side(
                 ):
                     found.put((key, item, None))
             found.put((key, None, None))
-        except Exception as error:
+        except BaseException as error:  # whatever ends the thread: who waits for it has to know
             found.put((key, None, error))
 
     threads = [threading.Thread(target=go_on, args=(key,), name=str(key)) for key in trainings]

@@ -28,6 +28,14 @@ GROUP = (
 )
 
 STATE = "dvc.params"  # tag: digest of params.yaml, of a named experiment
+CODE = (
+    "archives",
+    "common_corruptions",
+    "nets",
+    "pushpull",
+    "stages",
+    "training",
+)  # what can decide a number
 NET, REPLACED = "net", "replaced"  # roles: the run that has the results of a net and seed, and others of them
 
 
@@ -154,8 +162,8 @@ def study_name(params: Params) -> str | None:
 
 def described(short: str) -> str:
     """A commit as `git describe --dirty` has it: marked where code differs from it, which no run carries."""
-    results_and_parameters = [":!metrics", ":!dvc.lock", ":!params.yaml", ":!studies"]
-    changed = short and git("status", "--porcelain", "--", ".", *results_and_parameters)
+    places = [f":(top){place}" for place in CODE]
+    changed = short and git("--no-optional-locks", "status", "--porcelain", "--", *places)
     return short + ("-dirty" if changed else "")
 
 

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 
+import click
 import cv2
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from benchmarks.gpu import __main__ as parent
 from benchmarks.gpu import recipe, smoke
@@ -20,6 +22,7 @@ from benchmarks.gpu.table import markdown
 from stages.files.predictions import load_frames, load_logits
 from tests import forked_python
 from tests.conftest import ROOT
+from training.engine import DivergedError
 
 
 @pytest.fixture
@@ -263,7 +266,7 @@ def test_a_second_call_knows_what_the_first_found(data, tmp_path):
         "machine": {"status": "done", "seconds": 9.0, "cores": -1},
         "training": {"status": "stopped at its limit", "seconds": 85.0, "nets": {"resnet20": {}}},
     }
-    earlier.write_text(json.dumps({"parts": parts}), encoding="utf-8")
+    earlier.write_text(json.dumps({"dry_run": False, "parts": parts}), encoding="utf-8")
     process = start(data, tmp_path / "out", "--only", "machine", "--earlier", str(earlier))
     said = process.communicate()[0].decode()
     assert process.returncode == 0, said
@@ -273,7 +276,87 @@ def test_a_second_call_knows_what_the_first_found(data, tmp_path):
     assert not (tmp_path / "out" / "corruption.csv").exists()
 
 
+@pytest.mark.parametrize(
+    ("results", "options", "said"),
+    [
+        ({"dry_run": True, "parts": {}}, [], "is of a dry run"),
+        ({"dry_run": False, "parts": {}}, ["--only", "recipe"], "needs the part machine"),
+        ({"dry_run": False, "parts": {"recipe": {"way": "fp16"}}}, [], "--way is a precision"),
+    ],
+    ids=["dry run", "no machine", "no way"],
+)
+def test_an_earlier_call_that_says_nothing_of_this_one_is_refused(data, tmp_path, results, options, said):
+    (tmp_path / "earlier.json").write_text(json.dumps(results), encoding="utf-8")
+    arguments = ["--data", str(data), "--out", str(tmp_path / "out"), *options]
+    done = CliRunner().invoke(parent.main, [*arguments, "--earlier", str(tmp_path / "earlier.json")])
+    assert done.exit_code == 2 and said in done.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_results_of_another_call_are_not_written_over(data, tmp_path):
+    (tmp_path / "results.json").write_text("{}", encoding="utf-8")
+    done = CliRunner().invoke(parent.main, ["--data", str(data), "--out", str(tmp_path)])
+    assert done.exit_code == 2 and "holds the results of another call" in done.output
+
+
+def test_speeds_of_another_card_are_refused():
+    known = {"machine": {"device": "NVIDIA H100"}}
+    parent.check_card(known, {"device": "NVIDIA H100"})
+    parent.check_card({}, {"device": "NVIDIA H200"})
+    with pytest.raises(click.ClickException, match="is of NVIDIA H100, this is NVIDIA H200"):
+        parent.check_card(known, {"device": "NVIDIA H200"})
+
+
+def test_what_is_trained_anew_leaves_nothing_of_the_nets_before(tmp_path):
+    """A training that ends before its first net must not publish those of an earlier call as its own."""
+    setting = Setting(tmp_path, tmp_path)
+    names = [name for files in parent.FILES.values() for name in files]
+    for only, left in ((["evaluation"], set(parent.FILES["recipe"])), (["machine", "recipe"], set())):
+        for name in names:
+            (tmp_path / name).touch()
+        setting.keep("evaluation", {"nets": {}})
+        parent.clear_files(setting, only)
+        assert {name for name in names if (tmp_path / name).exists()} == left
+    assert setting.found("evaluation") == {}
+
+
+def test_files_are_published_as_often_as_they_change(tmp_path):
+    setting, out = Setting(tmp_path, tmp_path / "work"), tmp_path / "out"
+    for folder in (setting.work, out):
+        folder.mkdir()
+    history = setting.work / "history.csv"
+    for text in ("net\n", "seed\n"):
+        history.write_text(text, encoding="utf-8")
+        os.utime(history, ns=(1, len(text)))  # long before the first copy
+        parent.publish(setting, out, {})
+        assert (out / "history.csv").read_text(encoding="utf-8") == text
+
+
+def test_a_net_that_diverges_leaves_the_others_their_training(tmp_path, monkeypatch):
+    setting = Setting(tmp_path, tmp_path, (0,), ("resnet20", "resnet20-pp"), "fp32 nchw graph")
+    folder = setting.images / "clean"
+    folder.mkdir(parents=True)
+    for split in ("train", "test"):
+        np.save(folder / f"{split}_images.npy", np.zeros((4, 32, 32, 3), np.uint8))
+        np.save(folder / f"{split}_labels.npy", np.zeros(4, np.uint8))
+
+    def training(setting, net, name, *_):
+        for epoch in range(8):
+            if name == "resnet20" and epoch == 3:
+                raise DivergedError("the loss is nan")
+            yield {"epoch": epoch, "lr": 0.1, "train_loss": 1.0, "train_error": 0.0, "test_error": 0.0}, {}
+
+    monkeypatch.setattr(recipe, "epochs", lambda setting: 8)
+    monkeypatch.setattr(recipe, "training", training)
+    found = list(recipe.measure(setting))[-1]
+    assert found["way"] == "fp32 nchw graph"
+    plain, pushpull = found["runs"]
+    assert plain["failed"] == "DivergedError: the loss is nan" and "test_error" not in plain
+    assert pushpull["test_error"] == 0 and "failed" not in pushpull
+
+
 def test_what_failed_inside_a_part_is_not_sound():
+    assert not parent.sound({"status": "done", "runs": [{"given_up": "would take 91 s more"}]})
     assert parent.sound({"status": "done", "exit": 0, "failed": {}, "rows": [{"failed": {}}]})
     assert not parent.sound({"status": "stopped at its limit"})
     assert not parent.sound({"status": "done", "exit": 1})

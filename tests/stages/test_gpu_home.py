@@ -121,6 +121,9 @@ def test_what_is_missing_or_a_dry_run_is_one_line(repository):
     assert done.exit_code == 1 and "holds a dry run" in done.output
     (repository / "sent" / "results.json").write_text(json.dumps({**results, "parts": {}}), encoding="utf-8")
     done = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
+    assert done.exit_code == 1 and "does not tell device, runs, way" in done.output
+    (repository / "sent" / "history.csv").unlink()
+    done = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
     assert done.exit_code == 1 and "names no device" in done.output
     (repository / "sent" / "results.json").unlink()
     done = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
@@ -133,6 +136,59 @@ def test_a_call_without_trainings_brings_its_speeds_home_alone(repository):
     assert done.exit_code == 0 and "lacks history.csv" in done.output
     assert (repository / "benchmarks/results/gpu-nvidia-h100-80gb-hbm3.json").exists()
     assert not (repository / "metrics" / "cifar10-jpeg-200" / "summary.csv").exists()
+
+
+def change(path: Path, **parts: dict) -> None:
+    """Change what parts have found in a results.json."""
+    results = json.loads(path.read_text(encoding="utf-8"))
+    results["parts"] = {
+        name: results["parts"].get(name, {}) | parts.get(name, {}) for name in results["parts"] | parts
+    }
+    path.write_text(json.dumps(results), encoding="utf-8")
+
+
+def test_a_later_call_takes_the_place_of_what_it_measured_and_of_nothing_else(repository, local):
+    """Its nets have runs of their own beside those of before; speeds that it did not measure stay on file."""
+    change(
+        repository / "sent" / "results.json",
+        smoke={"status": "done", "tests": 170, "passed": 170, "skipped": 0, "exit": 0},
+    )
+    assert CliRunner().invoke(home.main, ["sent", "--data", "jpeg"]).exit_code == 0
+    labels = np.load(repository / "sent" / "answers.npz")["labels"]
+    sent_back(repository / "later", labels, seeds=(0,), others=())
+    runs_now = [
+        {"net": net, "seed": 0, "seconds": 50.0, "images_per_second": 1200.0, "test_error": 1.0}
+        for net in ("resnet20", "resnet20-pp")
+    ]
+    change(
+        repository / "later" / "results.json",
+        recipe={"runs": runs_now},
+        smoke={"status": "not run: no time left"},
+    )
+    done = CliRunner().invoke(home.main, ["later", "--data", "jpeg"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    speeds = json.loads(
+        (repository / "benchmarks/results/gpu-nvidia-h100-80gb-hbm3.json").read_text(encoding="utf-8")
+    )["parts"]
+    assert speeds["smoke"]["passed"] == 170 and speeds["recipe"]["runs"] == runs_now
+    assert not (repository / "metrics" / "cifar10-jpeg-200" / "corruption" / "alexnet.csv").exists()
+    found = local.search_runs(
+        [runs.find_experiment(local, "cifar10-jpeg-200")], "tags.net = 'resnet20' and tags.seed = '0'"
+    )
+    assert {run.data.metrics["train/seconds"] for run in found} == {60.0, 50.0}
+
+
+def test_seeds_that_were_trained_and_not_measured_are_named_and_left_out(repository, local):
+    for kind in ("corruption", "perturbation"):
+        rows = pd.read_csv(repository / "sent" / f"{kind}.csv")
+        rows[~((rows.net == "resnet20-pp") & (rows.seed == 1))].to_csv(
+            repository / "sent" / f"{kind}.csv", index=False
+        )
+    done = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert "resnet20-pp, seed 1: trained, not measured" in done.output
+    history = pd.read_csv(repository / "metrics/cifar10-jpeg-200/history/resnet20-pp.csv")
+    assert set(history.seed) == {0}
 
 
 def test_calls_of_other_seeds_come_home_together(repository, local):

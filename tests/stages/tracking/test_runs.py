@@ -67,7 +67,8 @@ def test_a_run_by_changed_code_says_so(store, tmp_path, monkeypatch):
     """The commit alone would name other code; parameters and results are changed by every experiment."""
     client, params = store
     (tmp_path / "params.yaml").write_bytes(Path("params.yaml").read_bytes())
-    (tmp_path / "engine.py").write_text("LR = 1\n", encoding="utf-8")
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "engine.py").write_text("LR = 1\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     author = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
     for arguments in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "one"]):
@@ -83,8 +84,9 @@ def test_a_run_by_changed_code_says_so(store, tmp_path, monkeypatch):
         file.write("# alpha is 2 now\n")
     Path("metrics").mkdir()
     Path("metrics", "summary.csv").write_text("net\n", encoding="utf-8")
+    Path("notes.md").write_text("alpha 2 is worse\n", encoding="utf-8")
     assert len(short) == 7 and noted() == short
-    Path("engine.py").write_text("LR = 2\n", encoding="utf-8")
+    Path("training/engine.py").write_text("LR = 2\n", encoding="utf-8")
     assert noted() == f"{short}-dirty"
 
 
