@@ -37,14 +37,25 @@ def read_test_images(shared: Path) -> tuple[np.ndarray, np.ndarray]:
     return read_cifar_batches(shared / "data" / "cifar10-subset")["test"]
 
 
-def read_published(shared: Path, nets: Sequence[str] = NETS) -> pd.DataFrame:
+def read_published(
+    shared: Path, nets: Sequence[str] = NETS, severities: Sequence[int] = SEVERITIES
+) -> pd.DataFrame:
     """The released errors in percent, mean over severities: a row a corruption, a column a net."""
     table = pd.read_csv(shared / "reference" / "official-cifar10-c.csv")
-    means = table.groupby(["corruption", "model"])["error"].mean().unstack() * 100
+    means = (
+        table[table["severity"].isin(severities)].groupby(["corruption", "model"])["error"].mean().unstack()
+        * 100
+    )
     return means.loc[list(CORRUPTIONS), list(nets)]
 
 
-def measure(shared: Path, nets: Sequence[str] = NETS, seed: int = 0, progress: bool = False) -> pd.DataFrame:
+def measure(
+    shared: Path,
+    nets: Sequence[str] = NETS,
+    seed: int = 0,
+    severities: Sequence[int] = SEVERITIES,
+    progress: bool = False,
+) -> pd.DataFrame:
     """How often the authors' nets err on each image, corrupted here at each severity.
 
     Returns:
@@ -61,12 +72,12 @@ def measure(shared: Path, nets: Sequence[str] = NETS, seed: int = 0, progress: b
     errors = pd.DataFrame(0.0, index=rows, columns=list(nets))
     for name in tqdm(CORRUPTIONS, disable=not progress):
         wrong = np.zeros((len(images), len(nets)))
-        for severity in SEVERITIES:
+        for severity in severities:
             corrupted = corrupt(images, name, severity, seed)
             for column, net in enumerate(nets):
                 logits = predict(loaded[net], corrupted, mean=MEAN, std=STD)
                 wrong[:, column] += logits.argmax(axis=1) != labels
-        errors.loc[name] = 100 * wrong / len(SEVERITIES)
+        errors.loc[name] = 100 * wrong / len(severities)
     return errors
 
 

@@ -21,9 +21,9 @@ def assert_near(rows: pd.DataFrame) -> None:
 
 @pytest.mark.slow
 def test_errors_are_the_published_ones(shared, one_thread):
-    table = compare(measure(shared), read_published(shared))
-    for net in NETS:
-        assert_near(table.loc[net])
+    """Of one net at three severities; the result on file is of two at all five."""
+    some = {"nets": NETS[:1], "severities": (1, 3, 5)}
+    assert_near(compare(measure(shared, **some), read_published(shared, **some)).loc[NETS[0]])
 
 
 def test_the_result_on_file_is_of_these_recipes_and_near_the_published_one(shared):

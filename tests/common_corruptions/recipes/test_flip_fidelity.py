@@ -24,7 +24,8 @@ from common_corruptions.recipes.random import Draws
 
 @pytest.mark.slow
 def test_flip_probabilities_are_the_published_ones(shared, one_thread):
-    nets = NETS[:2]
+    """Of one net; the result on file is of all."""
+    nets = NETS[:1]
     table = compare(measure(shared, nets, pairs=3), read_published(shared, nets))
     mean = table.xs("mean", level="perturbation")
     assert (mean["difference"].abs() <= 3 * mean["standard_error"]).all(), mean
