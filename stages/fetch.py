@@ -15,7 +15,7 @@ from archives.formats import Splits
 from archives.jpeg_set import read_jpeg_set
 from archives.sources import count_shared, digits, from_folder
 from stages.files import workspace
-from stages.files.datasets import DATASETS, LOSSY, SPLITS, full_name, load_split, published_name
+from stages.files.datasets import DATASETS, SPLITS, copied_from, full_name, load_split, published_name
 from stages.files.interruption import stopping
 from stages.files.params import load_params
 from stages.files.schema import Data
@@ -48,7 +48,7 @@ def write(data: Data, folder: Path) -> None:
     name = published_name(data.name)
     try:
         archives = read_archives()
-        if data.name in LOSSY:
+        if copied_from(data.name):
             save_clean(folder, lossy(data))
         elif data.path is not None:
             save_clean(folder, own(data))

@@ -13,7 +13,7 @@ from common_corruptions.recipes.corruptions import corrupt as corrupt_array
 from common_corruptions.recipes.names import FRAMES
 from common_corruptions.recipes.perturbations import perturb as perturb_array
 from common_corruptions.recipes.registry import check_corruption
-from common_corruptions.recipes.scales import check_scale, scale_of
+from common_corruptions.recipes.scales import check_one_scale, check_scale, scale_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,12 +148,9 @@ def _forms(images: Any) -> list[Form]:
 
 
 def _common_scale(forms: list[Form]) -> str | None:
-    """The scale of images by their size, which must be one: a set has constants of one publication."""
+    """The scale of images by their size, which must be one."""
     scales = {scale_of(None, *form.array.shape[1:3]) for form in forms}
-    if len(scales) > 1:
-        raise ValueError(
-            'some images are larger than 64 pixels a side and some are not; say scale="cifar" or "imagenet" for all'
-        )
+    check_one_scale(scales)
     return scales.pop() if scales else None
 
 

@@ -12,7 +12,7 @@ from common_corruptions.checks import check_seed
 from common_corruptions.images.choice import choose
 from common_corruptions.images.items import check_indexed, image_of, with_image
 from common_corruptions.recipes.corruptions import corrupt
-from common_corruptions.recipes.scales import scale_of
+from common_corruptions.recipes.scales import check_one_scale, scale_of
 
 EPOCH = 1 << 32  # indices between one epoch and the next: more than a data set has items
 
@@ -89,10 +89,6 @@ class CorruptedDataset(Dataset[Any]):
             index += EPOCH * int(self._epoch)
         scale = scale_of(self.choice.scale, *image.shape[1:3])
         self._scale = self._scale or scale
-        if scale != self._scale:
-            raise ValueError(
-                "items are on both sides of 64 pixels, which have the constants of CIFAR-10-C and of ImageNet-C; say "
-                "whose all shall have: scale='cifar' or scale='imagenet'"
-            )
+        check_one_scale({scale, self._scale})
         name, severity = self.choice.draw(self.seed, index)
         return corrupt(image, name, severity, self.seed, start=index, scale=scale)

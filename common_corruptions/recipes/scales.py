@@ -1,5 +1,7 @@
 """The two published scales: whose constants a corruption has."""
 
+from collections.abc import Set
+
 SCALES = ("cifar", "imagenet")
 CIFAR_LARGEST = 64  # pixels a side
 
@@ -18,3 +20,12 @@ def check_scale(scale: str | None) -> None:
     """Raise ValueError unless `scale` is None or one of the two."""
     if scale is not None and scale not in SCALES:
         raise ValueError(f'scale must be "cifar" or "imagenet", not {scale!r}')
+
+
+def check_one_scale(scales: Set[str]) -> None:
+    """Raise ValueError where images have two scales by their size: a set has the constants of one publication."""
+    if len(scales) > 1:
+        raise ValueError(
+            "some images are larger than 64 pixels a side and some are not, and these have the constants of ImageNet-C "
+            "and of CIFAR-10-C; say scale='cifar' or scale='imagenet' for all"
+        )

@@ -18,8 +18,8 @@ DATASETS = Path("datasets")
 
 SPLITS = ("train", "test")
 
-# Sets of lossy copies, by the set they were copied from: figures of the two must not be compared.
-LOSSY = {"cifar10-jpeg": "CIFAR-10", "cifar10-jpeg-200": "CIFAR-10"}
+# Published sets of lossy copies, by the set they were copied from: figures of the two must not be compared.
+LOSSY = {"cifar10-jpeg": "CIFAR-10"}
 
 # Other names of a published set, under which its results have a folder of their own.
 SAME_IMAGES = {"cifar10-authors": "cifar10", "cifar10-jpeg-200": "cifar10-jpeg"}  # the latter by 200 epochs
@@ -39,6 +39,11 @@ def published_name(name: str) -> str:
     return SAME_IMAGES.get(name, name)
 
 
+def copied_from(name: str) -> str | None:
+    """The set that the images of this one are lossy copies of; None where they are no copies."""
+    return LOSSY.get(published_name(name))
+
+
 def full_name(name: str, images: int | None = None) -> str:
     """The name of a set as it stands beside numbers: a lossy copy is called one, and a part of CIFAR-10 too.
 
@@ -46,8 +51,8 @@ def full_name(name: str, images: int | None = None) -> str:
         name: as params.yaml has it.
         images: number of test images, None if it is not known.
     """
-    if name in LOSSY:
-        return f"{name} (a lossy JPEG copy of {LOSSY[name]})"
+    if original := copied_from(name):
+        return f"{name} (a lossy JPEG copy of {original})"
     if published_name(name) != "cifar10":
         return name
     part = images is not None and images < CIFAR10_TEST_IMAGES

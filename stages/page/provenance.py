@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 
-from stages.files import workspace
 from stages.files.schema import Params
 from stages.tracking import runs
 from stages.tracking.store import spared
@@ -28,12 +27,8 @@ PACKAGES = (
 
 
 def code() -> str:
-    """The commit, and whether files other than results differ from it."""
-    commit = runs.identity()["dvc.baseline"]
-    if not commit:
-        return "not in Git"
-    changed = workspace.git("status", "--porcelain", "--", ".", ":!metrics", ":!dvc.lock")
-    return commit[:10] + (", with changes that are not committed" if changed else "")
+    """The commit, marked where code differs from it."""
+    return runs.described(runs.identity()["dvc.baseline"][:10]) or "not in Git"
 
 
 def versions() -> dict[str, str]:

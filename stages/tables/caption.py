@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from common_corruptions.recipes.names import MAIN_CORRUPTIONS, PERTURBATIONS
 from common_corruptions.summary import Baseline, undefined_relative
-from stages.files.datasets import LOSSY, full_name
+from stages.files.datasets import copied_from, full_name
 from stages.files.published import origin
 from stages.files.schema import Params
 from stages.tables.augmentation import describe_augmentation
@@ -20,14 +20,15 @@ def describe_run(params: Params, normaliser: str, baseline: Baseline | None, ima
         images: number of test images, None if it is not known.
     """
     data = params.data
-    name = data.name if data.name in LOSSY else full_name(data.name, images)
+    original = copied_from(data.name)
+    name = data.name if original else full_name(data.name, images)
     first = "the first " if images == data.corrupted_images else ""
     told = f", {first}{images} test images" if images and str(images) not in name else ""
     sentences = [f"Data set: {name}{told}."]
-    if data.name in LOSSY:
+    if original:
         sentences += [
-            f"Its images are lossy JPEG copies (quality 75) of {LOSSY[data.name]}'s: another, harder data set, whose "
-            f"figures must not be compared with those of {LOSSY[data.name]}."
+            f"Its images are lossy JPEG copies (quality 75) of {original}'s: another, harder data set, whose "
+            f"figures must not be compared with those of {original}."
         ]
     sentences += describe_trainings(params)
     names, added = data.averaged_corruptions(), data.added_corruptions()
