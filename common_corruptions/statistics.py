@@ -110,7 +110,8 @@ def seeds_needed(
     seeds = np.arange(2, most + 1)
     freedom, shift = seeds - 1, np.sqrt(seeds) * abs(difference) / spread
     critical = stdtrit(freedom, (1 + level) / 2)
-    found = 1 - nctdtr(freedom, shift, critical) + nctdtr(freedom, shift, -critical)
+    # SciPy's lower tail is NaN for many a large shift, where it is 0 but for rounding.
+    found = 1 - nctdtr(freedom, shift, critical) + np.nan_to_num(nctdtr(freedom, shift, -critical))
     enough = seeds[found >= power]
     return int(enough[0]) if len(enough) else most
 

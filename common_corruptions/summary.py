@@ -68,7 +68,7 @@ def summarise(
     flips: Iterable[tuple[str, str, str, float]],
     baseline: Baseline | None,
 ) -> dict[str, float]:
-    """What the paper reports of a net (section 4.2.2), percent, from all its measurements.
+    """What the paper (section 4.2.2) and its authors' repository report of a net, percent, from all its measurements.
 
     Args:
         errors: (corruption, severity, error) with the error on clean images as ("clean", 0, error). Those of

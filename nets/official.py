@@ -195,6 +195,8 @@ def _not_theirs(net: nn.Module) -> str | None:
 
     for name, layer in push_pull.items():
         standard = layer.train_alpha or (isinstance(layer.alpha, float) and layer.alpha == ALPHA)
+        if layer.rectifier != "relu":
+            return f"{name} is {layer}, but their nets rectify by a ReLU"
         if layer.pull != "upsampled":
             return f"{name} is {layer}, but their nets have no complementary pull"
         if layer.scale != SCALE or not standard:

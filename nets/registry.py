@@ -5,6 +5,7 @@ import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 from torch import nn
@@ -125,21 +126,28 @@ def create_net(
             f"pushpull must be one of {', '.join(map(repr, PUSH_PULL_CHOICES))}, got {pushpull!r}"
         )
     for key, value in (("num_classes", num_classes), ("in_channels", in_channels)):
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{key} must be a positive integer, got {value!r}")
-    options |= {"num_classes": num_classes, "in_channels": in_channels}
+    options |= {"num_classes": int(num_classes), "in_channels": int(in_channels)}
     if lpf_size is not None:
         options["lpf_size"] = lpf_size
     known = inspect.signature(entry.build).parameters
+    front = {
+        "alpha": alpha,
+        "scale": scale,
+        "train_alpha": train_alpha,
+        "pull": pull,
+        "average_size": average_size,
+    }
     if unknown := [key for key in options if key not in known]:
-        raise ValueError(f"{name} has no option {unknown[0]!r}; it takes {', '.join(known)}")
+        taken = ", ".join([*known, "pushpull", *front])
+        raise ValueError(f"{name} has no option {unknown[0]!r}; it takes {taken}")
 
     net = entry.build(**options)
     layers = push_pull_layers(net, pushpull, entry.block1)
     if not layers:
         return net
-    front = {"alpha": alpha, "scale": scale, "train_alpha": train_alpha}
-    return convert(net, layers=layers, **front, pull=pull, average_size=average_size)
+    return convert(net, layers=layers, **front)
 
 
 def push_pull_layers(net: nn.Module, pushpull: str | None, block1: str | None = None) -> list[str]:
@@ -149,7 +157,7 @@ def push_pull_layers(net: nn.Module, pushpull: str | None, block1: str | None = 
     - "first": the first convolution, as in all results of the paper.
     - "block1": the first convolution and those of the first block (`block1`, the name of a submodule): the part of
       the net that the paper compares with the visual system up to area V1 (section 5).
-    - "all": every convolution, as in `pushpull.convert`.
+    - "all": every convolution.
 
     In the last two, 1 x 1 convolutions stay as they are: they have no receptive field to invert and enlarge.
 

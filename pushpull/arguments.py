@@ -28,7 +28,7 @@ def check_alpha(alpha: float | Tensor, out_channels: int) -> None:
             raise ValueError(
                 f"alpha must be a number or a tensor of shape ({out_channels},), got {tuple(alpha.shape)}"
             )
-    elif not isinstance(alpha, NUMBERS):
+    elif isinstance(alpha, bool) or not isinstance(alpha, NUMBERS):
         raise TypeError(f"alpha must be a number or a tensor of shape ({out_channels},), got {alpha!r}")
     elif not 0 <= alpha < math.inf:  # false for nan; torch.compile cannot follow math.isfinite
         raise ValueError(f"alpha must be a finite number >= 0, got {alpha}")

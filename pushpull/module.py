@@ -156,6 +156,9 @@ class _PushPull(nn.Module):
         self, state_dict: dict[str, Any], prefix: str, metadata: dict[str, Any], strict: bool,
         missing: list[str], *rest: list[str],
     ) -> None:  # fmt: skip
+        key = f"{prefix}alpha"
+        if not self.train_alpha and isinstance(saved := state_dict.get(key), Tensor):
+            state_dict[key] = saved.clamp(min=0)  # a learned one, of which less than 0 counts as 0
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *rest)
         # Weights of a convolution have none, nor have those of the authors or of layers before it was kept.
         if (key := f"{prefix}_extra_state") in missing:
@@ -229,7 +232,8 @@ class PushPull2d(_PushPull):
         alpha: inhibition strength >= 0, one number or a tensor of one per kernel; "uniform" draws those to be learned
             from 0 to 1.
         scale: upsampling factor h > 0 of the pull kernel.
-        train_alpha: learn one alpha per kernel, starting at `alpha`; rectified in forward (paper, section 4.4).
+        train_alpha: learn one alpha per kernel, starting at `alpha`; rectified in forward (paper, section 4.4,
+            and the authors' code).
         dual_output: output `out_channels // 2` rectified push responses followed by as many pull responses, without
             alpha, instead of their difference.
         rectifier: applied to both responses: "relu", "tanh" or a function of a tensor, see `push_pull_conv2d`.

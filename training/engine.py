@@ -50,7 +50,8 @@ def train_epochs(
         on_batch: called after every batch, for a progress bar.
 
     Yields:
-        ({epoch, lr, train_loss, train_error, test_error} with errors in percent, {net, optimizer, epoch}).
+        ({epoch, lr, train_loss, train_error, test_error} with errors in percent, {net, optimizer, epoch}). The latter,
+        the state to go on from, is live: save or copy it before the next epoch.
 
     Raises:
         DivergedError: the loss of an epoch is not finite; the epoch and learning rate are named.

@@ -6,8 +6,10 @@ A checkpoint is {state: of `training.engine.train_epochs`, rows: of the training
 import io
 import math
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Self
 
 import numpy as np
 import torch
@@ -72,10 +74,10 @@ def train_resumably(
     first = parallel.rank() == 0
     steps = -(-len(data) // recipe.batch_size)
     kept, at = len(rows), -math.inf  # the last epoch that was kept, and when
-    stop = StopRequest()
-    with tqdm(
+    bar = tqdm(
         total=recipe.epochs * steps, initial=len(rows) * steps, desc=label, unit="batch", disable=not first
-    ) as bar:
+    )
+    with bar, StopRequest() as stop:
         for content in checkpoints(module, data, test_images, test_labels, recipe, saved, bar.update):
             rows = content["rows"]
             last = len(rows) == recipe.epochs
@@ -128,11 +130,23 @@ def pack(checkpoint: dict) -> bytes:
 
 
 class StopRequest:
-    """Notes SIGTERM instead of dying of it, so that the running epoch can be finished and kept."""
+    """Notes SIGTERM instead of dying of it, so that the running epoch can be finished and kept.
+
+    Off the main thread, which alone may set handlers, nothing is noted.
+    """
 
     def __init__(self) -> None:
         self.received = False
-        signal.signal(signal.SIGTERM, self._receive)
+
+    def __enter__(self) -> Self:
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._before = signal.signal(signal.SIGTERM, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._main:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL if self._before is None else self._before)
 
     def _receive(self, *_: object) -> None:
         self.received = True

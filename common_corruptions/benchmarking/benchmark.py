@@ -80,7 +80,7 @@ def benchmark(
             change, arrays and items by their bytes, what is made by its seed and recipe; the net must also give the
             same logits for four images, and eight images of each set must be the same.
         name: what the net is called, with `answers`: where it is a function, its earlier answers are used if it has a
-            name and they are of this name. Give it another when the function changes.
+            name and they are of this name and `batch_size`. Give it another name when the function changes.
         logits: where the net returns a tuple, a dict or the like: their place, key or attribute.
         mean, std, batch_size, device: as for `common_corruptions.evaluation.predict`.
         progress: show a bar.

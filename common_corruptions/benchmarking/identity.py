@@ -9,20 +9,18 @@ from torch import Tensor, nn
 
 
 def of_net(net: Any, name: str | None = None) -> str:
-    """A digest of a Module's structure and weights, or of the name that was given for the net; "" for others.
+    """A digest of a Module's structure and weights and of the name that was given for the net; "" for others.
 
-    What a function computes cannot be known from it: without a name it is never taken for an earlier one.
+    What a function computes cannot be known from it: without a name it is never taken for an earlier one. Nor can that
+    of a Module whose state holds other things than tensors.
     """
-    if name is not None:
-        return hashlib.sha256(f"named {name}".encode()).hexdigest()
-    if not isinstance(net, nn.Module):
-        return ""
+    digest = hashlib.sha256(b"" if name is None else f"named {name}".encode())
+    values = dict(net.state_dict()) | dict(net.named_buffers()) if isinstance(net, nn.Module) else {}
+    if not values or not all(isinstance(value, Tensor) for value in values.values()):
+        return "" if name is None else digest.hexdigest()
     described = re.sub(r" at 0x[0-9a-f]+", "", str(net))  # of a function that a module holds
-    digest = hashlib.sha256(f"{type(net).__module__}.{type(net).__qualname__} {described}".encode())
-    values = dict(net.state_dict()) | dict(net.named_buffers())
+    digest.update(f"{type(net).__module__}.{type(net).__qualname__} {described}".encode())
     for key, value in values.items():
-        if not isinstance(value, Tensor):
-            return ""
         data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(data.data)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from common_corruptions.benchmarking.identity import of_net
 from common_corruptions.evaluation import predict
@@ -31,6 +32,7 @@ from common_corruptions.sets.identity import of_images, of_sample
 from common_corruptions.sets.opened import Sets
 from common_corruptions.sets.staging import Images
 
+UNREADABLE = (ValueError, KeyError, EOFError, zipfile.BadZipFile)  # a file that is damaged, or not of these
 PROBES = 4  # images that a net answers to, before its earlier answers are taken for its own
 
 Arrays = dict[str, np.ndarray]
@@ -96,7 +98,7 @@ class Keeping:
                     and agree(self.probe, file["probe"])
                     and str(file["images"]) == self._origin(place, images, labels)
                 )
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile):  # damaged, or not of these
+        except UNREADABLE:
             return False
 
     def _origin(self, place: str, images: Images, labels: np.ndarray) -> str:
@@ -137,8 +139,9 @@ def keep(
     check_writable(folder)  # before hours of measuring
     shape = next(iter(places(sets)))[1].shape[-3:]
     images = np.random.default_rng(0).integers(256, size=(PROBES, *shape), dtype=np.uint8)
-    # The size of a batch and the device decide no more than the last bits.
     decides = {key: None if options[key] is None else list(options[key]) for key in ("mean", "std")}
+    # To a Module in eval mode the size of a batch is the last bits alone, to a function it may be statistics.
+    decides |= {} if isinstance(net, nn.Module) else {"batch_size": options["batch_size"]}
     return Keeping(folder, of_net(net, name), predict(adapted, images, **options), f"{decides} {chosen!r}")
 
 
@@ -161,7 +164,7 @@ def load_answers(folder: str | Path) -> dict[tuple[str, int], Arrays]:
 
     Raises:
         FileNotFoundError: there are none.
-        ValueError: they are of more than one net, or of images with other labels.
+        ValueError: they are of more than one net, or of images with other labels; a file is damaged or of another kind.
     """
     folder = Path(folder)
     found: dict[tuple[str, int], Arrays] = {}
@@ -170,12 +173,15 @@ def load_answers(folder: str | Path) -> dict[tuple[str, int], Arrays]:
         if not path.exists():
             continue
         name, _, severity = path.stem.partition("-")
-        with np.load(path) as file:
-            nets.add((str(file["net"]), str(file["options"]), file["probe"].tobytes()))
-            found[name, int(severity or 0)] = {
-                **{key: file[key] for key in ("predicted", "confidence", "correct", "labels")},
-                "sample": file["sample"] if "sample" in file else np.array(""),
-            }
+        try:
+            with np.load(path) as file:
+                nets.add((str(file["net"]), str(file["options"]), file["probe"].tobytes()))
+                found[name, int(severity or 0)] = {
+                    **{key: file[key] for key in ("predicted", "confidence", "correct", "labels")},
+                    "sample": file["sample"] if "sample" in file else np.array(""),
+                }
+        except UNREADABLE as error:
+            raise ValueError(f"{path} is damaged, or holds no answers: {error}; remove it") from None
     if not found:
         raise FileNotFoundError(f"{folder} holds no clean.npz and no c/<corruption>-<severity>.npz")
     if len(nets) > 1:

@@ -87,8 +87,8 @@ def _check_classes(found: int, labels: np.ndarray, classes: int | None) -> None:
     """ValueError unless a net of so many classes can be right about every label."""
     if classes is not None and found != classes:
         raise ValueError(
-            f"the net answers with {found} classes, and the images are in the folders of {classes}; call net.eval() "
-            f"and give a function that picks those of the folders, sorted: lambda x: net(x)[:, [...]]"
+            f"the net answers with {found} classes, and the data has {classes}; call net.eval() and give a function "
+            f"that picks those of the data, in its order (folders: sorted): lambda x: net(x)[:, [...]]"
         )
     if labels.max() >= found:
         raise ValueError(f"label {labels.max()} for logits of {found} classes")

@@ -37,14 +37,18 @@ def evaluating(net: Net) -> Iterator[None]:
     modules = net.modules() if isinstance(net, nn.Module) else ()
     # A frozen script has no mode.
     modes = [(module, module.training) for module in modules if hasattr(module, "training")]
+    switched: nn.Module | None = None
     try:
         if isinstance(net, nn.Module) and any(training for _, training in modes):
             try:
                 net.eval()
+                switched = net
             except NotImplementedError:
                 warnings.warn("an exported program is evaluated in the mode it was exported in", stacklevel=4)
         yield
     finally:
+        if switched is not None and modes[0][1]:
+            switched.train()  # layers that do something as the mode changes, as those of LoRA, undo it
         for module, training in modes:
             module.training = training
 

@@ -132,6 +132,8 @@ def mean_flip_rate(
 def _selection(values: Mapping[str, object], names: Iterable[str] | None) -> list[str]:
     if isinstance(names, str):
         raise TypeError(f"give several names, such as [{names!r}], not one string")
+    if not isinstance(values, Mapping):
+        raise TypeError(f"give a dict of values by name, not a {type(values).__name__}")
     selected = list(values.keys() if names is None else names)
     if not selected:
         raise ValueError("nothing to average: no names given")
@@ -151,6 +153,10 @@ def _mean_errors(errors: Errors, names: list[str], what: str) -> np.ndarray:
     _require(errors, names, what)
     means = []
     for name in names:
+        if isinstance(errors[name], Mapping):
+            raise TypeError(
+                f"{what} of {name} is a dict; give its mean, or the {len(SEVERITIES)} severities in order"
+            )
         values = as_array(errors[name])
         if values.shape not in ((), (len(SEVERITIES),)):
             raise ValueError(

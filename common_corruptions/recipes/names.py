@@ -43,8 +43,8 @@ PERTURBATIONS: tuple[str, ...] = (
 """All 14 perturbations: noise, blur, weather, then digital and geometric."""
 
 EXTRA_PERTURBATIONS: tuple[str, ...] = ("speckle_noise", "gaussian_blur", "snow", "shear")
-"""The four kept apart, as the CIFAR script and the push-pull paper have them (the benchmark's README swaps snow and
-spatter)."""
+"""The four kept apart, as the CIFAR script and the push-pull paper's authors have them (the benchmark's README swaps
+snow and spatter)."""
 
 MAIN_PERTURBATIONS: tuple[str, ...] = tuple(name for name in PERTURBATIONS if name not in EXTRA_PERTURBATIONS)
 """The ten of the benchmark's main set."""

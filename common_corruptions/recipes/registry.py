@@ -24,8 +24,8 @@ Constants = tuple[tuple[float, ...], ...]
 
 PACKAGE = f"{__package__}.corruptions"
 FOLDER = Path(__file__).parent / "corruptions"
-# What stands where a corruption's name would: words of params.yaml, rows of tables, files beside those of the set.
 PUBLISHED_SIDE = 32  # pixels, of CIFAR-10-C
+# What stands where a corruption's name would: words of params.yaml, rows of tables, files beside those of the set.
 TAKEN = ("all", "clean", "labels", "main", "mean")
 
 

@@ -49,7 +49,10 @@ def open_data(
     chosen: Choice = (corruptions, perturbations, severities, 0 if seed is None else seed, scale)
     if isinstance(data, tuple | list):
         if len(data) != 2:
-            raise ValueError(f"give a folder, a data set, or (images, labels), not {len(data)} things")
+            raise ValueError(
+                f"give a folder, a data set, or (images, labels), not {len(data)} things; of a list of (image, label) "
+                f"make one with zip(*data)"
+            )
         images, labels = data
         return make_sets("the images given", array_of(images), labels, *chosen)
     if not isinstance(data, str | Path):

@@ -115,11 +115,21 @@ def _compare_sizes(files: ImageFiles, expected: ImageFiles) -> None:
 def _clean(folder: Path, first: Path, listing: Listing) -> tuple[ImageFiles, int, Counter[str]]:
     """The clean images of those listed, how many there are in all, and what lies beside them."""
     found = list_images(folder)
-    by_stem = {str(PurePosixPath(name).with_suffix("")): name for name in found.names}
+    by_stem: dict[str, list[str]] = {}
+    for name in found.names:
+        by_stem.setdefault(str(PurePosixPath(name).with_suffix("")), []).append(name)
     stems = [str(PurePosixPath(name).with_suffix("")) for name in listing.names]
     if absent := [stem for stem in stems if stem not in by_stem]:
         raise ValueError(
             f"{folder} holds no {absent[0]}, of which {first} has a corrupted image; it must hold the clean images of "
             f"all, or not be there"
         )
-    return ImageFiles(folder, [by_stem[stem] for stem in stems]), len(found.names), found.unread
+    names = []
+    for name, stem in zip(listing.names, stems, strict=True):
+        if name not in by_stem[stem] and len(by_stem[stem]) > 1:
+            raise ValueError(
+                f"{folder} holds {' and '.join(by_stem[stem])}; which of them {first / name} was made of is not known: "
+                f"remove the other"
+            )
+        names.append(name if name in by_stem[stem] else by_stem[stem][0])
+    return ImageFiles(folder, names), len(found.names), found.unread

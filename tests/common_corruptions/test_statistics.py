@@ -175,6 +175,12 @@ def test_seeds_needed_are_those_of_power_tables(effect, seeds):
     assert seeds_needed(3.0, -3 * effect) == seeds
 
 
+def test_a_larger_spread_never_needs_fewer_seeds():
+    """SciPy's tail of the non-central t is NaN for some of these, of which each needs two or three."""
+    found = [seeds_needed(spread, 1.0) for spread in np.arange(0.005, 0.5, 0.005)]
+    assert found == sorted(found) and set(found) == {2, 3, 4, 5} - set(range(found[-1] + 1, 6))
+
+
 def test_seeds_needed_find_the_difference_so_often():
     random = np.random.default_rng(0)
     seeds = seeds_needed(0.7, 1.0)

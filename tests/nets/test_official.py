@@ -143,6 +143,12 @@ def dual_output_net() -> nn.Module:
     return net
 
 
+def tanh_net() -> nn.Module:
+    net = create_net("resnet14")
+    net.conv1 = PushPull2d(3, 16, 3, padding=1, bias=False, rectifier="tanh")
+    return net
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
@@ -160,6 +166,7 @@ def dual_output_net() -> nn.Module:
             "in some push-pull layers only",
         ),
         (dual_output_net, "conv1"),
+        (tanh_net, "but their nets rectify by a ReLU"),
     ],
 )  # fmt: skip
 def test_nets_that_their_code_cannot_build_are_not_written(build, message, tmp_path):

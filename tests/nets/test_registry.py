@@ -145,6 +145,7 @@ def test_an_inhibition_strength_of_zero_is_a_rectified_convolution():
         (None, {}, "no net named None"),
         ("alexnet", {"lpf_size": 3}, "alexnet has no option 'lpf_size'"),
         ("resnet20", {"memory_efficient": True}, "resnet20 has no option 'memory_efficient'"),
+        ("resnet20", {"push_pull": "first"}, "no option 'push_pull'; it takes .*pushpull, alpha, scale"),
         ("lenet_a", {"pushpull": "block1"}, "LeNet has no first block"),
         ("resnet20", {"pushpull": "last"}, "pushpull must be one of None, 'first', 'block1', 'all'"),
         ("resnet20", {"lpf_size": 8}, "1 to 7 pixels"),
@@ -176,7 +177,8 @@ def test_a_user_adds_a_net_in_one_place():
     assert push_pull_names(create_net("tiny", pushpull="block1", width=6)) == ["stem", "body.0"]
     assert create_net("tiny", pushpull="all", in_channels=1)(torch.randn(2, 1, 8, 8)).shape == (2, 10)
     with pytest.raises(
-        ValueError, match="tiny has no option 'depth'; it takes num_classes, in_channels, width"
+        ValueError,
+        match="tiny has no option 'depth'; it takes num_classes, in_channels, width, pushpull, alpha",
     ):
         create_net("tiny", depth=3)
     register("tiny", block1="body")(tiny)  # a cell run twice

@@ -156,6 +156,18 @@ def test_without_batch_dimension():
     torch.testing.assert_close(layer(x), layer(x[None])[0])
 
 
+def test_a_learned_alpha_is_the_same_function_where_it_is_fixed():
+    learned = PushPull2d(3, 4, 3, alpha=0.5, train_alpha=True)
+    with torch.no_grad():
+        learned.alpha.copy_(torch.tensor([-1.0, -0.5, 0.2, 0.3]))
+    fixed = PushPull2d(3, 4, 3, alpha=torch.ones(4))
+    state = learned.state_dict()
+    fixed.load_state_dict(state)
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(fixed(x), learned(x))
+    assert torch.equal(state["alpha"], learned.alpha)  # as it was given
+
+
 def test_copies_and_state_dict():
     layer = PushPull2d(3, 4, 3, alpha=0.3, scale=1.5, train_alpha=True)
     x = torch.randn(1, 3, 9, 9)

@@ -191,8 +191,10 @@ def test_the_lock_is_taken_before_joining_and_not_waited_for_under_torchrun(work
 
 
 def test_sigterm_keeps_the_epoch_and_stops(workspace):
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit, match="stopped after epoch 1"):
         train_small(workspace / "0.pt", lambda rows: os.kill(os.getpid(), signal.SIGTERM))
+    assert signal.getsignal(signal.SIGTERM) is before  # what comes after a training can be ended again
     saved = usable_checkpoint(workspace / "0.pt", describe(CPU), epochs=2)
     assert [row["epoch"] for row in saved["rows"]] == [1]
     whole, resumed = prepared(), prepared(seed=5)

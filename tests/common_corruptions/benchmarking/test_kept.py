@@ -245,6 +245,40 @@ def test_a_function_is_known_by_its_name_alone(folder, tmp_path):
     assert net.answered == ALL
 
 
+def test_of_a_function_the_size_of_a_batch_counts(folder, tmp_path):
+    """As in test-time adaptation by the statistics of a batch; to a Module in eval mode it is nothing."""
+    for batch_size, expected in ((5, ALL), (5, 0), (7, ALL)):
+        net = Counting()
+        options = {"answers": tmp_path / "function", "name": "adapted", "batch_size": batch_size}
+        measured(lambda x, net=net: net(x), folder, **options)
+        assert net.answered == expected
+    for batch_size, expected in ((5, ALL), (7, 0)):
+        net = Counting()
+        measured(net, folder, answers=tmp_path / "module", batch_size=batch_size)
+        assert net.answered == expected
+
+
+def test_a_module_is_known_by_its_weights_whatever_it_is_called(folder, tmp_path):
+    """Weights that change what no image of the probe shows."""
+    for shift, expected in ((0.0, ALL), (0.0, 0), (1e-7, ALL)):
+        net = Counting()
+        with torch.no_grad():
+            net.last.bias += shift
+        measured(net, folder, answers=tmp_path, name="linear")
+        assert net.answered == expected
+
+
+def test_a_file_that_holds_no_answers_is_named(folder, tmp_path):
+    measured(Counting(), folder, answers=tmp_path)
+    whole = (tmp_path / "c" / "fog-1.npz").read_bytes()
+    (tmp_path / "c" / "fog-1.npz").write_bytes(whole[:100])
+    with pytest.raises(ValueError, match=r"fog-1\.npz is damaged"):
+        load_answers(tmp_path)
+    np.savez(tmp_path / "c" / "fog-1.npz", other=1)
+    with pytest.raises(ValueError, match=r"fog-1\.npz is damaged, or holds no answers"):
+        load_answers(tmp_path)
+
+
 def test_answers_of_two_nets_are_not_read_as_those_of_one(folder, tmp_path):
     measured(Counting(0), folder, answers=tmp_path)
     measured(Counting(1), folder, answers=tmp_path, corruptions=["fog"])

@@ -172,6 +172,24 @@ def test_all_of_a_module_is_in_eval_mode_meanwhile(mapped, run):
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 
+class Merging(nn.Linear):
+    """As a layer of LoRA, it merges weights as it goes into eval mode, and takes them out again in `train`."""
+
+    merged = False
+
+    def train(self, mode: bool = True):
+        self.merged = not mode
+        return super().train(mode)
+
+
+def test_layers_that_do_something_as_the_mode_changes_undo_it(mapped):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), Merging(64, 10)).train()
+    merged = []
+    net[2].register_forward_hook(lambda layer, *_: merged.append(layer.merged))
+    predict(net, mapped, batch_size=5)
+    assert all(merged) and not net[2].merged and net[2].training
+
+
 def test_modules_without_a_mode_or_with_a_fixed_one(mapped):
     net = small_net().eval()
     expected = predict(net, mapped, batch_size=23)

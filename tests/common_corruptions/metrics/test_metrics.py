@@ -24,7 +24,7 @@ from common_corruptions.metrics import (
     zipf_distance,
 )
 from common_corruptions.metrics.baseline import ALEXNET_CLEAN_ERROR, ALEXNET_ERRORS
-from common_corruptions.recipes.names import CORRUPTIONS, MAIN_CORRUPTIONS
+from common_corruptions.recipes.names import CORRUPTIONS, MAIN_CORRUPTIONS, SEVERITIES
 from common_corruptions.summary import Baseline, undefined_relative
 
 # Plain definitions
@@ -392,3 +392,10 @@ def test_means_over_perturbations():
         mean_flip_probability(flips, ["snow", "rotate"])
     with pytest.raises(ValueError, match="0 to 1"):
         mean_flip_probability({"snow": 10.0})
+
+
+def test_values_of_another_form_are_one_line():
+    with pytest.raises(TypeError, match="give a dict of values by name, not a list"):
+        mean_flip_probability([0.1, 0.2])
+    with pytest.raises(TypeError, match="fog is a dict; give its mean, or the 5 severities in order"):
+        mean_corruption_error({"fog": dict.fromkeys(SEVERITIES, 10.0)}, {"fog": 20.0})

@@ -106,6 +106,12 @@ def test_clean_images_beside_them_are_found_by_their_names(imagenet_c):
         for name in ("fog", "gaussian_noise")
     ]
     assert summary["rCE"] == pytest.approx(100 * np.mean(rises))
+    shutil.copy(
+        imagenet_c / "clean" / "n01" / "ILSVRC_0_more.png", imagenet_c / "clean" / "n02" / "ILSVRC_1.jpg"
+    )
+    with pytest.raises(ValueError, match=r"holds n02/ILSVRC_1\.jpg and n02/ILSVRC_1\.png; which of them"):
+        measured(imagenet_c, never)
+    (imagenet_c / "clean" / "n02" / "ILSVRC_1.jpg").unlink()
     os.remove(imagenet_c / "clean" / "n02" / "ILSVRC_1.png")
     with pytest.raises(ValueError, match=r"clean holds no n02/ILSVRC_1, of which .* has a corrupted image"):
         measured(imagenet_c, never)
@@ -259,7 +265,7 @@ def test_a_net_of_other_classes_than_the_folders_is_refused_at_once(imagenet_c):
 
     with pytest.raises(
         ValueError,
-        match=r"answers with 1000 classes, and the images are in the folders of 3; call net\.eval\(\)",
+        match=r"answers with 1000 classes, and the data has 3; call net\.eval\(\)",
     ):
         measured(imagenet_c, of, batch_size=2)
     assert len(calls) == 1
