@@ -18,7 +18,7 @@ ALPHAS = ("0.5", "2.0")
 # The stages that no other test starts in an interpreter without what `forked_python` has ready.
 EACH = """
 import importlib
-for stage in ("aggregate", "official", "evaluate_corruption", "evaluate_perturbation"):
+for stage in ("fetch", "corrupt", "aggregate", "official", "evaluate_corruption", "evaluate_perturbation"):
     main = importlib.import_module(f"stages.{stage}").main
     main(["lenet-pp"] if stage.startswith("evaluate") else [], standalone_mode=False)
 """
