@@ -15,10 +15,10 @@ pytestmark = pytest.mark.slow
 
 ALPHAS = ("0.5", "2.0")
 
-# The stages that no other test starts in an interpreter without what `forked_python` has ready.
+# The stages that no other test starts without what `forked_python` has ready; those that load least come first.
 EACH = """
 import importlib
-for stage in ("fetch", "corrupt", "aggregate", "official", "evaluate_corruption", "evaluate_perturbation"):
+for stage in ("fetch", "corrupt", "official", "aggregate", "evaluate_perturbation", "evaluate_corruption"):
     main = importlib.import_module(f"stages.{stage}").main
     main(["lenet-pp"] if stage.startswith("evaluate") else [], standalone_mode=False)
 """
