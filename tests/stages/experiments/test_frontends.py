@@ -154,7 +154,9 @@ def test_the_figure_shows_values_and_differences(written, tmp_path):
     pictures = []
     for change in (0.0, 2.0):
         tidy = table.tidy.assign(difference=table.tidy.difference + change)
-        front_end_bars(tmp_path / "frontends.png", tidy, labels(params), title="digits")
+        front_end_bars(
+            tmp_path / "frontends.png", tidy, labels(params), baseline=tidy.net.iloc[0], title="digits"
+        )
         pictures.append((tmp_path / "frontends.png").read_bytes())
     assert pictures[0].startswith(b"\x89PNG") and pictures[0] != pictures[1]
 
