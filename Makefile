@@ -43,13 +43,15 @@ lint: $(SETUP) ## Check the code's form, the types of what the wheel holds, and 
 	lint-imports --no-cache
 
 # On another data set `report`, the last stage, is named: without a target, DVC removes what it made on the present one.
-PAPER := -S 'data=$${paper.data}' -S 'train=$${paper.train}' -S 'evaluate=$${paper.evaluate}' -S 'nets=$${paper.nets}'
+PAPER := -S 'data=$${paper.data}' -S 'train=$${paper.train}' -S 'evaluate=$${paper.evaluate}' -S 'nets=$${paper.nets}' \
+	-S official.path=null
 
 paper: $(SETUP) ## Run the paper's study at full size (ARGS="-S paper.train.epochs=5", LAUNCHER=ray or ray://HOST:PORT)
 	$(if $(LAUNCHER),dvc exp run $(PAPER) $(ARGS) fetch && python -m stages.experiments.launch $(LAUNCHER))
 	dvc exp run $(PAPER) $(ARGS) report
 
-JPEG := -S 'data=$${jpeg.data}' -S 'train=$${jpeg.train}' -S 'evaluate=$${jpeg.evaluate}' -S 'nets=$${jpeg.nets}'
+JPEG := -S 'data=$${jpeg.data}' -S 'train=$${jpeg.train}' -S 'evaluate=$${jpeg.evaluate}' -S 'nets=$${jpeg.nets}' \
+	-S official.path=null
 
 jpeg: $(SETUP) ## Train and measure on a lossy copy of CIFAR-10, a tenth of the paper's schedule (DATA=file, hours on a CPU)
 	dvc exp run $(JPEG) $(if $(DATA),-S 'jpeg.data.path=$(DATA)') $(ARGS) report
@@ -89,7 +91,7 @@ register: $(SETUP) ## Register the best push-pull net in MLflow as champion (ARG
 	python -m stages.tracking register $(ARGS)
 
 bench: $(SETUP) ## Measure the speed of every part against its plain reference
-	for name in metrics corruptions imagenet_scale perturbations unpack layer training augmentation evaluation tracking; do python -m benchmarks.$$name || exit 1; done
+	for name in metrics corruptions perturbations unpack layer training augmentation evaluation tracking; do python -m benchmarks.$$name || exit 1; done
 
 # Where the name is not on the path, or does not run: make gpu-image GPU_PYTHON=/path/to/python3.12
 GPU_PYTHON ?= python3.12

@@ -30,7 +30,9 @@ READY = (
     "mlflow", "mlflow.data", "mlflow.pyfunc", "mlflow.pytorch", "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.system_metrics.system_metrics_monitor", "pip",
     "dvc.cli", "dvc.cli.parser", "dvc.repo", "dvc.repo.reproduce", "dvc.repo.experiments", "dvc.stage.run",
-    "dvc_data.hashfile.build", "dvc.output", "dvc.dependency",
+    "dvc_data.hashfile.build", "dvc.output", "dvc.dependency", "dvc.repo.experiments.queue.celery", "celery.result",
+    "networkx", "pygit2", "git", "hydra.conf", "hydra._internal.instantiate._instantiate2",
+    "hydra.core.override_parser.overrides_parser", "pandas.io.formats.style", "opentelemetry.sdk.metrics",
 )  # fmt: skip
 
 CLIENT = """#!{python} -SE
@@ -89,6 +91,10 @@ def serve(address: str) -> None:
     for name in READY:
         with contextlib.suppress(ImportError):  # of a package that is optional
             __import__(name)
+    with contextlib.suppress(ImportError, AttributeError):
+        from mlflow.utils import requirements_utils
+
+        requirements_utils._init_packages_to_modules_map()  # of all that is installed, for every model that is logged
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen(64)
@@ -180,3 +186,4 @@ def command(*given) -> None:
 
 if __name__ == "__main__":
     serve(sys.argv[1])
+    os._exit(0)  # taking down all that was imported would take seconds

@@ -39,11 +39,12 @@ def main(table: str, pipeline: Path) -> None:
     if list(cost.net) != list(params.nets):
         raise click.ClickException(f"{path} is not of these nets; remove it, then the same command")
     folder = Path("metrics") / data_name / "studies"
-    written = frontends(params, answers, cost, params.study.comparisons[table])
+    baseline = params.study.comparisons[table]
+    written = frontends(params, answers, cost, baseline)
     write_table(folder, **written._asdict())
     show((folder / f"{table}.md").read_text(encoding="utf-8"))
     title = f"{measured_set(params.data, answers.images)}: error by group of corruptions, and mFP"
-    front_end_bars(folder / f"{table}.png", written.tidy, labels(params), title=title)
+    front_end_bars(folder / f"{table}.png", written.tidy, labels(params), baseline=baseline, title=title)
     hendrycks = flips[(flips.protocol == "hendrycks") & (flips.metric == "flip_probability")]
     measured = {"corruption": errors, "perturbation": hendrycks.assign(error=100 * hendrycks["value"])}
     spared(mirror, params, measured, results / "history")

@@ -20,7 +20,7 @@ from stages.files.schema import Params
 from stages.files.writing import read_table, show
 from stages.page.study_figures import accuracy_bars
 from stages.tables import paper
-from stages.tables.augmentation import describe_augmentation
+from stages.tables.caption import describe_trainings
 from stages.tables.studies import TABLES, accuracies
 from stages.tables.table import write_table
 from stages.tracking import runs
@@ -49,7 +49,7 @@ def main(table: str, pipeline: Path) -> None:
     if kind == "corruption":  # all are measured on as many as are corrupted
         images = min(images, params.data.corrupted_images or images)
     written = TABLES[table](measured, params, images)
-    told = [written.note, *deviations(params, KEYS[table]), *describe_augmentation(params)]
+    told = [written.note, *deviations(params, KEYS[table]), *describe_trainings(params)]
     written = written._replace(note=" ".join(told))
     write_table(folder, **written._asdict())
     show((folder / f"{table}.md").read_text(encoding="utf-8"))

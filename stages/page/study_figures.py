@@ -62,14 +62,17 @@ def accuracy_bars(
 FRONT_ENDS = ("#8c8c8c", "#0072b2", "#d55e00", "#009e73", "#cc79a7")  # the baseline grey
 
 
-def front_end_bars(path: Path, table: pd.DataFrame, quantities: Mapping[str, str], *, title: str) -> None:
-    """Every net's value of each quantity with its spread over seeds; below, differences to the first with intervals.
+def front_end_bars(
+    path: Path, table: pd.DataFrame, quantities: Mapping[str, str], *, baseline: str, title: str
+) -> None:
+    """Every net's value of each quantity with its spread over seeds; below, differences to one with intervals.
 
     Args:
         path: the PNG to write.
         table: net, quantity, value, spread (percent), difference, low, high, low_images, high_images (points; NaN for
-            the first net). The interval over seeds and images is drawn thin, that over images alone thick.
+            the baseline). The interval over seeds and images is drawn thin, that over images alone thick.
         quantities: which, with their names on the axis.
+        baseline: the net to which the differences are.
         title: of the figure.
     """
     nets = list(dict.fromkeys(table.net))
@@ -82,14 +85,14 @@ def front_end_bars(path: Path, table: pd.DataFrame, quantities: Mapping[str, str
         x = places + (i - (len(nets) - 1) / 2) * width
         error = {"elinewidth": 0.8, "ecolor": "#444444"}
         bars.bar(x, own["value"], width, yerr=own.spread.fillna(0), color=colour, label=net, error_kw=error)
-        if i > 0:
+        if net != baseline:
             below.vlines(x, own.low, own.high, color=colour, linewidth=0.9)
             below.vlines(x, own.low_images, own.high_images, color=colour, linewidth=2.6)
             below.plot(x, own.difference, "o", color=colour, markersize=4.5)
     below.set_xticks(places, list(quantities.values()))
     bars.set_ylim(0, 1.15 * bars.get_ylim()[1])  # the legend stands above the bars
     bars.set_ylabel("percent")
-    below.set_ylabel(f"minus {nets[0]}, points")
+    below.set_ylabel(f"minus {baseline}, points")
     for axes in (bars, below):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e5e5e5", linewidth=0.6)

@@ -67,9 +67,10 @@ def table4(
             rows.append(lead | cells)
         return pd.DataFrame(rows)
 
+    nets = measured.net.str.removesuffix("-pp").str.replace("resnet", "ResNet-").unique()
     note = (
-        f"ResNet-14 on {full_name(data_name, images)}, error in percent, {PROTOCOL}; Gaussian noise of variance σ² on "
-        "values 0 to 1. The first row has no push-pull layer. The lowest error of a column is in bold. "
+        f"{', '.join(nets)} on {full_name(data_name, images)}, error in percent, {PROTOCOL}; Gaussian noise of "
+        "variance σ² on values 0 to 1. A row of – has no push-pull layer. The lowest error of a column is in bold. "
     )
     parts = {f"measured on {data_name}": grid("error")}
     known = tidy.published.notna().any()

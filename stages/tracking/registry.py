@@ -16,21 +16,24 @@ def best_run(client, experiment: str, name: str | None):
     query = "tags.role = 'experiment' and attributes.status = 'FINISHED'"
     if name:
         query += f" and tags.`dvc.exp` = {runs.quoted(name)}"
-    parents = client.search_runs([experiment], query, max_results=1, order_by=["attributes.end_time DESC"])
+    parents = client.search_runs([experiment], query, order_by=["attributes.end_time DESC"])
     if not parents:
         raise click.ClickException(
             f"no finished experiment{f' {name!r}' if name else ''} in MLflow; `dvc exp show` lists them"
         )
-    parent = parents[0].info.run_id
-    children = client.search_runs(
-        [experiment], f"tags.`mlflow.parentRunId` = '{parent}' and tags.role = '{runs.NET}'"
-    )
+    for parent in parents:
+        children = client.search_runs(
+            [experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}' and tags.role = '{runs.NET}'"
+        )
+        measured = [run for run in children if "test/E_corr" in run.data.metrics]
+        if measured:  # a study is an experiment too, and measures something else
+            break
     nets: dict[str, list] = {}
-    for run in children:
-        if run.data.params.get("layers") and "test/E_corr" in run.data.metrics:
+    for run in measured:
+        if run.data.params.get("layers"):
             nets.setdefault(run.data.tags["net"], []).append(run)
     if not nets:
-        raise click.ClickException(f"{parents[0].info.run_name} measured no push-pull net")
+        raise click.ClickException(f"{parent.info.run_name} measured no push-pull net")
     return min(min(nets.values(), key=lambda runs: sum(map(_error, runs)) / len(runs)), key=_error)
 
 

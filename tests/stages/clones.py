@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import mlflow
@@ -12,6 +13,8 @@ from stages.files.yaml_file import read_yaml
 from tests import forked_python
 from tests.conftest import ROOT
 from tests.stages.yaml_files import write_yaml
+
+PRESETS = {"paper", "jpeg", "authors"}
 
 
 def run(folder: Path, *command: str, check: bool = True, forked: bool = True) -> subprocess.CompletedProcess:
@@ -38,16 +41,26 @@ def environment(forked: bool = False) -> dict[str, str]:
     return {**outside, **identity, "PATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"}
 
 
-def clone(folder: Path, change) -> Path:
-    """A repository with the working tree's files and changed parameters, nothing run yet."""
+def clone(folder: Path, change, store: Path | None = None, presets: Collection[str] = ()) -> Path:
+    """A repository with the working tree's files and changed parameters, nothing run yet.
+
+    Args:
+        change: changes the parameters, given as a dict.
+        store: an MLflow database that the clone gets a copy of.
+        presets: which of the presets its parameters keep.
+    """
     listed = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).exists() and not name.startswith("metrics/") and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     params = read_yaml(ROOT / "params.yaml")
+    for name in PRESETS - set(presets):
+        del params[name]  # three quarters of what every DVC and every stage in the clone would read
     change(params)
     write_yaml(folder / "params.yaml", params)
+    if store:
+        shutil.copy(store, folder / "mlflow.db")
     run(folder, "git", "init", "-q")
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "base")

@@ -1,11 +1,13 @@
 """Fixtures of the stages' tests: workspaces with few images, a store of their own, and an MLflow server."""
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from archives.form import save_clean
 from common_corruptions import corruption
@@ -141,8 +143,14 @@ def empty_store(tmp_path_factory) -> Path:
     """A new database of MLflow, which takes seconds to make."""
     import mlflow
 
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # the first process that needs one makes it for all
+        folder = tmp_path_factory.getbasetemp().parent
+    else:
+        folder = tmp_path_factory.mktemp("store")
+    path = folder / "mlflow.db"
+    with FileLock(folder / "mlflow.lock"):
+        if not path.exists():
+            mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
 
 

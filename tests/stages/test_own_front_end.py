@@ -54,19 +54,19 @@ def ran(output: str) -> set[str]:
 
 
 @pytest.mark.slow
-def test_gabor_filters_through_the_pipeline(tmp_path):
+def test_gabor_filters_through_the_pipeline(tmp_path, empty_store):
     """Nothing that was trained before is trained again, and its option reaches the net and runs it alone."""
     (tmp_path / "few").mkdir()
-    few_digits(tmp_path / "few", train=64, test=36)
+    few_digits(tmp_path / "few", train=32, test=36)
 
     def change(params: dict) -> None:
         sets = {"corruptions": ["contrast"], "perturbations": ["translate"], "perturbed_images": 2}
         params["data"] |= {"path": str(tmp_path / "few"), **sets}
         params["train"] |= {"epochs": 1, "milestones": [1], "seeds": [0], "lr": 0.02}
-        params["nets"] = {"resnet14": {"block": "conv", "arch": "resnet14", "family": "resnet"}}
+        params["nets"] = {"lenet": {"block": "conv", "arch": "lenet_b", "family": "lenet"}}
 
-    folder = clone(tmp_path / "clone", change)
-    run(folder, "dvc", "repro", "aggregate")
+    folder = clone(tmp_path / "clone", change, empty_store)
+    run(folder, "dvc", "repro", "evaluate_corruption@lenet", "evaluate_perturbation@lenet")
 
     (folder / "nets" / "gabor.py").write_text(MODULE, encoding="utf-8")
     params = read_yaml(folder / "params.yaml")
@@ -75,20 +75,20 @@ def test_gabor_filters_through_the_pipeline(tmp_path):
     write_yaml(folder / "params.yaml", params)
     stages = ("train", "evaluate_corruption", "evaluate_perturbation")
     own = {f"{stage}@resnet14-gabor" for stage in stages}
-    assert ran(run(folder, "dvc", "repro", "aggregate").stdout) == {*own, "aggregate"}
+    assert ran(run(folder, "dvc", "repro", "aggregate").stdout) == {*own, "folders", "official", "aggregate"}
     weights = torch.load(folder / "models" / "resnet14-gabor.pt", weights_only=True)["weights"][0]
     upright = weights["conv1.bank"][0, 0].numpy()
     x = np.arange(-3, 4)
     expected = np.exp(-(x**2 + x[:, None] ** 2) / 8) * np.cos(2 * np.pi * x / 6)
     np.testing.assert_allclose(upright, expected - expected.mean(), atol=1e-6)  # after training too
     summary = json.loads((folder / "metrics" / "digits" / "summary.json").read_text(encoding="utf-8"))
-    assert set(summary) == {"resnet14", "resnet14-gabor"}
+    assert set(summary) == {"lenet", "resnet14-gabor"}
     errors = pd.read_csv(folder / "metrics" / "digits" / "corruption" / "resnet14-gabor.csv")
     assert len(errors) == 1 + 5 and errors.error.between(0, 100).all()
 
     params["gabor"]["own"]["wavelength"] = 8.0
     write_yaml(folder / "params.yaml", params)
-    trainings = ("train@resnet14", "train@resnet14-gabor")
+    trainings = ("train@lenet", "train@resnet14-gabor")
     assert ran(run(folder, "dvc", "repro", "--dry", *trainings).stdout) == {"train@resnet14-gabor"}
 
 

@@ -425,7 +425,7 @@ def test_a_kill_costs_little_of_what_was_fetched(tmp_path):
         sets.write(folder, server)
         sets.files["p"].rate = 10e6
         process = subprocess.Popen(
-            ["dvc", "repro", "corrupt"], cwd=folder, env=environment(), start_new_session=True,
+            ["dvc", "repro", "corrupt"], cwd=folder, env=environment(forked=True), start_new_session=True,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         while server.sent < size // 2:

@@ -16,7 +16,14 @@ NO_NETS = (
     "tracking.mirror",
     "experiments.repro",
 )
-NETS = ("train", "evaluate_corruption", "evaluate_perturbation", "evaluate_noise", "report")
+NETS = (
+    "train",
+    "evaluate_corruption",
+    "evaluate_perturbation",
+    "evaluate_noise",
+    "experiments.study",
+    "report",
+)
 
 
 def loaded(*modules: str) -> list[str]:

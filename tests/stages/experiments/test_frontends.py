@@ -154,22 +154,24 @@ def test_the_figure_shows_values_and_differences(written, tmp_path):
     pictures = []
     for change in (0.0, 2.0):
         tidy = table.tidy.assign(difference=table.tidy.difference + change)
-        front_end_bars(tmp_path / "frontends.png", tidy, labels(params), title="digits")
+        front_end_bars(
+            tmp_path / "frontends.png", tidy, labels(params), baseline=tidy.net.iloc[0], title="digits"
+        )
         pictures.append((tmp_path / "frontends.png").read_bytes())
     assert pictures[0].startswith(b"\x89PNG") and pictures[0] != pictures[1]
 
 
 @pytest.mark.slow
-def test_front_ends_in_a_clone(tmp_path):
+def test_front_ends_in_a_clone(tmp_path, empty_store):
     (tmp_path / "few").mkdir()
-    few_digits(tmp_path / "few", train=64, test=36)
+    few_digits(tmp_path / "few", train=32, test=36)
 
     def change(params: dict) -> None:
         sets = {"corruptions": ["contrast", "fog"], "perturbations": ["translate"], "perturbed_images": 2}
         params["data"] |= {"path": str(tmp_path / "few"), **sets}
-        params["train"] |= {"epochs": 1, "milestones": [1], "lr": 0.02}
+        params["train"] |= {"epochs": 1, "milestones": [1], "lr": 0.02, "batch_size": 8}
 
-    folder = clone(tmp_path / "clone", change)
+    folder = clone(tmp_path / "clone", change, empty_store)
     file = folder / "studies" / "params.yaml"
     raw = read_yaml(file)
     names = ("resnet20", "resnet20-pp2024")

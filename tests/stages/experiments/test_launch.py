@@ -1,5 +1,7 @@
 """Training on a local Ray, taken up by the training stage."""
 
+import functools
+
 import pytest
 import torch
 from click.testing import CliRunner
@@ -13,7 +15,7 @@ from stages.files.workspace import MODELS
 from stages.tracking import logged_model
 from tests.stages.conftest import read_params, write_params
 
-pytest.importorskip("ray", reason="ray is not installed (extra `cluster`)")
+ray = pytest.importorskip("ray", reason="ray is not installed (extra `cluster`)")
 
 
 def stage(net: str) -> dict:
@@ -26,6 +28,8 @@ def stage(net: str) -> dict:
 def test_a_net_trained_on_ray_is_taken_up_as_it_is(workspace, monkeypatch, one_thread):
     """One net comes back whole and one diverges: the first is the stage's result, bit by bit, the second is named."""
     monkeypatch.setattr(logged_model, "log_model", lambda *_: None)
+    # One process trains both nets, one after the other.
+    monkeypatch.setattr(ray, "init", functools.partial(ray.init, num_cpus=1, include_dashboard=False))
     params = read_params()
     params["nets"]["small-pp"]["train"] = {"lr": 1e30}
     write_params(params)

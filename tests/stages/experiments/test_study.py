@@ -1,5 +1,6 @@
 """The studies: their nets are the paper's grids, and what was measured of them becomes tables, figures and runs."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -133,6 +134,13 @@ def test_a_mistake_in_a_study_is_one_line(tmp_path, change, message):
     with pytest.raises(click.ClickException, match=message) as caught:
         choose(tmp_path, "table4", change=change)
     assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("file", ["params.yaml", "studies/params.yaml"])
+def test_no_two_sections_are_one_for_dvc(file):
+    """What `-S` sets in one that an anchor stands for is set in all of its aliases, for good."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert not re.search(r": [&*]\w", text)
 
 
 def test_a_choice_that_does_not_fit_changes_nothing(tmp_path, monkeypatch):
