@@ -35,7 +35,7 @@ TABLES = (
 STUDY_FIGURES = {
     "figure4": "Accuracy of the LeNets under Gaussian noise of growing variance.",
     "figure5": "Accuracy of the LeNets under Poisson noise at falling contrast.",
-    "frontends": "ResNets that differ in their front end, by group of corruptions, and their differences to one of them.",
+    "frontends": "ResNets that differ in their front end, by group of corruptions, and differences to one of them.",
 }
 
 MEASURES = {"E_clean": "E clean, %", "E_corr": "E, %", "mCE": "mCE, %", "mFP": "mFP, %"}
