@@ -85,9 +85,9 @@ def measure(
         if other is not None:
             theirs = cpu_ms(lambda: [other(image, name, s) for s in SEVERITIES for image in large[:few]])
             found["imagecorruptions_ms"].append(theirs / few)
-    found["plain_ms"].append(
-        cpu_ms(lambda: [corrupt_one(large[0], name, s, random, "imagenet") for s in SEVERITIES])
-    )
+        found["plain_ms"].append(
+            cpu_ms(lambda: [corrupt_one(large[0], name, s, random, "imagenet") for s in SEVERITIES])
+        )
     best = {key: min(times) / len(SEVERITIES) for key, times in found.items() if times}
     at_32 = best.pop("at_32")
     best["pixel_ns"] = best["ms"] / 224**2 * 1e6
