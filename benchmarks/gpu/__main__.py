@@ -129,7 +129,7 @@ def main(
                 continue
             run_part(setting, out, name, limit, status)
             if name == "machine":
-                check_card(known, setting.found("machine"))
+                check_card(setting, known)
                 if "evaluation" in parts:
                     at_the_end.enter_context(generating(setting, out))
         publish(setting, out, status)
@@ -155,16 +155,19 @@ def read_earlier(path: Path, parts: Sequence[str], dry_run: bool) -> dict[str, A
     return results["parts"]
 
 
-def check_card(known: dict[str, Any], machine: dict[str, Any]) -> None:
-    """Refuse speeds and bits of another card, which say nothing of this one.
+def check_card(setting: Setting, known: dict[str, Any]) -> None:
+    """Refuse speeds and bits of another card, which say nothing of this one, and leave none of them for a later call.
 
     Raises:
         click.ClickException: the earlier call ran on another.
     """
-    then, now = known.get("machine", {}).get("device"), machine.get("device")
+    then, now = known.get("machine", {}).get("device"), setting.found("machine").get("device")
     if then and now and then != now:
+        for name in known.keys() - {"machine"}:
+            setting.part_file(name).unlink(missing_ok=True)
         raise click.ClickException(
-            f"--earlier is of {then}, this is {now}: run the parts determinism and training here, or name the --way"
+            f"--earlier is of {then}, this is {now}: run the parts determinism and training here, or name the --way, "
+            f"without --earlier"
         )
 
 

@@ -299,12 +299,20 @@ def test_results_of_another_call_are_not_written_over(data, tmp_path):
     assert done.exit_code == 2 and "holds the results of another call" in done.output
 
 
-def test_speeds_of_another_card_are_refused():
-    known = {"machine": {"device": "NVIDIA H100"}}
-    parent.check_card(known, {"device": "NVIDIA H100"})
-    parent.check_card({}, {"device": "NVIDIA H200"})
+def test_speeds_of_another_card_are_refused_and_not_left_for_a_later_call(tmp_path):
+    setting, known = (
+        Setting(tmp_path, tmp_path),
+        {"machine": {"device": "NVIDIA H100"}, "training": {"nets": {}}},
+    )
+    setting.keep("training", known["training"])
+    setting.keep("machine", {"device": "NVIDIA H100"})
+    parent.check_card(setting, known)
+    assert setting.part_file("training").exists()
+    setting.keep("machine", {"device": "NVIDIA H200"})
+    parent.check_card(setting, {})
     with pytest.raises(click.ClickException, match="is of NVIDIA H100, this is NVIDIA H200"):
-        parent.check_card(known, {"device": "NVIDIA H200"})
+        parent.check_card(setting, known)
+    assert not setting.part_file("training").exists()
 
 
 def test_what_is_trained_anew_leaves_nothing_of_the_nets_before(tmp_path):
