@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import forked_python
-
 ROOT = Path(__file__).parents[1]
 
 
@@ -22,13 +20,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first, so that processes which take one file after the other end together."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def forked_commands():
-    """What forks commands, where a test needed it, ends with the tests."""
-    yield
-    forked_python.stop()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 A folder for the PATH holds `python` (for `python -m MODULE ...`) and `dvc`. Each hands its arguments, folder,
 environment and standard streams to a server, which forks; the fork runs the command as a process of its own, with the
 modules of this repository as they are in its folder, and ends as the command does; the server imports none of them.
+All processes of a test run ask one server, which ends with the last of them.
 """
 
 import array
@@ -22,6 +23,8 @@ import tempfile
 import threading
 import traceback
 from pathlib import Path
+
+from filelock import FileLock
 
 # Packages that a stage or DVC loads; those of this repository are the clone's own.
 READY = (
@@ -48,45 +51,45 @@ sys.exit(int.from_bytes(answer, "big") if answer else 70)
 """
 
 
-class Server:
-    """The server, and the folder with the commands that it answers; it ends with the process that started it."""
-
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="forked-"))
-        address = self.folder / "socket"
-        for name in ("python", "dvc"):
-            (self.folder / name).write_text(
-                CLIENT.format(python=sys.executable, address=str(address)), encoding="utf-8"
-            )
-            (self.folder / name).chmod(0o755)
-        outside = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_"))}
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, str(address)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=outside
-            | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
-        )  # fmt: skip
-        assert self.process.stdout.readline() == b"ready\n"
-
-    def stop(self) -> None:
-        self.process.stdin.close()
-        self.process.wait()
-        shutil.rmtree(self.folder)
-
-
 @functools.cache
-def server() -> Server:
-    """The server of this process, started the first time it is asked for."""
-    return Server()
+def commands() -> Path:
+    """The folder with the commands that the server answers; the first process to ask starts it."""
+    folder = Path(tempfile.gettempdir()) / f"forked-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}"
+    with lock():
+        if not folder.exists():
+            start(folder)
+        os.open(folder / "users", os.O_WRONLY | os.O_NONBLOCK)  # stays so as long as this process lives
+    return folder
 
 
-def stop() -> None:
-    """Stop the server if there is one."""
-    if server.cache_info().currsize:
-        server().stop()
-        server.cache_clear()
+def lock() -> FileLock:
+    """Held by who starts the server, becomes a user of it, or ends it."""
+    return FileLock(Path(tempfile.gettempdir()) / f"forked-{os.getuid()}.lock")
 
 
-def serve(address: str) -> None:
-    """Answer until standard input is closed."""
+def start(folder: Path) -> None:
+    """Start a server, which ends when no process has the file `users` open any more."""
+    folder.mkdir()
+    for name in ("python", "dvc"):
+        (folder / name).write_text(
+            CLIENT.format(python=sys.executable, address=str(folder / "socket")), encoding="utf-8"
+        )
+        (folder / name).chmod(0o755)
+    os.mkfifo(folder / "users")
+    outside = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_"))}
+    process = subprocess.Popen(
+        [sys.executable, __file__, str(folder)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env=outside | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
+        process_group=0,  # Ctrl-C is for the tests
+    )
+    assert process.stdout.readline() == b"ready\n"
+
+
+def serve(folder: Path) -> None:
+    """Answer while a process has the file `users` open."""
+    users = os.open(folder / "users", os.O_RDONLY | os.O_NONBLOCK)
     sys.path.pop(0)  # the folder of this file, whose folders are named as the rooms of the repository are
     for name in READY:
         with contextlib.suppress(ImportError):  # of a package that is optional
@@ -96,15 +99,15 @@ def serve(address: str) -> None:
 
         requirements_utils._init_packages_to_modules_map()  # of all that is installed, for every model that is logged
     with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(address)
+        listening.bind(str(folder / "socket"))
         listening.listen(64)
         print("ready", flush=True)
         while True:
-            ready, _, _ = select.select([listening, 0], [], [], 1)
+            ready, _, _ = select.select([listening, users], [], [], 1)
             with contextlib.suppress(ChildProcessError):
                 while os.waitpid(-1, os.WNOHANG)[0]:
                     pass
-            if 0 in ready:
+            if users in ready and ended(users, folder):
                 return
             if listening in ready:
                 asked, _ = listening.accept()
@@ -112,6 +115,17 @@ def serve(address: str) -> None:
                     listening.close()
                     answer(asked)
                 asked.close()
+
+
+def ended(users: int, folder: Path) -> bool:
+    """Whether no process uses the server; its folder is then gone, before another one asks."""
+    with lock():
+        try:
+            os.read(users, 1)
+        except BlockingIOError:
+            return False
+        shutil.rmtree(folder)
+        return True
 
 
 def answer(asked: socket.socket) -> None:
@@ -185,5 +199,5 @@ def command(*given) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(Path(sys.argv[1]))
     os._exit(0)  # taking down all that was imported would take seconds

@@ -151,7 +151,7 @@ def children(process: int) -> list[int]:
 def test_every_part_runs_on_the_cpu(data, tmp_path):
     """Forked off an interpreter with torch; in `test_a_kill_in_the_recipe` parts have an interpreter of their own."""
     out = tmp_path / "out"
-    process = start(data, out, parts=str(forked_python.server().folder / "python"))
+    process = start(data, out, parts=str(forked_python.commands() / "python"))
     said = process.communicate()[0].decode()
     parts = json.loads((out / "results.json").read_text(encoding="utf-8"))["parts"]
     log = (out / "log.txt").read_text(encoding="utf-8")

@@ -37,7 +37,7 @@ def environment(forked: bool = False) -> dict[str, str]:
     }
     folders = [str(Path(sys.executable).parent), os.environ["PATH"]]
     if forked:
-        folders.insert(0, str(forked_python.server().folder))
+        folders.insert(0, str(forked_python.commands()))
     return {**outside, **identity, "PATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "1"}
 
 
