@@ -90,15 +90,20 @@ exps: $(SETUP) ## List the experiments with what differs between them (ARGS=-A f
 register: $(SETUP) ## Register the best push-pull net in MLflow as champion (ARGS="--experiment NAME")
 	python -m stages.tracking register $(ARGS)
 
-bench: $(SETUP) ## Measure the speed of every part against its plain reference
-	for name in metrics corruptions perturbations unpack layer training augmentation evaluation tracking; do python -m benchmarks.$$name || exit 1; done
+bench: $(SETUP) ## Measure the speed of every part against its plain reference (DATA=folder with CIFAR-10's batches to corrupt)
+	python -m benchmarks.corruptions $(if $(DATA),--data '$(DATA)')
+	for name in metrics perturbations unpack layer training augmentation evaluation tracking; do python -m benchmarks.$$name || exit 1; done
 
 # Where the name is not on the path, or does not run: make gpu-image GPU_PYTHON=/path/to/python3.12
 GPU_PYTHON ?= python3.12
 
+ifneq ($(filter gpu-image,$(MAKECMDGOALS)),)
+$(if $(wildcard $(DATA)/cifar10-jpeg.npz),,$(error gpu-image needs DATA=FOLDER, a folder with cifar10-jpeg.npz))
+endif
+
 gpu-image: .venv-gpu/.installed ## Rehearse the measurement on a GPU with that machine's versions (DATA=folder with cifar10-jpeg.npz)
 	OMP_NUM_THREADS=1 .venv-gpu/bin/python -m pytest -q -n 2 tests/pushpull tests/nets tests/benchmarks tests/training tests/cuda
-	.venv-gpu/bin/python -m benchmarks.gpu --data $(or $(DATA),../shared/data) --out build/gpu-image --dry-run
+	.venv-gpu/bin/python -m benchmarks.gpu --data $(DATA) --out build/gpu-image --dry-run
 
 .venv-gpu/.installed: benchmarks/gpu/requirements.txt
 	@$(GPU_PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 12))' 2>/dev/null || { \

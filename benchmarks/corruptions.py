@@ -2,8 +2,8 @@
 
 Both run on one core, on the same images of 32 x 32 x 3 at all five severities; the plain way on a few, and its time is
 scaled. Then a whole CIFAR-10-C (19 corruptions, 5 severities, 10,000 images) is made on several cores, without reading
-or writing. The images are the first of the CIFAR-10 test set, repeated, where ../shared has them, and scikit-learn's
-digits elsewhere.
+or writing. The images are those of the CIFAR-10 test set in the folder of `--data`, repeated, and scikit-learn's digits
+without it.
 
     python -m benchmarks.corruptions
 """
@@ -23,7 +23,7 @@ import PIL
 import scipy
 from sklearn.datasets import load_digits
 
-from benchmarks.fidelity import SHARED, read_test_images
+from benchmarks.authors import read_test_images
 from benchmarks.reference_corruptions import corrupt_one
 from benchmarks.report import machine, write_json
 from common_corruptions import CORRUPTIONS, corrupt
@@ -32,10 +32,10 @@ from common_corruptions.recipes.names import SEVERITIES
 RESULTS = Path(__file__).parent / "results" / "corruptions.json"
 
 
-def load_images(count: int) -> tuple[np.ndarray, str]:
+def load_images(data: Path | None, count: int) -> tuple[np.ndarray, str]:
     """`count` images, uint8 (count, 32, 32, 3), and what they are."""
-    if SHARED.is_dir():
-        return np.resize(read_test_images(SHARED)[0], (count, 32, 32, 3)), "CIFAR-10 test images, repeated"
+    if data is not None:
+        return np.resize(read_test_images(data)[0], (count, 32, 32, 3)), "CIFAR-10 test images, repeated"
     digits = [cv2.resize(digit * 15.9, (32, 32)) for digit in load_digits().images]
     colour = np.stack(digits)[..., None].repeat(3, axis=-1).astype(np.uint8)
     return np.resize(colour, (count, 32, 32, 3)), "scikit-learn's digits, enlarged and repeated"
@@ -65,14 +65,14 @@ def measure_one_core(images: np.ndarray, few: int, repeats: int) -> dict[str, di
     return results
 
 
-def measure_set(count: int, workers: int, repeats: int) -> dict[str, float]:
+def measure_set(data: Path | None, count: int, workers: int, repeats: int) -> dict[str, float]:
     """Seconds for all severities of `count` images, for each corruption, shared out over processes."""
     bounds = np.linspace(0, count, workers + 1).astype(int).tolist()
     parts = list(itertools.pairwise(bounds))
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(workers)
     seconds = {}
-    with ProcessPoolExecutor(workers, context, prepare_worker, (count, ready)) as pool:
+    with ProcessPoolExecutor(workers, context, prepare_worker, (data, count, ready)) as pool:
         list(pool.map(len, [()] * workers))  # a worker starts only for a task; they wait for each other
         for name in CORRUPTIONS:
             times = []
@@ -84,10 +84,10 @@ def measure_set(count: int, workers: int, repeats: int) -> dict[str, float]:
     return seconds
 
 
-def prepare_worker(count: int, ready: Barrier) -> None:
+def prepare_worker(data: Path | None, count: int, ready: Barrier) -> None:
     global IMAGES
     cv2.setNumThreads(1)  # a worker has one core
-    IMAGES, _ = load_images(count)
+    IMAGES, _ = load_images(data, count)
     ready.wait()
 
 
@@ -97,6 +97,11 @@ def corrupt_part(name: str, part: tuple[int, int]) -> None:
 
 
 @click.command(help=__doc__.split("\n\n")[0])
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with CIFAR-10's batches; digits are taken without it.",
+)
 @click.option("--images", default=1000, show_default=True, type=click.IntRange(1), help="For one core.")
 @click.option(
     "--few", default=20, show_default=True, type=click.IntRange(1), help="Images for the plain way."
@@ -109,13 +114,15 @@ def corrupt_part(name: str, part: tuple[int, int]) -> None:
     "--workers", default=2, show_default=True, type=click.IntRange(1), help="Processes for the set."
 )
 @click.option("--output", default=RESULTS, show_default=True, type=click.Path(dir_okay=False, path_type=Path))
-def main(images: int, few: int, repeats: int, count: int, workers: int, output: Path) -> None:
+def main(
+    data: Path | None, images: int, few: int, repeats: int, count: int, workers: int, output: Path
+) -> None:
     load = os.getloadavg()[0]
-    pictures, source = load_images(images)
+    pictures, source = load_images(data, images)
     results = measure_one_core(pictures, few, repeats)
     total = {key: sum(row[key] for row in results.values()) for key in ("plain_ms", "ms")}
     results["all"] = {**total, "ratio": total["plain_ms"] / total["ms"]}
-    seconds = measure_set(count, workers, repeats)
+    seconds = measure_set(data, count, workers, repeats)
     seconds["all"] = sum(seconds.values())
     for name, row in results.items():
         row["set_seconds"] = seconds[name]

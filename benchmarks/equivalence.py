@@ -1,7 +1,8 @@
 """Does the fast engine train as well as the textbook loop? ResNet-20 on a folder with CIFAR-10 batches, over seeds.
 
 Fast and textbook runs of one seed begin with the same weights and draw other crops. Each run, when it ends, becomes a
-row of the result; runs that have their row are not repeated, so a stopped measurement is taken up by calling it again.
+row of the result; runs that have their row are not repeated, so a stopped measurement is taken up by calling it again,
+on another machine too: each row has its own (null in the result on file where that was not noted).
 
     python -m benchmarks.equivalence cifar-10-batches-py
 """
@@ -103,6 +104,7 @@ def main(folder: Path, epochs: int, seeds: int, output: Path) -> None:
         raise click.ClickException(str(error)) from None
     sizes = {split: len(images) for split, (images, _) in splits.items()}
     setting = {"net": "resnet20", "images": sizes, "batch_size": BATCH_SIZE, **schedule(epochs)}
+    here = machine(numpy=np.__version__, torch=torch.__version__, threads=torch.get_num_threads())
     rows = []
     if output.exists():
         earlier = json.loads(output.read_text(encoding="utf-8"))
@@ -124,10 +126,10 @@ def main(folder: Path, epochs: int, seeds: int, output: Path) -> None:
                     "train_loss": round(losses[-1], 5),
                     "test_error": round(errors[-1], 3),
                     f"test_error_last_{LAST}": round(float(np.mean(errors[-LAST:])), 3),
+                    "machine": here,
                 }
             )
-            here = machine(numpy=np.__version__, torch=torch.__version__, threads=torch.get_num_threads())
-            write_json(output, machine=here, setting=setting, runs=rows, summary=summary(rows))
+            write_json(output, setting=setting, runs=rows, summary=summary(rows))
     for figure, ways in summary(rows).items():
         for way, found in ways.items():
             spread = "" if found["std"] is None else f" ± {found['std']:.3f}"

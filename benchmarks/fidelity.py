@@ -4,7 +4,7 @@ The nets trained by the paper's authors are run on the first images of the CIFAR
 errors are put beside those that the authors released for CIFAR-10-C (10,000 images). On a few hundred images an error
 is known to one or two points only, which all severities and corruptions share, as they share the images.
 
-    python -m benchmarks.fidelity
+    python -m benchmarks.fidelity --data cifar-10-batches-py --checkpoints FOLDER
 """
 
 from collections.abc import Sequence
@@ -16,41 +16,26 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from archives.formats import read_cifar_batches
+from benchmarks.authors import classes_of, folders, load_nets, read_released, read_test_images
 from benchmarks.report import machine, write_json
 from common_corruptions import CORRUPTIONS, corrupt
-from common_corruptions.evaluation import predict
-from common_corruptions.evaluation.folding import fold_norms
 from common_corruptions.generate import RECIPES_VERSION
 from common_corruptions.recipes.names import SEVERITIES
-from nets.official import load_official
 
 RESULTS = Path(__file__).parent / "results" / "fidelity.json"
-SHARED = Path(__file__).parents[2] / "shared"
 NETS = ("resnet-20", "resnet-20-pp")
-MEAN = [125.3 / 255, 123.0 / 255, 113.9 / 255]
-STD = [63.0 / 255, 62.1 / 255, 66.7 / 255]
 
 
-def read_test_images(shared: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The first images of the CIFAR-10 test set, uint8 (N, 32, 32, 3), and their labels."""
-    return read_cifar_batches(shared / "data" / "cifar10-subset")["test"]
-
-
-def read_published(
-    shared: Path, nets: Sequence[str] = NETS, severities: Sequence[int] = SEVERITIES
-) -> pd.DataFrame:
+def read_published(nets: Sequence[str] = NETS, severities: Sequence[int] = SEVERITIES) -> pd.DataFrame:
     """The released errors in percent, mean over severities: a row a corruption, a column a net."""
-    table = pd.read_csv(shared / "reference" / "official-cifar10-c.csv")
-    means = (
-        table[table["severity"].isin(severities)].groupby(["corruption", "model"])["error"].mean().unstack()
-        * 100
-    )
-    return means.loc[list(CORRUPTIONS), list(nets)]
+    table = read_released("c", nets)
+    table = table[table["severity"].isin(severities)]
+    return table.pivot_table("error", "corruption", "net").loc[list(CORRUPTIONS), list(nets)]
 
 
 def measure(
-    shared: Path,
+    data: Path,
+    checkpoints: Path,
     nets: Sequence[str] = NETS,
     seed: int = 0,
     severities: Sequence[int] = SEVERITIES,
@@ -61,13 +46,8 @@ def measure(
     Returns:
         Percent of the severities, a row a corruption and image, a column a net.
     """
-    images, labels = read_test_images(shared)
-    loaded = {
-        net: fold_norms(load_official(shared / "reference" / "official" / net / "checkpoint.pth.tar")).to(
-            memory_format=torch.channels_last
-        )
-        for net in nets
-    }
+    images, labels = read_test_images(data)
+    loaded = load_nets(checkpoints, nets)
     rows = pd.MultiIndex.from_product([CORRUPTIONS, range(len(images))], names=["corruption", "image"])
     errors = pd.DataFrame(0.0, index=rows, columns=list(nets))
     for name in tqdm(CORRUPTIONS, disable=not progress):
@@ -75,8 +55,7 @@ def measure(
         for severity in severities:
             corrupted = corrupt(images, name, severity, seed)
             for column, net in enumerate(nets):
-                logits = predict(loaded[net], corrupted, mean=MEAN, std=STD)
-                wrong[:, column] += logits.argmax(axis=1) != labels
+                wrong[:, column] += classes_of(loaded[net], corrupted) != labels
         errors.loc[name] = 100 * wrong / len(severities)
     return errors
 
@@ -128,27 +107,13 @@ def nested(table: pd.DataFrame, digits: int) -> dict[str, dict[str, dict[str, fl
 
 
 @click.command(help=__doc__.split("\n\n")[0])
-@click.option(
-    "--shared", type=click.Path(path_type=Path), default=SHARED, help="Folder with data/ and reference/."
-)
-@click.option(
-    "--net", "nets", multiple=True, default=NETS, show_default=True, help="Folders of reference/official."
-)
+@folders
+@click.option("--net", "nets", multiple=True, default=NETS, show_default=True, help="A folder of theirs.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--output", default=RESULTS, show_default=True, type=click.Path(dir_okay=False, path_type=Path))
-def main(shared: Path, nets: tuple[str, ...], seed: int, output: Path) -> None:
-    if not (shared / "reference").is_dir():
-        raise click.ClickException(
-            f"{shared} with the reference data is not there; give its place with --shared"
-        )
-    missing = [net for net in nets if not (shared / "reference" / "official" / net).is_dir()]
-    if missing:
-        known = ", ".join(
-            sorted(path.name for path in (shared / "reference" / "official").iterdir() if path.is_dir())
-        )
-        raise click.ClickException(f"no checkpoint of {', '.join(missing)}; there are {known}")
-    errors = measure(shared, nets, seed, progress=True)
-    table = compare(errors, read_published(shared, nets))
+def main(data: Path, checkpoints: Path, nets: tuple[str, ...], seed: int, output: Path) -> None:
+    errors = measure(data, checkpoints, nets, seed, progress=True)
+    table = compare(errors, read_published(nets))
     click.echo(table.to_string(float_format="{:.2f}".format))
     write_json(
         output,

@@ -4,7 +4,7 @@ The nets trained by the paper's authors are run on the first images of the CIFAR
 flip probabilities (each frame against the one before, noises too) are put beside those that the authors released for
 CIFAR-10-P (10,000 images), with the standard errors of so few images.
 
-    python -m benchmarks.flip_fidelity
+    python -m benchmarks.flip_fidelity --data cifar-10-batches-py --checkpoints FOLDER
 """
 
 from collections.abc import Sequence
@@ -17,28 +17,31 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from benchmarks.fidelity import MEAN, SHARED, STD, compare, nested, read_test_images
+from benchmarks.authors import classes_of, folders, load_nets, read_released, read_test_images
+from benchmarks.fidelity import compare, nested
 from benchmarks.report import machine, write_json
 from common_corruptions import PERTURBATIONS, perturb
-from common_corruptions.evaluation import predict
-from common_corruptions.evaluation.folding import fold_norms
 from common_corruptions.generate import RECIPES_VERSION
-from nets.official import load_official
 
 RESULTS = Path(__file__).parent / "results" / "flip_fidelity.json"
 NETS = ("resnet-20", "resnet-20-pp", "resnet-44", "resnet-44-pp", "densenet-40-12", "densenet-40-12-pp")
 
 
-def read_published(shared: Path, nets: Sequence[str] = NETS) -> pd.DataFrame:
+def read_published(nets: Sequence[str] = NETS) -> pd.DataFrame:
     """The released flip probabilities: a row a perturbation, a column a net."""
-    table = pd.read_csv(shared / "reference" / "official-cifar10-p.csv")
+    table = read_released("p", nets)
     table = table[table["metric"] == "flip_probability"]
-    values = table.pivot(index="perturbation", columns="model", values="value")
+    values = table.pivot(index="perturbation", columns="net", values="value")
     return values.loc[list(PERTURBATIONS), list(nets)]
 
 
 def measure(
-    shared: Path, nets: Sequence[str] = NETS, seed: int = 0, pairs: int | None = None, progress: bool = False
+    data: Path,
+    checkpoints: Path,
+    nets: Sequence[str] = NETS,
+    seed: int = 0,
+    pairs: int | None = None,
+    progress: bool = False,
 ) -> pd.DataFrame:
     """How often the authors' nets flip on each sequence made here.
 
@@ -48,8 +51,8 @@ def measure(
     Returns:
         The share of flips, a row a perturbation and image, a column a net.
     """
-    images, _ = read_test_images(shared)
-    loaded = load_nets(shared, nets)
+    images, _ = read_test_images(data)
+    loaded = load_nets(checkpoints, nets)
     rows = pd.MultiIndex.from_product([PERTURBATIONS, range(len(images))], names=["perturbation", "image"])
     found = pd.DataFrame(0.0, index=rows, columns=list(nets))
     with tqdm(total=len(PERTURBATIONS) * len(nets), disable=not progress) as bar:
@@ -58,25 +61,14 @@ def measure(
             if pairs is not None:
                 sequences = stretches(sequences, pairs)
             for net in nets:
-                found.loc[name, net] = flips(classes_of(loaded[net], sequences))
+                found.loc[name, net] = flips(classes_of_frames(loaded[net], sequences))
                 bar.update()
     return found
 
 
-def load_nets(shared: Path, nets: Sequence[str]) -> dict[str, nn.Module]:
-    """The authors' nets by the names of their folders, as they are evaluated fastest: up to rounding what they were."""
-    return {
-        net: fold_norms(load_official(shared / "reference" / "official" / net / "checkpoint.pth.tar")).to(
-            memory_format=torch.channels_last
-        )
-        for net in nets
-    }
-
-
-def classes_of(net: nn.Module, sequences: np.ndarray) -> np.ndarray:
+def classes_of_frames(net: nn.Module, sequences: np.ndarray) -> np.ndarray:
     """What a net takes each frame of sequences (N, T, H, W, C) for, (N, T)."""
-    frames = sequences.reshape(-1, *sequences.shape[2:])
-    return predict(net, frames, mean=MEAN, std=STD).argmax(axis=1).reshape(sequences.shape[:2])
+    return classes_of(net, sequences.reshape(-1, *sequences.shape[2:])).reshape(sequences.shape[:2])
 
 
 def flips(classes: np.ndarray) -> np.ndarray:
@@ -92,29 +84,18 @@ def stretches(sequences: np.ndarray, pairs: int) -> np.ndarray:
 
 
 @click.command(help=__doc__.split("\n\n")[0])
-@click.option(
-    "--shared", type=click.Path(path_type=Path), default=SHARED, help="Folder with data/ and reference/."
-)
-@click.option(
-    "--net", "nets", multiple=True, default=NETS, show_default=True, help="Folders of reference/official."
-)
+@folders
+@click.option("--net", "nets", multiple=True, default=NETS, show_default=True, help="A folder of theirs.")
 @click.option(
     "--pairs", type=click.IntRange(min=1), help="Pairs of frames of each sequence; all if not given."
 )
 @click.option("--seed", default=0, show_default=True)
 @click.option("--output", default=RESULTS, show_default=True, type=click.Path(dir_okay=False, path_type=Path))
-def main(shared: Path, nets: tuple[str, ...], pairs: int | None, seed: int, output: Path) -> None:
-    if not (shared / "reference").is_dir():
-        raise click.ClickException(
-            f"{shared} with the reference data is not there; give its place with --shared"
-        )
-    missing = [net for net in nets if not (shared / "reference" / "official" / net).is_dir()]
-    if missing:
-        raise click.ClickException(
-            f"no checkpoint of {', '.join(missing)} in {shared / 'reference' / 'official'}"
-        )
-    found = measure(shared, nets, seed, pairs, progress=True)
-    table = compare(found, read_published(shared, nets))
+def main(
+    data: Path, checkpoints: Path, nets: tuple[str, ...], pairs: int | None, seed: int, output: Path
+) -> None:
+    found = measure(data, checkpoints, nets, seed, pairs, progress=True)
+    table = compare(found, read_published(nets))
     click.echo(table.to_string(float_format="{:.4f}".format))
     write_json(
         output,

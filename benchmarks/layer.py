@@ -1,7 +1,7 @@
 """Time of the push-pull layer, against its two convolutions alone and against the plain formula.
 
 conv3 and conv7 are Conv2d layers with the sizes of the push and the pull kernel. Plain is the textbook way: two
-`F.conv2d`, two ReLU and a subtraction, with the pull kernel upsampled at every forward. All four run in turn in one
+convolutions, two ReLU and a subtraction, with the pull kernel upsampled at every forward. All four run in turn in one
 process, a few calls each time, and the medians are compared. A backward pass gives the gradient of the weights, and
 of the input where told.
 
@@ -11,14 +11,12 @@ its hundreds of megabytes of activations, does not meet that at every call.
 
 The table is also put into docs/layer.md, unless another output is given.
 
-On a GPU, `--device cuda`, the Triton kernel is timed beside the layer, in float32 and bfloat16, and each time is
-compared with the least that the memory allows: every value of input, output and gradients moved once.
+On a GPU it is timed by the part `layer` of benchmarks/gpu.
 
     python -m benchmarks.layer
 """
 
 import ctypes
-import functools
 import statistics
 import sys
 import time
@@ -30,13 +28,11 @@ from typing import NamedTuple
 import click
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from benchmarks.layer_variants import triton_path
+from benchmarks.layer_variants import textbook
 from benchmarks.report import machine, write_json
-from common_corruptions.evaluation import float32_as
 from pushpull import PushPull2d
 from stages.files.writing import write_text
 
@@ -58,17 +54,7 @@ class Shape(NamedTuple):
 
 CIFAR = (Shape((128, 3, 32, 32), 16), Shape((64, 16, 32, 32), 16))
 MNIST = Shape((128, 1, 28, 28), 6, kernel=5)
-GPU = Shape((1024, 3, 32, 32), 16)
 IMAGENET = Shape((8, 3, 224, 224), 64, kernel=7, stride=2)
-
-
-def plain(input: Tensor, layer: PushPull2d) -> Tensor:
-    size = layer.kernel_size[0]
-    pull = 2 * size + 1
-    kernel = -F.interpolate(layer.weight, size=(pull, pull), mode="bilinear", align_corners=True)
-    push_response = F.relu(F.conv2d(input, layer.weight, None, layer.stride, size // 2))
-    pull_response = F.relu(F.conv2d(input, kernel, None, layer.stride, pull // 2))
-    return push_response - layer.alpha * pull_response
 
 
 def keep_freed_memory() -> None:
@@ -93,44 +79,24 @@ def median_times(calls: dict[str, Callable[[], object]], rounds: int, repeats: i
     return {name: statistics.median(found) for name, found in times.items()}
 
 
-def median_times_on_gpu(calls: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Median seconds of each call, its second-level cache cleared before each."""
-    from triton.testing import do_bench
-
-    return {name: 1e-3 * do_bench(call, return_mode="median") for name, call in calls.items()}
-
-
-def measure(
-    shape: Shape,
-    layout: str,
-    what: str,
-    times: Callable[[dict[str, Callable[[], object]]], dict[str, float]],
-    device: torch.device,
-    dtype: torch.dtype,
-) -> dict[str, float]:
-    """Milliseconds of conv3, conv7, plain and the layer, and on a GPU of the Triton kernel; ratios of the layer."""
+def measure(shape: Shape, layout: str, what: str, rounds: int, repeats: int) -> dict[str, float]:
+    """Milliseconds of conv3, conv7, plain and the layer; ratios of the layer."""
     torch.manual_seed(0)
     in_channels, size = shape.batch[1], shape.kernel
-    to = {"device": device, "dtype": dtype}
-    input = torch.randn(shape.batch, **to).contiguous(memory_format=LAYOUTS[layout])
+    input = torch.randn(shape.batch).contiguous(memory_format=LAYOUTS[layout])
     input.requires_grad_(what.endswith("input"))
-    options = {"stride": shape.stride, "bias": False, **to}
+    options = {"stride": shape.stride, "bias": False}
     layer = PushPull2d(in_channels, shape.out_channels, size, padding=size // 2, **options)
     conv3 = nn.Conv2d(in_channels, shape.out_channels, size, padding=size // 2, **options)
     conv7 = nn.Conv2d(in_channels, shape.out_channels, 2 * size + 1, padding=size, **options)
     responses = {
         "conv3": lambda: conv3(input),
         "conv7": lambda: conv7(input),
-        "plain": lambda: plain(input, layer),
+        "plain": lambda: textbook(input, layer),
         "layer": lambda: layer(input),
     }
-    if device.type == "cuda":
-        responses["triton"] = lambda: triton_path(input, layer)
     with torch.no_grad():
-        expected = responses["plain"]()
-        tolerance = 1e-4 if dtype == torch.float32 else 0.1
-        for name in responses.keys() & {"layer", "triton"}:
-            torch.testing.assert_close(responses[name](), expected, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(responses["layer"](), responses["plain"](), rtol=1e-4, atol=1e-4)
         gradient = torch.randn_like(responses["conv3"]())
     parameters = [conv3.weight, conv7.weight, layer.weight, input]
 
@@ -144,35 +110,15 @@ def measure(
 
     if what == "forward":
         with torch.no_grad():
-            seconds = times(responses)
+            seconds = median_times(responses, rounds, repeats)
     else:
-        seconds = times({name: with_backward(response) for name, response in responses.items()})
+        calls = {name: with_backward(response) for name, response in responses.items()}
+        seconds = median_times(calls, rounds, repeats)
     both = seconds["conv3"] + seconds["conv7"]
-    row = {name: round(1e3 * value, 3) for name, value in seconds.items()} | {
+    return {name: round(1e3 * value, 3) for name, value in seconds.items()} | {
         "to_convolutions": round(seconds["layer"] / both, 3),
         "to_plain": round(seconds["layer"] / seconds["plain"], 3),
     }
-    if device.type == "cuda":
-        moved = input.nbytes + gradient.nbytes  # forward: the input, and an output of the gradient's size
-        if what != "forward":
-            moved *= 2
-        if input.requires_grad:
-            moved += input.nbytes
-        row |= {
-            "layer_to_conv3": round(seconds["layer"] / seconds["conv3"], 3),
-            "triton_to_conv3": round(seconds["triton"] / seconds["conv3"], 3),
-            "memory_bound": round(1e3 * moved / bandwidth(device), 3),
-        }
-    return row
-
-
-@functools.cache
-def bandwidth(device: torch.device) -> float:
-    """Bytes a second that a copy of 1 GiB reads and writes."""
-    source = torch.empty(2**30, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    seconds = median_times_on_gpu({"copy": lambda: target.copy_(source)})["copy"]
-    return 2 * source.nbytes / seconds
 
 
 def markdown(rows: list[dict], machine: dict, threads: int) -> str:
@@ -200,40 +146,20 @@ def insert(page: Path, table: str) -> None:
 
 
 @click.command(help=__doc__.split("\n\n")[0])
-@click.option("--threads", default=2, show_default=True, type=click.IntRange(1), help="Of the CPU.")
-@click.option("--rounds", default=6, show_default=True, type=click.IntRange(1), help="On a CPU.")
-@click.option(
-    "--repeats", default=5, show_default=True, type=click.IntRange(1), help="Calls in each round, on a CPU."
-)
-@click.option("--device", default="cpu", show_default=True, type=click.Choice(["cpu", "cuda"]))
-@click.option(
-    "--output",
-    show_default="benchmarks/results/layer.json, or layer-cuda.json",
-    type=click.Path(dir_okay=False, path_type=Path),
-)
-def main(threads: int, rounds: int, repeats: int, device: str, output: Path | None) -> None:
-    target = torch.device(device)
+@click.option("--threads", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--rounds", default=6, show_default=True, type=click.IntRange(1))
+@click.option("--repeats", default=5, show_default=True, type=click.IntRange(1), help="Calls in each round.")
+@click.option("--output", default=RESULTS, show_default=True, type=click.Path(dir_okay=False, path_type=Path))
+def main(threads: int, rounds: int, repeats: int, output: Path) -> None:
     torch.set_num_threads(threads)
     keep_freed_memory()
-    if device == "cuda":
-        if not torch.cuda.is_available():
-            raise click.UsageError("there is no CUDA GPU; leave --device out to measure on the CPU")
-        times = median_times_on_gpu
-        shapes = list(product([GPU], LAYOUTS, PASSES))
-        cases = [(*case, dtype) for dtype in (torch.float32, torch.bfloat16) for case in shapes]
-        setting = {"device": torch.cuda.get_device_name()}
-    else:
-        times = functools.partial(median_times, rounds=rounds, repeats=repeats)
-        shapes = [
-            *product(CIFAR, LAYOUTS, PASSES),
-            *((shape, "contiguous", what) for shape in (MNIST, IMAGENET) for what in PASSES[:2]),
-        ]
-        cases = [(*case, torch.float32) for case in shapes]
-        setting = {"device": "cpu", "threads": threads, "rounds": rounds, "repeats": repeats}
+    cases = [
+        *product(CIFAR, LAYOUTS, PASSES),
+        *((shape, "contiguous", what) for shape in (MNIST, IMAGENET) for what in PASSES[:2]),
+    ]
     rows = []
-    for shape, layout, what, dtype in tqdm(cases, unit="case", desc="layer"):
-        with float32_as("ieee"):
-            row = measure(shape, layout, what, times, target, dtype)
+    for shape, layout, what in tqdm(cases, unit="case", desc="layer"):
+        row = measure(shape, layout, what, rounds, repeats)
         case = {
             "batch": shape.batch,
             "out_channels": shape.out_channels,
@@ -241,12 +167,11 @@ def main(threads: int, rounds: int, repeats: int, device: str, output: Path | No
             "stride": shape.stride,
             "layout": layout,
             "pass": what,
-            "dtype": str(dtype).removeprefix("torch."),
         }
         rows.append(case | row)
     click.echo(pd.DataFrame(rows).drop(columns=["kernel", "stride"]).to_string(index=False))
     here = machine(torch=torch.__version__)
-    output = output or (RESULTS if device == "cpu" else RESULTS.with_name("layer-cuda.json"))
+    setting = {"dtype": "float32", "threads": threads, "rounds": rounds, "repeats": repeats}
     write_json(output, machine=here, setting=setting, results=rows)
     if output == RESULTS:
         insert(PAGE, markdown(rows, here, threads))

@@ -11,7 +11,6 @@ of their own, whose largest resident memory is read; the time is that of `unpack
 import hashlib
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -24,7 +23,7 @@ import click
 import numpy as np
 
 from archives.catalogue import Archive
-from benchmarks.report import write_json
+from benchmarks.report import machine, write_json
 
 RESULTS = Path(__file__).parent / "results" / "unpack.json"
 SHAPE = (50_000, 32, 32, 3)
@@ -106,6 +105,7 @@ def measure(folder: Path, members: int, repeats: int) -> dict:
             ours[case].append(seconds)
             memory[case] = max(memory[case], most)
     return {
+        "machine": machine(),
         "archive_bytes": archive.bytes,
         "tar_and_md5sum_seconds": reference,
         "cases": {
@@ -118,7 +118,6 @@ def measure(folder: Path, members: int, repeats: int) -> dict:
             }
             for case in CASES
         },
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
     }
 
 
@@ -130,11 +129,11 @@ def _md5(path: Path) -> str:
 @click.command(help=__doc__.split("\n\n")[0])
 @click.option("--members", default=7, show_default=True, help="Arrays of 154 MB in the archive.")
 @click.option("--repeats", default=5, show_default=True)
-@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
-def main(members: int, repeats: int, out: Path) -> None:
+@click.option("--output", default=RESULTS, show_default=True, type=click.Path(dir_okay=False, path_type=Path))
+def main(members: int, repeats: int, output: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="unpack-") as folder:
         result = measure(Path(folder), members, repeats)
-    write_json(out, **result)
+    write_json(output, **result)
     click.echo(f"tar -x and md5sum: {statistics.median(result['tar_and_md5sum_seconds']):.2f} s")
     for case, found in result["cases"].items():
         click.echo(

@@ -5,13 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks.fidelity import compare, read_test_images
+from benchmarks.authors import classes_of, load_nets, read_test_images
+from benchmarks.fidelity import compare
 from benchmarks.flip_fidelity import (
     NETS,
     RESULTS,
-    classes_of,
+    classes_of_frames,
     flips,
-    load_nets,
     measure,
     read_published,
     stretches,
@@ -26,7 +26,8 @@ from common_corruptions.recipes.random import Draws
 def test_flip_probabilities_are_the_published_ones(shared, one_thread):
     """Of one net; the result on file is of all."""
     nets = NETS[:1]
-    table = compare(measure(shared, nets, pairs=3), read_published(shared, nets))
+    found = measure(shared / "data" / "cifar10-subset", shared / "reference" / "official", nets, pairs=3)
+    table = compare(found, read_published(nets))
     mean = table.xs("mean", level="perturbation")
     assert (mean["difference"].abs() <= 3 * mean["standard_error"]).all(), mean
     rest = table.drop(index="mean", level="perturbation")
@@ -41,7 +42,7 @@ def test_a_net_flips_as_on_the_plain_recipe(shared, one_thread, name):
 
     The plain recipe gives the published outputs to the level (`test_perturbations`).
     """
-    images, _ = read_test_images(shared)
+    images, _ = read_test_images(shared / "data" / "cifar10-subset")
     layers = Draws(0, ("perturbation", name), 0, len(images)).normal("drops", (32, 32), 0.6, 0.265)
     drawn = [(layer.astype(np.float64),) for layer in layers] if name == "spatter" else [()] * len(images)
     ours = perturb(images, name)
@@ -52,15 +53,15 @@ def test_a_net_flips_as_on_the_plain_recipe(shared, one_thread, name):
     around = other.any(axis=1)  # the others flip alike
     difference = np.zeros(len(images))
     if other.any():
-        net = load_nets(shared, NETS[:1])[NETS[0]]
-        on_ours = classes_of(net, ours[around])
+        net = load_nets(shared / "reference" / "official", NETS[:1])[NETS[0]]
+        on_ours = classes_of_frames(net, ours[around])
         on_plain = on_ours.copy()
-        on_plain[other[around]] = classes_of(net, plain[other][:, None])[:, 0]
+        on_plain[other[around]] = classes_of(net, plain[other])
         difference[around] = flips(on_ours) - flips(on_plain)
     assert abs(difference.mean()) <= 3 * difference.std() / np.sqrt(len(images))
 
 
-def test_the_result_on_file_is_of_these_recipes_and_near_the_published_one(shared):
+def test_the_result_on_file_is_of_these_recipes_and_near_the_published_one():
     """A standard error of nine flips is itself a guess, so that of a perturbation is pooled over the nets."""
     result = json.loads(RESULTS.read_text(encoding="utf-8"))
     pooled = {
@@ -71,7 +72,7 @@ def test_the_result_on_file_is_of_these_recipes_and_near_the_published_one(share
     }
     assert result["setting"]["recipes"] == RECIPES_VERSION["perturbation"]
     assert tuple(result["flip_probability"]) == NETS
-    published = read_published(shared)
+    published = read_published()
     for net, rows in result["flip_probability"].items():
         assert tuple(rows) == (*PERTURBATIONS, "mean")
         mean = rows.pop("mean")
