@@ -26,7 +26,7 @@ from common_corruptions.recipes.random import Draws
 def test_flip_probabilities_are_the_published_ones(shared, one_thread):
     """Of one net; the result on file is of all."""
     nets = NETS[:1]
-    found = measure(shared / "data" / "cifar10-subset", shared / "reference" / "official", nets, pairs=3)
+    found = measure(shared / "data" / "cifar10-subset", shared / "reference" / "official", nets, pairs=1)
     table = compare(found, read_published(nets))
     mean = table.xs("mean", level="perturbation")
     assert (mean["difference"].abs() <= 3 * mean["standard_error"]).all(), mean
@@ -38,11 +38,11 @@ def test_flip_probabilities_are_the_published_ones(shared, one_thread):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["rotate", "shear", "spatter"])
 def test_a_net_flips_as_on_the_plain_recipe(shared, one_thread, name):
-    """On the same images and draws, whole sequences: a fifth more or less of shear's flips would be 4 standard errors.
+    """On the same images and draws, whole sequences: a third more or less of shear's flips would be 4 standard errors.
 
     The plain recipe gives the published outputs to the level (`test_perturbations`).
     """
-    images, _ = read_test_images(shared / "data" / "cifar10-subset")
+    images = read_test_images(shared / "data" / "cifar10-subset")[0][::3]
     layers = Draws(0, ("perturbation", name), 0, len(images)).normal("drops", (32, 32), 0.6, 0.265)
     drawn = [(layer.astype(np.float64),) for layer in layers] if name == "spatter" else [()] * len(images)
     ours = perturb(images, name)
