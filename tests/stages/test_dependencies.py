@@ -23,6 +23,7 @@ DECIDES_NOTHING = {
     "common_corruptions.logits": "refuses logits, or lets them pass",
     "common_corruptions.metrics": "names what the room offers",
     "common_corruptions.sets.same_images": "refuses sets of other images, or lets them pass",
+    "common_corruptions.termination": "says what an interruption leaves",
     "nets": "names what the room offers",
     "nets.families": "says which module is the dependency",
     "stages.files.checkpoints": "a training that was interrupted ends with the same bits",
