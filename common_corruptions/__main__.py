@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from common_corruptions.benchmarking.command import chosen, run_benchmark
-from common_corruptions.foreign_code import import_named
 from common_corruptions.generate import generate_corruptions, generate_perturbations
+from common_corruptions.importing import import_named
 from common_corruptions.npy import load_array
 from common_corruptions.recipes.names import (
     CORRUPTIONS,

@@ -8,7 +8,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nets.families import families
-from nets.registry import create_net, get_entry, list_nets, push_pull_layers
+from nets.registry import block1_layers, create_net, get_entry, list_nets
+from pushpull import PushPull2d
 
 COLUMNS = ("net", "family", "image", "parameters", "multiply-adds", "with first", "first", "block1", "all")
 
@@ -30,15 +31,22 @@ def count_multiply_adds(net: nn.Module, image_shape: tuple[int, int, int]) -> in
     return counter.get_total_flops() // 2
 
 
+def push_pull_layers(net: nn.Module) -> list[str]:
+    """Names of the push-pull layers."""
+    return [name for name, module in net.named_modules() if isinstance(module, PushPull2d)]
+
+
 def describe(name: str) -> tuple[str, ...]:
     """One row of the table, as text."""
     entry = get_entry(name)
     with torch.device("meta"):  # shapes are all that is needed
         plain = create_net(name, in_channels=entry.image_shape[0])
-        push_pull = create_net(name, in_channels=entry.image_shape[0], pushpull="first")
-    places = [push_pull_layers(plain, "first")[0], "-", f"{len(push_pull_layers(plain, 'all'))} layers"]
+        push_pull, everywhere = (
+            create_net(name, in_channels=entry.image_shape[0], pushpull=layers) for layers in ("first", "all")
+        )
+    places = [push_pull_layers(push_pull)[0], "-", f"{len(push_pull_layers(everywhere))} layers"]
     if entry.block1:
-        layers = push_pull_layers(plain, "block1", entry.block1)
+        layers = block1_layers(plain, entry.block1)
         places[1] = f"{layers[0]} + {len(layers) - 1} in {entry.block1}"
     channels, height, width = entry.image_shape
     return (

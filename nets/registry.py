@@ -36,7 +36,7 @@ def register(
 
     In a module of this folder the name is written as it stands: `nets.families` reads it there. The function takes the
     keywords `num_classes` and `in_channels`, and any option of its own with a default, and returns a net of plain
-    convolutions; where push-pull layers go is decided by `push_pull_layers`.
+    convolutions; `create_net` puts push-pull layers in.
 
         @register("tinynet", block1="stage1")
         def tinynet(*, num_classes=10, in_channels=3):
@@ -108,7 +108,13 @@ def create_net(
 
     Args:
         name: one of `list_nets()`.
-        pushpull: which convolutions are push-pull layers, see `push_pull_layers`.
+        pushpull: which convolutions are push-pull layers:
+
+            - None: none;
+            - "first": the first convolution, as in all results of the paper;
+            - "block1": the first convolution and those of the first block, except of 1 x 1: the part of the net that
+              the paper compares with the visual system up to area V1 (section 5);
+            - "all": every convolution that `pushpull.convert` takes for all.
         alpha, scale, train_alpha, pull, average_size: inhibition strength, upsampling factor, learned alpha, which pull
             kernel and the average of its response; as for `pushpull.PushPull2d`, without effect where `pushpull` is
             None.
@@ -118,7 +124,8 @@ def create_net(
         **options: options of the net's own, as `memory_efficient` of the DenseNets.
 
     Raises:
-        ValueError: unknown name (the nearest is named), unknown `pushpull`, or an option the net does not have.
+        ValueError: unknown name (the nearest is named), unknown `pushpull` or one that the net has no place for, or an
+            option that it does not have.
     """
     entry = get_entry(name)
     if pushpull not in PUSH_PULL_CHOICES:
@@ -144,37 +151,22 @@ def create_net(
         raise ValueError(f"{name} has no option {unknown[0]!r}; it takes {taken}")
 
     net = entry.build(**options)
-    layers = push_pull_layers(net, pushpull, entry.block1)
-    if not layers:
+    if pushpull is None:
         return net
+    layers = block1_layers(net, entry.block1) if pushpull == "block1" else pushpull
     return convert(net, layers=layers, **front)
 
 
-def push_pull_layers(net: nn.Module, pushpull: str | None, block1: str | None = None) -> list[str]:
-    """Names of the convolutions of a plain net that become push-pull layers.
-
-    - None: none.
-    - "first": the first convolution, as in all results of the paper.
-    - "block1": the first convolution and those of the first block (`block1`, the name of a submodule): the part of
-      the net that the paper compares with the visual system up to area V1 (section 5).
-    - "all": every convolution.
-
-    In the last two, 1 x 1 convolutions stay as they are: they have no receptive field to invert and enlarge.
+def block1_layers(net: nn.Module, block1: str | None) -> list[str]:
+    """Names of the convolutions of a plain net that are push-pull layers with pushpull="block1".
 
     Raises:
-        ValueError: "block1" for a net without a first block, or a net without convolutions.
+        ValueError: a net without a first block.
     """
-    if pushpull is None:
-        return []
-    convolutions = {name: module for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
-    if not convolutions:
-        raise ValueError("a net without convolutions has no place for a push-pull layer")
-    first = next(iter(convolutions))
-    spatial = [name for name, module in convolutions.items() if name != first and max(module.kernel_size) > 1]
-    if pushpull == "first":
-        return [first]
-    if pushpull == "all":
-        return [first, *spatial]
     if block1 is None:
         raise ValueError(f'{type(net).__name__} has no first block; pushpull can be None, "first" or "all"')
-    return [first, *(name for name in spatial if name.startswith(f"{block1}."))]
+    convolutions = {name: module for name, module in net.named_modules() if isinstance(module, nn.Conv2d)}
+    first = next(iter(convolutions), None)
+    spatial = {name for name, module in convolutions.items() if max(module.kernel_size) > 1}
+    inside = {name for name in spatial if name.startswith(f"{block1}.")}
+    return [name for name in convolutions if name == first or name in inside]

@@ -62,30 +62,13 @@ def train_epochs(
         raise ValueError(f"tf32 is a mode of CUDA devices, the device is {device}; train in fp32 or bf16")
     layout = layout or memory_format(device, precision)
     net.to(memory_format=layout)
-    optimizer = torch.optim.SGD(
-        net.parameters(),
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-        nesterov=True,
-        fused=True,
-    )
     first = 1
     if state is not None:
         net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
         first = state["epoch"] + 1
-    rate = torch.tensor(recipe.lr, device=device)  # a recorded step reads it where it lies
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    optimizer, rate = sgd(net, recipe, device, state and state["optimizer"])
     trained = parallel.distributed(net)
-    test = TrainingSet.place(
-        test_images[parallel.rank() :: parallel.ranks()],
-        test_labels[parallel.rank() :: parallel.ranks()],
-        data.mean,
-        data.std,
-        device,
-    )
+    test = own_part(test_images, test_labels, data)
     if graph is None:
         graph = device.type == "cuda" and isinstance(data.images, Tensor) and parallel.ranks() == 1
 
@@ -117,6 +100,32 @@ def train_epochs(
             "test_error": 100 * parallel.summed(wrong_test).item() / len(test_labels),
         }
         yield row, {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
+
+
+def sgd(
+    net: nn.Module, recipe: Recipe, device: torch.device, saved: dict | None
+) -> tuple[torch.optim.Optimizer, Tensor]:
+    """The optimizer of a recipe, in the saved state if there is one, and its rate, to be filled for each epoch."""
+    optimizer = torch.optim.SGD(
+        net.parameters(),
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=True,
+        fused=True,
+    )
+    if saved is not None:
+        optimizer.load_state_dict(saved)
+    rate = torch.tensor(recipe.lr, device=device)  # a recorded step reads it where it lies
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    return optimizer, rate
+
+
+def own_part(images: np.ndarray, labels: np.ndarray, data: TrainingSet) -> TrainingSet:
+    """The test images that this process measures, normalised and placed as those of `data`."""
+    part = slice(parallel.rank(), None, parallel.ranks())
+    return TrainingSet.place(images[part], labels[part], data.mean, data.std, data.device)
 
 
 def count_errors(net: nn.Module, data: TrainingSet) -> Tensor:

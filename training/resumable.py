@@ -5,17 +5,15 @@ A checkpoint is {state: of `training.engine.train_epochs`, rows: of the training
 
 import io
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Self
 
 import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
+from common_corruptions.termination import on_sigterm
 from training import parallel
 from training.batches import TrainingSet
 from training.device import describe, make_deterministic
@@ -77,7 +75,8 @@ def train_resumably(
     bar = tqdm(
         total=recipe.epochs * steps, initial=len(rows) * steps, desc=label, unit="batch", disable=not first
     )
-    with bar, StopRequest() as stop:
+    stops: list[int] = []  # SIGTERMs so far: the epoch that runs is finished and kept
+    with bar, on_sigterm(stops.append):
         for content in checkpoints(module, data, test_images, test_labels, recipe, saved, bar.update):
             rows = content["rows"]
             last = len(rows) == recipe.epochs
@@ -86,7 +85,7 @@ def train_resumably(
                 kept, at = len(rows), time.monotonic()
                 log(rows)
             bar.set_postfix(error=f"{rows[-1]['test_error']:.2f} %", refresh=False)
-            if parallel.in_any(stop.received, data.device):
+            if parallel.in_any(bool(stops), data.device):
                 if first and kept < len(rows):
                     keep(content)
                 raise TerminatedError(f"stopped after epoch {len(rows)}")
@@ -127,26 +126,3 @@ def pack(checkpoint: dict) -> bytes:
     buffer = io.BytesIO()
     torch.save(checkpoint, buffer)
     return buffer.getvalue()
-
-
-class StopRequest:
-    """Notes SIGTERM instead of dying of it, so that the running epoch can be finished and kept.
-
-    Off the main thread, which alone may set handlers, nothing is noted.
-    """
-
-    def __init__(self) -> None:
-        self.received = False
-
-    def __enter__(self) -> Self:
-        self._main = threading.current_thread() is threading.main_thread()
-        if self._main:
-            self._before = signal.signal(signal.SIGTERM, self._receive)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._main:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL if self._before is None else self._before)
-
-    def _receive(self, *_: object) -> None:
-        self.received = True

@@ -12,7 +12,8 @@ from common_corruptions.benchmarking.any_net import adapt
 from common_corruptions.benchmarking.baseline_table import as_baseline
 from common_corruptions.benchmarking.kept import Keeping, keep
 from common_corruptions.benchmarking.limits import limits, severities_of
-from common_corruptions.benchmarking.measuring import measure_errors, measure_flips
+from common_corruptions.benchmarking.measuring import Error, measure_errors, measure_flips
+from common_corruptions.benchmarking.per_image import Flip
 from common_corruptions.evaluation import Net
 from common_corruptions.evaluation.onnx_runtime import for_many
 from common_corruptions.needs import what_to_install
@@ -110,22 +111,11 @@ def benchmark(
         DifferentLogits: a RuntimeError; ONNX Runtime gives other logits than torch, as
             `common_corruptions.evaluation.onnx_runtime.Exported`.
     """
-    try:
-        import pandas as pd  # here alone, so that the corruptions and metrics do without pandas
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            what_to_install("benchmark", "benchmark", error), name=error.name
-        ) from error
-
+    _check_pandas()
     adapted, baseline = adapt(net, logits), as_baseline(baseline)
     # Hours may pass before a file or a baseline is used, so both are tried now.
     sets = open_data(data, corruptions, perturbations, severities, seed, scale, progress)
     label = str(data) if isinstance(data, str | Path) else "the images given"
-    found: dict[str, float] = {
-        "corruptions": sum(one in CORRUPTIONS for one in sets.corruptions),
-        "perturbations": sum(one in PERTURBATIONS for one in sets.perturbations),
-        "images": len(sets.labels) or max(map(len, sets.perturbations.values())),
-    }
     if baseline is not None:
         _check_baseline(baseline, sets)
     for limit in limits(sets, baseline):
@@ -147,15 +137,40 @@ def benchmark(
         flips = measure_flips(fastest, sets, bar, keeping, reusable, **options)
     if no_ece:
         warnings.warn(f"{label}: there is no ECE: {no_ece}", stacklevel=2)
+    table = _table(errors, flips)
+    table.attrs["data"] = sets.source
+    whole = severities_of(sets) == SEVERITIES
+    return table, _numbers(sets) | summarise(errors, flips, baseline if whole else None) | figures
+
+
+def _check_pandas() -> None:
+    """ModuleNotFoundError that says what to install, unless pandas is there; nothing but `benchmark` needs it."""
+    try:
+        import pandas  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            what_to_install("benchmark", "benchmark", error), name=error.name
+        ) from error
+
+
+def _numbers(sets: Sets) -> dict[str, float]:
+    """Of how many corruptions and perturbations of the benchmark's, and of how many test images, the sets are."""
+    return {
+        "corruptions": sum(one in CORRUPTIONS for one in sets.corruptions),
+        "perturbations": sum(one in PERTURBATIONS for one in sets.perturbations),
+        "images": len(sets.labels) or max(map(len, sets.perturbations.values())),
+    }
+
+
+def _table(errors: list[Error], flips: list[Flip]) -> "pd.DataFrame":
+    import pandas as pd  # here alone, so that the corruptions and metrics do without pandas
+
     rows: list[tuple[object, ...]] = [
         ("corruption", one, severity, None, "error", value) for one, severity, value in errors
     ]
     rows += [("perturbation", one, None, protocol, metric, value) for one, protocol, metric, value in flips]
     table = pd.DataFrame(rows, columns=["kind", "name", "severity", "protocol", "metric", "value"])
-    table = table.astype({"severity": "Int64"})
-    table.attrs["data"] = sets.source
-    whole = severities_of(sets) == SEVERITIES
-    return table, found | summarise(errors, flips, baseline if whole else None) | figures
+    return table.astype({"severity": "Int64"})
 
 
 def _check_baseline(baseline: Baseline, sets: Sets) -> None:

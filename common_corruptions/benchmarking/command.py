@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from common_corruptions.foreign_code import raised_by_net
 from common_corruptions.needs import what_to_install
+from common_corruptions.raising import raised_by_net
 from common_corruptions.recipes.scales import SCALES
 
 

@@ -9,6 +9,7 @@ from common_corruptions.benchmarking.kept import Arrays, Keeping, places
 from common_corruptions.benchmarking.per_image import Flip, answer_images, answer_sequences
 from common_corruptions.evaluation import Net
 from common_corruptions.logits import naming_set
+from common_corruptions.metrics import classification_error
 from common_corruptions.recipes.names import CORRUPTIONS
 from common_corruptions.sets.opened import Sets
 from common_corruptions.sets.staging import Images
@@ -55,7 +56,7 @@ def measure_errors(
                 found = _answers(net, images, sets, bar, **options)
             if keeping is not None:
                 keeping.save(place, images, sets.labels, found)
-        rows.append((name, int(severity or 0), 100.0 * float(np.mean(~found["correct"]))))
+        rows.append((name, int(severity or 0), classification_error(found["predicted"], found["labels"])))
         if name not in ("clean", *CORRUPTIONS):
             continue
         kind = "clean" if name == "clean" else "corr"

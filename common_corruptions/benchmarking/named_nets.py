@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from common_corruptions.foreign_code import import_named, reason
+from common_corruptions.importing import import_named
+from common_corruptions.raising import reason
 
 
 def load_net(name: str) -> Any:

@@ -23,7 +23,14 @@ from common_corruptions.recipes.names import (
     NOISE_PERTURBATIONS,
     SEVERITIES,
 )
-from common_corruptions.sets.on_disk import Clean, open_clean, open_corruptions, open_perturbations
+from common_corruptions.sets.on_disk import (
+    Clean,
+    corrupted_ones,
+    open_clean,
+    open_corruptions,
+    open_perturbations,
+)
+from common_corruptions.sets.staging import count_frames
 
 T = TypeVar("T")
 
@@ -43,12 +50,9 @@ def predict_corruptions(
     Raises:
         FileNotFoundError, ValueError: as `sets.on_disk.open_corruptions`, before anything is measured.
     """
-    clean = open_clean(folder)
-    stacks = open_corruptions(folder, corruptions, clean)
-    number = _clean_answered(clean, stacks)
-    images = number + sum(map(len, stacks.values()))
-    net = for_many(net, images, options.get("device"))
-    yield "clean", 0, predict(net, clean.images[:number], **options)
+    clean, stacks = _open_stacks(folder, corruptions)
+    net = for_many(net, len(clean.images) + sum(map(len, stacks.values())), options.get("device"))
+    yield "clean", 0, predict(net, clean.images, **options)
     for name, stacked in stacks.items():
         logits = predict(net, stacked, sets=len(SEVERITIES), **options)
         for severity, part in zip(SEVERITIES, np.split(logits, len(SEVERITIES)), strict=True):
@@ -73,8 +77,7 @@ def rank_perturbations(
         UndefinedLogits: a ValueError; the net answers with NaN, and to which set.
     """
     opened = open_perturbations(folder, perturbations, count)
-    frames: int = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
-    net = for_many(net, frames, options.get("device"))
+    net = for_many(net, count_frames(opened.values()), options.get("device"))
 
     def ranked(name: str) -> tuple[str, np.ndarray]:
         sequences = opened[name]
@@ -115,16 +118,16 @@ def count_images(
 
     Args and errors as for `predict_corruptions` and `rank_perturbations`.
     """
+    clean, stacks = _open_stacks(folder, corruptions)
+    frames = count_frames(open_perturbations(folder, perturbations, count).values())
+    return len(clean.images) + sum(map(len, stacks.values())) + frames
+
+
+def _open_stacks(folder: Path, corruptions: Iterable[str]) -> tuple[Clean, dict[str, np.ndarray]]:
+    """The clean images that are answered, and of each corruption the array."""
     clean = open_clean(folder)
     stacks = open_corruptions(folder, corruptions, clean)
-    opened = open_perturbations(folder, perturbations, count)
-    frames = sum(len(sequences) * sequences.shape[1] for sequences in opened.values())
-    return _clean_answered(clean, stacks) + sum(map(len, stacks.values())) + int(frames)
-
-
-def _clean_answered(clean: Clean, stacks: Mapping[str, np.ndarray]) -> int:
-    """How many clean images are answered: those that the corrupted ones are of, or all where there are none."""
-    return len(next(iter(stacks.values()))) // len(SEVERITIES) if stacks else len(clean.images)
+    return corrupted_ones(clean, stacks), stacks
 
 
 def perturbation_metrics(name: str, ranks: np.ndarray) -> list[tuple[str, str, str, float]]:

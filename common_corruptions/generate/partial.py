@@ -6,11 +6,11 @@ Linux and macOS; the lock that keeps two runs apart is POSIX's.
 import contextlib
 import fcntl
 import shutil
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
+
+from common_corruptions.termination import on_sigterm
 
 PARTIAL = ".partial"
 
@@ -25,7 +25,7 @@ def working_folder(folder: Path) -> Iterator[Path]:
         OSError: another run holds it; the file system's own errors.
     """
     partial = folder / PARTIAL
-    with _sigterm_as_exit():
+    with on_sigterm(lambda number: sys.exit(128 + number)):
         partial.mkdir(parents=True, exist_ok=True)
         with open(partial / "lock", "w", encoding="utf-8") as lock:
             try:
@@ -40,15 +40,3 @@ def working_folder(folder: Path) -> Iterator[Path]:
                 yield partial
             finally:
                 shutil.rmtree(partial)
-
-
-@contextlib.contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)

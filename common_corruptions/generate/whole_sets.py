@@ -21,7 +21,7 @@ from common_corruptions.generate.earlier_run import check_rest, is_kept, new_lab
 from common_corruptions.generate.partial import working_folder
 from common_corruptions.generate.writing import SetFile, available_cores, check_not_importing, write_files
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, PERTURBATIONS
-from common_corruptions.recipes.perturbations import LARGEST as PERTURBED_LARGEST
+from common_corruptions.recipes.perturbations import PERTURBED_LARGEST
 from common_corruptions.recipes.registry import check_corruption, recipe
 from common_corruptions.recipes.scales import scale_of
 from common_corruptions.record import Entry, digest, digest_of_images, read_record, write_record

@@ -29,7 +29,7 @@ from common_corruptions.recipes.precipitation import lay_snow, lay_water, snow_l
 from common_corruptions.recipes.random import Draws
 from common_corruptions.recipes.warps import geometric_frames
 
-LARGEST = 256  # pixels a side
+PERTURBED_LARGEST = 256  # pixels a side
 BLOCK_BYTES = 1 << 17  # images worked on at a time: the float temporaries of one frame then stay in the cache
 
 Recipe = Callable[[np.ndarray, Draws, np.ndarray], None]
@@ -58,7 +58,7 @@ def perturb(images: np.ndarray, name: str, seed: int = 0, *, start: int = 0) -> 
         ValueError: images of another shape, an unknown name, a negative start.
     """
     check_name(name, FRAMES, "perturbation")
-    check_images(images, largest=LARGEST)
+    check_images(images, largest=PERTURBED_LARGEST)
     check_seed(seed, start)
     sequences = np.empty((len(images), FRAMES[name], *images.shape[1:]), dtype=np.uint8)
     block = max(1, BLOCK_BYTES // math.prod(images.shape[1:]))

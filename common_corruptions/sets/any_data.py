@@ -15,7 +15,7 @@ from common_corruptions.sets.folders import split_names as split_arrays
 from common_corruptions.sets.image_files import ImageFiles, image_names, list_images
 from common_corruptions.sets.imagenet_folders import corruption_folders, open_imagenet_c
 from common_corruptions.sets.items import Items
-from common_corruptions.sets.made import Choice, array_of, check_choice, make_sets
+from common_corruptions.sets.made import array_of, check_choice, make_sets
 from common_corruptions.sets.opened import Sets
 
 
@@ -46,7 +46,7 @@ def open_data(
         TypeError, ValueError: neither a folder nor images with labels; a seed or a scale for sets that are made
             already; and as the functions named.
     """
-    chosen: Choice = (corruptions, perturbations, severities, 0 if seed is None else seed, scale)
+    chosen = (corruptions, perturbations, severities, 0 if seed is None else seed, scale)
     if isinstance(data, tuple | list):
         if len(data) != 2:
             raise ValueError(

@@ -10,6 +10,7 @@ from common_corruptions.npy import load_array, load_labels
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES, PERTURBATIONS, SEVERITIES
 from common_corruptions.recipes.registry import added, check_corruption
 from common_corruptions.sets.on_disk import (
+    corrupted_ones,
     open_clean,
     open_corruptions,
     open_perturbations,
@@ -59,8 +60,7 @@ def open_arrays(
         clean = open_clean(folder)
         stacks = open_corruptions(folder, c_names, clean)
         sequences = open_perturbations(folder, p_names, clean=clean)
-        number = len(next(iter(stacks.values()))) // len(SEVERITIES) if stacks else len(clean.images)
-        images, labels, tested = clean.images[:number], clean.labels[:number], len(clean.images)
+        (images, labels), tested = corrupted_ones(clean, stacks), len(clean.images)
     else:
         images, labels, tested = None, np.empty(0, np.intp), 0
         if c_names:

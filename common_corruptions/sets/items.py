@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from common_corruptions.foreign_code import reason, where
 from common_corruptions.images.items import check_indexed, image_of, label_of
+from common_corruptions.raising import reason, where
 
 
 class Items:

@@ -6,7 +6,7 @@ A slice has the bytes that it has in the set made at once: what is drawn for an 
 import functools
 import operator
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -17,13 +17,11 @@ from common_corruptions.images.forms import read
 from common_corruptions.metrics.arrays import class_indices
 from common_corruptions.recipes.corruptions import corrupt
 from common_corruptions.recipes.names import CORRUPTIONS, FRAMES
-from common_corruptions.recipes.perturbations import LARGEST, perturb
+from common_corruptions.recipes.perturbations import PERTURBED_LARGEST, perturb
 from common_corruptions.recipes.scales import check_scale, scale_of
 from common_corruptions.sets.identity import of_images
 from common_corruptions.sets.opened import Sets, asked, asked_severities
 from common_corruptions.sets.staging import Images
-
-Choice: TypeAlias = tuple[Iterable[str] | None, Iterable[str] | None, Iterable[int] | None, int, str | None]
 
 
 class Corrupted:
@@ -104,7 +102,7 @@ def make_sets(
         raise ValueError(f"there are {len(images)} images and {len(labels)} labels")
     check_images(images[0:1])
     if p_names:
-        check_images(images[0:1], largest=LARGEST)
+        check_images(images[0:1], largest=PERTURBED_LARGEST)
     chosen = scale_of(scale, *images.shape[1:3])
     origin = functools.cache(lambda: of_images(images))  # of all sets, and asked for by few
     stacks: dict[str, dict[int, Images]] = {

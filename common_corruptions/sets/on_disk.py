@@ -1,6 +1,6 @@
 """A data set on disk in the form of CIFAR-10-C: its arrays, opened and compared with one another before any is used."""
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,6 +63,12 @@ def open_corruptions(folder: Path, names: Iterable[str], clean: Clean) -> dict[s
             )
     check_same_images(folder / "c", "corruption", dict.fromkeys(names, number), clean.images)
     return stacks
+
+
+def corrupted_ones(clean: Clean, stacks: Mapping[str, np.ndarray]) -> Clean:
+    """The clean images that the corruptions, as `open_corruptions` gives them, are of; all where there are none."""
+    number = len(next(iter(stacks.values()))) // len(SEVERITIES) if stacks else len(clean.images)
+    return Clean(clean.images[:number], clean.labels[:number])
 
 
 def open_perturbations(

@@ -9,7 +9,7 @@ import numpy as np
 from common_corruptions.checks import check_name, check_severity
 from common_corruptions.recipes.names import FRAMES, SEVERITIES
 from common_corruptions.recipes.registry import check_corruption
-from common_corruptions.sets.staging import Images
+from common_corruptions.sets.staging import Images, count_frames
 
 
 class Sets(NamedTuple):
@@ -42,7 +42,7 @@ class Sets(NamedTuple):
         errors = len(self.labels) * (
             (self.clean is not None) + sum(len(parts) for parts in self.corruptions.values())
         )
-        return errors + sum(one.shape[0] * one.shape[1] for one in self.perturbations.values())
+        return errors + count_frames(self.perturbations.values())
 
 
 def asked(

@@ -27,6 +27,11 @@ class Images(Protocol):
     def __getitem__(self, part: Any, /) -> Any: ...
 
 
+def count_frames(sequences: Iterable[Images]) -> int:
+    """How many single images there are in sequences (N, T, H, W, C)."""
+    return sum(one.shape[0] * one.shape[1] for one in sequences)
+
+
 def staged(
     images: Images, parts: Iterable[slice | np.ndarray], device: torch.device | str
 ) -> Iterator[Tensor]:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nets import create_net, list_nets, register, registry
-from nets.registry import get_entry, push_pull_layers
+from nets.registry import get_entry
 from pushpull import PushPull2d
 
 SMALL = ["resnet14", "densenet40_12", "alexnet", "lenet_d"]
@@ -197,6 +197,20 @@ def test_a_function_without_the_common_options_is_refused():
 def test_nets_without_a_place_for_the_layer():
     register("linear")(lambda *, num_classes=10, in_channels=3: nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
     assert len(create_net("linear")) == 2
-    with pytest.raises(ValueError, match="without convolutions"):
-        create_net("linear", pushpull="first")
-    assert push_pull_layers(nn.Identity(), None) == []
+    for layers, problem in (
+        ("first", "no convolution"),
+        ("all", "none of the 0"),
+        ("block1", "no first block"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            create_net("linear", pushpull=layers)
+
+
+@pytest.mark.usefixtures("empty_slot")
+def test_all_leaves_patches_of_even_sides_as_they_are():
+    register("patchy")(
+        lambda *, num_classes=10, in_channels=3: nn.Sequential(
+            nn.Conv2d(in_channels, 4, 2, stride=2), nn.Conv2d(4, num_classes, 3)
+        )
+    )
+    assert push_pull_names(create_net("patchy", pushpull="all")) == ["1"]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from common_corruptions.checks import check_images, check_seed, check_severity
-from common_corruptions.foreign_code import reason, where
+from common_corruptions.raising import reason, where
 from common_corruptions.recipes.corruptions import blur, digital, noise, weather  # noqa: F401 (declare the 19)
 from common_corruptions.recipes.names import CORRUPTIONS
 from common_corruptions.recipes.random import Draws

@@ -1,29 +1,13 @@
-"""Code that is not this package's, a module of corruptions or a net: its import, and its errors in one line."""
+"""What code that is not this package's raises, a corruption, a data set or a net: the error in one line, and where."""
 
-import importlib
 import itertools
 import traceback
 from pathlib import Path
-from types import ModuleType
 
 PACKAGE = Path(__file__).parent
+# The files that call such code.
 CALLS_NETS = PACKAGE / "benchmarking" / "any_net.py"
 CALLS_OWN = PACKAGE / "recipes" / "registry.py"
-
-
-def import_named(name: str) -> ModuleType:
-    """The module of this name, in the current folder or installed.
-
-    Raises:
-        ValueError: a path in place of a name, or whatever the module raises, with its type.
-    """
-    if name.endswith(".py") or "/" in name or "\\" in name:
-        plain = name.replace("\\", "/").removesuffix(".py").strip("./").replace("/", ".")
-        raise ValueError(f"{name} cannot be imported: give the name of the module, without .py: {plain}")
-    try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"{name} cannot be imported: {reason(error)}") from None
 
 
 def reason(error: BaseException) -> str:

@@ -1,0 +1,21 @@
+"""The import of a module that a user names."""
+
+import importlib
+from types import ModuleType
+
+from common_corruptions.raising import reason
+
+
+def import_named(name: str) -> ModuleType:
+    """The module of this name, in the current folder or installed.
+
+    Raises:
+        ValueError: a path in place of a name, or whatever the module raises, with its type.
+    """
+    if name.endswith(".py") or "/" in name or "\\" in name:
+        plain = name.replace("\\", "/").removesuffix(".py").strip("./").replace("/", ".")
+        raise ValueError(f"{name} cannot be imported: give the name of the module, without .py: {plain}")
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{name} cannot be imported: {reason(error)}") from None
