@@ -19,6 +19,7 @@ from common_corruptions.recipes.names import (
     PERTURBATIONS,
     SEVERITIES,
 )
+from stages import report
 from stages.tracking import runs
 from tests.archives.miniatures import jpeg_arrays
 from tests.conftest import ROOT
@@ -78,6 +79,12 @@ def repository(local, tmp_path) -> Path:
     labels = home.read_jpeg_set(tmp_path / "jpeg" / "cifar10-jpeg.npz")["test"][1]
     sent_back(tmp_path / "sent", labels)
     return tmp_path
+
+
+@pytest.fixture
+def no_page(monkeypatch) -> None:
+    """Without the page, which takes longer to draw than all the rest and is read by one test alone."""
+    monkeypatch.setattr(report.main, "callback", lambda: None)
 
 
 def test_tables_report_and_runs_are_those_of_the_pipeline(repository, local):
@@ -147,7 +154,7 @@ def change(path: Path, **parts: dict) -> None:
     path.write_text(json.dumps(results), encoding="utf-8")
 
 
-def test_a_later_call_takes_the_place_of_what_it_measured_and_of_nothing_else(repository, local):
+def test_a_later_call_takes_the_place_of_what_it_measured_and_of_nothing_else(repository, local, no_page):
     """Its nets have runs of their own beside those of before; speeds that it did not measure stay on file."""
     change(
         repository / "sent" / "results.json",
@@ -178,7 +185,7 @@ def test_a_later_call_takes_the_place_of_what_it_measured_and_of_nothing_else(re
     assert {run.data.metrics["train/seconds"] for run in found} == {60.0, 50.0}
 
 
-def test_seeds_that_were_trained_and_not_measured_are_named_and_left_out(repository, local):
+def test_seeds_that_were_trained_and_not_measured_are_named_and_left_out(repository, local, no_page):
     for kind in ("corruption", "perturbation"):
         rows = pd.read_csv(repository / "sent" / f"{kind}.csv")
         rows[~((rows.net == "resnet20-pp") & (rows.seed == 1))].to_csv(
@@ -191,7 +198,7 @@ def test_seeds_that_were_trained_and_not_measured_are_named_and_left_out(reposit
     assert set(history.seed) == {0}
 
 
-def test_calls_of_other_seeds_come_home_together(repository, local):
+def test_calls_of_other_seeds_come_home_together(repository, local, no_page):
     """Nets, answers and curves are those of all; each run names the card that trained it."""
     labels = np.load(repository / "sent" / "answers.npz")["labels"]
     sent_back(repository / "more", labels, seeds=(2,), others=(), card="NVIDIA H200")
