@@ -104,7 +104,7 @@ def front_end(params: Params, name: str) -> str:
     usual = paper.recipe(params.training(first))
     trained = paper.recipe(params.training(name))
     changed = [f"{key}={value}" for key, value in trained.items() if value != usual[key]]
-    own = [net.own, *changed] if net.options else changed
+    own = [net.own, *changed] if net.own else changed
     return f"{net.block} ({', '.join(own)})" if own else net.block
 
 

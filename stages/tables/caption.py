@@ -72,7 +72,7 @@ def describe_trainings(params: Params) -> list[str]:
     (usual, _), *others = seeds.items()
     each = [counted(usual), *(f"{', '.join(nets)}: {counted(own)}" for own, nets in others)]
     sentences = [f"{mean} over {'; '.join(each)}."]
-    if own := [f"{name} ({net.own})" for name, net in params.nets.items() if net.options]:
+    if own := [f"{name} ({net.own})" for name, net in params.nets.items() if net.own]:
         sentences += [f"Nets with options of their own: {'; '.join(own)}."]
     sentences += describe_augmentation(params)
     epochs: dict[int, list[str]] = {}
