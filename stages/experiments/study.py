@@ -12,7 +12,7 @@ import click
 import pandas as pd
 
 from common_corruptions.sweeps import FIGURE4_VARIANCES, FIGURE5_CONTRASTS, SWEEPS
-from stages.files.datasets import full_name, load_split
+from stages.files.datasets import count_classes, full_name, load_split
 from stages.files.interruption import stopping
 from stages.files.measurements import check
 from stages.files.params import in_pipeline, load_params
@@ -45,7 +45,8 @@ def main(table: str, pipeline: Path) -> None:
     results = pipeline / "metrics" / data_name
     measured = gather(params, results / kind, kind, KEYS[table])
     folder = Path("metrics") / data_name / "studies"
-    images = len(load_split(data_name, "test").labels)
+    test = load_split(data_name, "test")
+    images = len(test.labels)
     if kind == "corruption":  # all are measured on as many as are corrupted
         images = min(images, params.data.corrupted_images or images)
     written = TABLES[table](measured, params, images)
@@ -54,7 +55,8 @@ def main(table: str, pipeline: Path) -> None:
     write_table(folder, **written._asdict())
     show((folder / f"{table}.md").read_text(encoding="utf-8"))
     if table == "table1":
-        write_figures(folder, accuracies(measured), full_name(data_name, images))
+        classes = count_classes(load_split(data_name, "train"), test)
+        write_figures(folder, accuracies(measured), full_name(data_name, images), classes)
     spared(mirror, params, {kind: measured}, results / "history")
 
 
@@ -172,14 +174,16 @@ def deviations(params: Params, keys: Sequence[str]) -> list[str]:
     return [f"Not the paper's, so that no published figure is theirs: {', '.join(each)}."] if each else []
 
 
-def write_figures(folder: Path, values: pd.DataFrame, name: str) -> None:
-    """Figures 4 and 5 of the paper, from the accuracies of the LeNets."""
+def write_figures(folder: Path, values: pd.DataFrame, name: str, classes: int) -> None:
+    """Figures 4 and 5 of the paper, from the accuracies of the LeNets on a set of so many classes."""
     for figure, sweep, levels, title, axis in (
         ("figure4", "gaussian_noise", FIGURE4_VARIANCES, "Gaussian noise", "noise variance σ²"),
         ("figure5", "poisson_noise", FIGURE5_CONTRASTS, "contrast and Poisson noise", "contrast C"),
     ):
         title = f"{name}, {title} (paper, figure {figure[-1]})"
-        accuracy_bars(folder / f"{figure}.png", values, sweep, levels, title=title, axis=axis)
+        accuracy_bars(
+            folder / f"{figure}.png", values, sweep, levels, classes=classes, title=title, axis=axis
+        )
 
 
 def mirror(params: Params, measured: Mapping[str, pd.DataFrame], history: Path) -> None:

@@ -21,6 +21,9 @@ from nets.families import families
 Positive = Annotated[int, Field(ge=1)]
 Device = Literal["auto", "cpu", "cuda"]
 
+# The table of a study -> the measurement that it is made of.
+MEASURED_BY = {"table1": "noise", "table4": "noise", "table5": "corruption"}
+
 WHOLE = {"all": CORRUPTIONS, "main": MAIN_CORRUPTIONS}
 
 
@@ -197,6 +200,16 @@ class Study(Section):
     corruption: dict[str, Any] = {}
     perturbation: dict[str, Any] = {}
     train: dict[str, Any]
+
+    @field_validator("tables")
+    @classmethod
+    def from_what_they_show(cls, tables: dict[str, str]) -> dict[str, str]:
+        for table, kind in tables.items():
+            if kind != MEASURED_BY[table]:
+                raise ValueError(
+                    f"{table} is made of the measurement `{MEASURED_BY[table]}`, not of `{kind}`"
+                )
+        return tables
 
 
 class Params(Section):
