@@ -47,6 +47,7 @@ def error_bars(
         figsize=(10, 1.0 + 2.6 * len(panels)),
         layout="constrained",
         sharex=True,
+        sharey=True,
         squeeze=False,
     )
     for axes, nets in zip(grid[:, 0], panels, strict=True):
