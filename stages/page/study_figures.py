@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from stages.page.figures import save
-from stages.tables.studies import LENETS
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -23,6 +22,7 @@ def accuracy_bars(
     sweep: str,
     levels: Sequence[float],
     *,
+    names: Mapping[str, str],
     classes: int,
     title: str,
     axis: str,
@@ -33,6 +33,7 @@ def accuracy_bars(
         path: the PNG to write.
         accuracies: net, sweep, level, accuracy (percent), spread.
         sweep, levels: of the bars.
+        names: the paper's, of the nets.
         classes: of the set, which say where chance is.
         title, axis: of the figure, and of the levels.
     """
@@ -51,7 +52,7 @@ def accuracy_bars(
             width,
             yerr=rows.spread.fillna(0),
             color=colours[net],
-            label=LENETS[net],
+            label=names[net],
             error_kw={"elinewidth": 0.8, "ecolor": "#444444"},
         )
     chance = 100 / classes

@@ -10,7 +10,8 @@ import pytest
 from common_corruptions.recipes.names import CORRUPTIONS
 from common_corruptions.sweeps import SWEEPS
 from stages.page import study_figures
-from stages.tables.studies import LENETS, accuracies, measured_set, table1, table4, table5
+from stages.tables.caption import measured_set
+from stages.tables.studies import LENETS, accuracies, table1, table4, table5
 
 PUBLISHED = Path(__file__).parents[3] / "data" / "published"
 
@@ -201,6 +202,7 @@ def test_figures_are_the_same_for_the_same_numbers_and_mark_chance(tmp_path, mon
             accuracies(lenets()),
             "poisson_noise",
             levels,
+            names=LENETS,
             classes=5,
             title="t",
             axis="contrast",
