@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from nets.checkpoint import read_checkpoint
-from nets.densenet import DenseNet
+from nets.densenet import DenseLayer, DenseNet
 from nets.lowpass import LowPass
 from nets.resnet import BasicBlock, ResNet
 from pushpull import PushPull2d, convert
@@ -45,6 +45,20 @@ def load_official(path: str | os.PathLike) -> nn.Module:
         return _rebuild(state)
     except ValueError as error:
         raise ValueError(f"{path} is not a net of the paper's authors: {error}") from None
+
+
+def official_name(net: nn.Module) -> str:
+    """The name that a net of `load_official` has in the paper, such as `resnet20-pp`, and after it what else it has."""
+    count = sum(isinstance(module, BasicBlock | DenseLayer) for module in net.modules())
+    if isinstance(net, ResNet):
+        name = f"resnet{2 * count + 2}"
+    else:
+        name = f"densenet{2 * count + 4}_{net.features.denseblock1.denselayer1.conv2.out_channels}"
+    push_pull = {name: module for name, module in net.named_modules() if isinstance(module, PushPull2d)}
+    besides = ["push-pull layers inside"] if push_pull.keys() - {"conv1", "features.conv0"} else []
+    besides += ["a learned alpha"] if any(layer.train_alpha for layer in push_pull.values()) else []
+    besides += ["low-pass filters"] if _filters(net) else []
+    return name + ("-pp" if push_pull else "") + (f" with {' and '.join(besides)}" if besides else "")
 
 
 def _read(path: str | os.PathLike) -> dict[str, Tensor]:

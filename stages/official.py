@@ -1,7 +1,9 @@
 """Stage `official`: the authors' trained nets, from a folder of their checkpoints, measured like our own."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pandas as pd
@@ -11,11 +13,14 @@ from common_corruptions.recipes.names import SEVERITIES
 from stages.files import workspace
 from stages.files.datasets import DATASETS, load_split, naming_stage_corrupt
 from stages.files.interruption import stopping
-from stages.files.measurements import AUTHORS
+from stages.files.measurements import AUTHORS, registry_name
 from stages.files.params import load_params
 from stages.files.predictions import PREDICTIONS, Logits, save_frames, save_logits
 from stages.files.schema import Params
 from stages.files.writing import write_csv
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @click.command()
@@ -41,7 +46,6 @@ def measure(params: Params, found: Mapping[str, Path]) -> tuple[list[tuple], lis
     from common_corruptions.evaluation import memory_format
     from common_corruptions.evaluation.answers import answer_corruptions, answer_perturbations, count_images
     from common_corruptions.evaluation.onnx_runtime import DifferentLogits, for_many
-    from nets.official import load_official
     from stages.files.devices import evaluation_device
     from training.normalisation import CIFAR_MEAN, CIFAR_STD
 
@@ -57,11 +61,12 @@ def measure(params: Params, found: Mapping[str, Path]) -> tuple[list[tuple], lis
     names, flips = data.corruption_names(), data.perturbation_names()
     with naming_stage_corrupt():
         images = count_images(DATASETS / data.name, names, flips, data.perturbed_images)
+    nets = {name: load(name, path) for name, path in found.items()}
     total = len(found) * (1 + len(names) * len(SEVERITIES) + len(flips))
     with tqdm(total=total, unit="set", desc="official") as bar:
         for name, path in found.items():
             try:
-                net = load_official(path).to(device, memory_format=memory_format(device))
+                net = nets[name].to(device, memory_format=memory_format(device))
                 net = for_many(net, images)  # for both at once, so that it is exported once
                 errors, logits = answer_corruptions(net, DATASETS / data.name, names, bar, **options)
                 changes, frames = answer_perturbations(
@@ -78,6 +83,25 @@ def measure(params: Params, found: Mapping[str, Path]) -> tuple[list[tuple], lis
             )
             save_frames(answers / "perturbation" / f"{name}.npz", {0: frames})
     return corruption, perturbation
+
+
+def load(name: str, path: Path) -> "nn.Module":
+    """The net of a checkpoint.
+
+    Raises:
+        click.ClickException: it is none of the authors', or not the net that its name says, beside whose published
+            figures it would stand.
+    """
+    from nets.official import load_official, official_name
+
+    try:
+        net = load_official(path)
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"{path}: {error}") from None
+    said, found = registry_name(name), official_name(net)
+    if re.fullmatch(r"(resnet\d+|densenet\d+_\d+)(-pp)?", said) and said != found:
+        raise click.ClickException(f"{path} is called {said}, but its tensors are of {found}; rename it")
+    return net
 
 
 def checkpoints(params: Params) -> dict[str, Path]:

@@ -62,7 +62,9 @@ def main() -> None:
         figures.differences(folder / "figures" / "differences.png", panels)
     coupled = dict.fromkeys(net for couple in study.couples for net in couple)
     shown = [net for net in coupled if net in study.nets] or study.nets
-    figures.error_bars(folder / "figures" / "figure7.png", study.corruption, shown[:8], published)
+    figures.error_bars(
+        folder / "figures" / "figure7.png", study.corruption, sections.panels(study), published
+    )
     blocks = map(params.block, params.nets)
     papers = (
         block for block in blocks if block.layers and block.pull == "upsampled" and block.alpha != "uniform"

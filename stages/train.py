@@ -19,7 +19,7 @@ from filelock import Timeout
 from nets.registry import create_net
 from stages.files import interruption, workspace
 from stages.files.checkpoints import save_checkpoint, usable_checkpoint, work_folder
-from stages.files.datasets import Split, load_split, published_name
+from stages.files.datasets import Split, count_classes, load_split, published_name
 from stages.files.params import PARAMS, in_pipeline, load_params
 from stages.files.schema import Params
 from stages.files.trained import Trained
@@ -99,7 +99,7 @@ def untrained(params: Params, net: str, train: Split, test: Split) -> Trained:
     """
     mean, std = normalisation(published_name(params.data.name), train.images)
     options = params.options(net) | {
-        "num_classes": int(max(train.labels.max(), test.labels.max())) + 1,
+        "num_classes": count_classes(train, test),
         "in_channels": train.images.shape[3],
     }
     try:

@@ -17,7 +17,7 @@ from tqdm import trange
 
 from nets.__main__ import count_multiply_adds, count_parameters
 from nets.registry import create_net
-from stages.files.datasets import load_split
+from stages.files.datasets import count_classes, load_split
 from stages.files.interruption import stopping
 from stages.files.params import in_pipeline, load_params
 from stages.files.writing import write_csv
@@ -49,7 +49,10 @@ def main(table: str, pipeline: Path) -> None:
         raise click.ClickException(str(error)) from None
     test = load_split(params.data.name, "test")
     height, width, channels = test.images.shape[1:]
-    classes = {"num_classes": int(test.labels.max()) + 1, "in_channels": channels}
+    classes = {
+        "num_classes": count_classes(load_split(params.data.name, "train"), test),
+        "in_channels": channels,
+    }
     torch.manual_seed(0)
     nets = {
         name: create_net(entry.arch, **params.options(name), **classes).to(device)

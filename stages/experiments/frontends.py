@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from stages.experiments.study import mirror, whole
+from stages.experiments.measured import mirror, whole
 from stages.files.interruption import stopping
 from stages.files.params import in_pipeline, load_params
 from stages.files.predictions import PREDICTIONS
@@ -15,8 +15,8 @@ from stages.files.schema import Params
 from stages.files.writing import read_table, show
 from stages.page.study_figures import front_end_bars
 from stages.tables.answers import Answers, read_answers
+from stages.tables.caption import measured_set
 from stages.tables.frontends import frontends, labels
-from stages.tables.studies import measured_set
 from stages.tables.table import write_table
 from stages.tracking.store import spared
 

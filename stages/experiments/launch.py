@@ -1,7 +1,8 @@
 """Training of the whole grid on a Ray cluster: one task for each net and seed, each with a part of a GPU.
 
 A finished training lands where `stages.train` keeps its checkpoints. `dvc repro` then finds every training done, writes
-models, curves and MLflow runs as always, and goes on with the evaluation. Called again after a stop, it goes on.
+models, curves and MLflow runs as always, and goes on with the evaluation. Called again after a stop, it goes on; nets
+whose training stage is up to date are left alone.
 """
 
 import contextlib
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import click
 import numpy as np
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
 from tqdm import tqdm
 
 from nets.registry import create_net
@@ -55,8 +58,12 @@ def main(address: str, pipeline: Path, gpus: float, cpus: int) -> None:
     except ImportError:
         raise click.ClickException("Ray is not installed; pip install '.[cluster]'") from None
     params = load_params(pipeline=pipeline)
+    nets = to_train(params, pipeline)
+    if not nets:
+        click.echo("every training is up to date")
+        return
     train, test = load_split(params.data.name, "train"), load_split(params.data.name, "test")
-    folders = {net: work_folder(params, net) for net in params.nets}
+    folders = {net: work_folder(params, net) for net in nets}
     with contextlib.ExitStack() as held:
         for folder in folders.values():  # no stage may train a net meanwhile
             held.enter_context(workspace.lock(folder.name))
@@ -75,6 +82,22 @@ def main(address: str, pipeline: Path, gpus: float, cpus: int) -> None:
     if failed:
         lines = [f"{net} seed {seed}: {message}" for (net, seed), message in failed.items()]
         raise click.ClickException("\n".join([f"{len(failed)} trainings failed.", *lines]))
+
+
+def to_train(params: Params, pipeline: Path) -> list[str]:
+    """The nets whose stage `train@<net>` DVC would run.
+
+    Raises:
+        click.ClickException: DVC cannot say.
+    """
+    stages = {net: f"{pipeline / 'dvc.yaml'}:train@{net}" for net in params.nets}
+    try:
+        with Repo() as repo:
+            changed = repo.status(targets=list(stages.values()))
+    except DvcException as error:
+        raise click.ClickException(" ".join(str(error).split())) from None
+    known = {name.removeprefix("dvc.yaml:") for name in changed}  # as DVC calls those of the file at the top
+    return [net for net, stage in stages.items() if stage.removeprefix("dvc.yaml:") in known]
 
 
 def train_all(

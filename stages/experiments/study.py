@@ -3,7 +3,7 @@
 They go to metrics/<data>/studies, from where `dvc repro` takes them into the report; the results also go to MLflow.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,17 @@ import click
 import pandas as pd
 
 from common_corruptions.sweeps import FIGURE4_VARIANCES, FIGURE5_CONTRASTS, SWEEPS
-from stages.files.datasets import full_name, load_split
+from stages.experiments.measured import files_of, mirror, whole
+from stages.files.datasets import count_classes, full_name, load_split
 from stages.files.interruption import stopping
-from stages.files.measurements import check
 from stages.files.params import in_pipeline, load_params
 from stages.files.schema import Params
 from stages.files.writing import read_table, show
 from stages.page.study_figures import accuracy_bars
 from stages.tables import paper
 from stages.tables.caption import describe_trainings
-from stages.tables.studies import TABLES, accuracies
+from stages.tables.studies import LENETS, TABLES, accuracies
 from stages.tables.table import write_table
-from stages.tracking import runs
-from stages.tracking.mirror import net_run
 from stages.tracking.store import spared
 
 OPTIONS = ("scale", "alpha", "train_alpha")
@@ -45,7 +43,8 @@ def main(table: str, pipeline: Path) -> None:
     results = pipeline / "metrics" / data_name
     measured = gather(params, results / kind, kind, KEYS[table])
     folder = Path("metrics") / data_name / "studies"
-    images = len(load_split(data_name, "test").labels)
+    test = load_split(data_name, "test")
+    images = len(test.labels)
     if kind == "corruption":  # all are measured on as many as are corrupted
         images = min(images, params.data.corrupted_images or images)
     written = TABLES[table](measured, params, images)
@@ -54,7 +53,8 @@ def main(table: str, pipeline: Path) -> None:
     write_table(folder, **written._asdict())
     show((folder / f"{table}.md").read_text(encoding="utf-8"))
     if table == "table1":
-        write_figures(folder, accuracies(measured), full_name(data_name, images))
+        classes = count_classes(load_split(data_name, "train"), test)
+        write_figures(folder, accuracies(measured), full_name(data_name, images), classes)
     spared(mirror, params, {kind: measured}, results / "history")
 
 
@@ -100,19 +100,6 @@ def gather(params: Params, folder: Path, kind: str, keys: Sequence[str]) -> pd.D
     return measured
 
 
-def whole(folder: Path, params: Params, keys: list[str]) -> pd.DataFrame:
-    """The measurements of all nets of the study, on corruptions or perturbations.
-
-    Raises:
-        click.ClickException: one is missing, there twice with two values, or no number in its range.
-    """
-    files_of(folder, params)
-    found = check(folder, params, keys)
-    if len(found.faults):
-        raise click.ClickException(f"{found.warnings[0]}; remove the file, then the same command")
-    return found.rows
-
-
 def noise(folder: Path, params: Params) -> pd.DataFrame:
     """The measurements of all nets of the study under noise: net, seed, sweep, level, error.
 
@@ -133,19 +120,6 @@ def noise(folder: Path, params: Params) -> pd.DataFrame:
             )
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
-
-
-def files_of(folder: Path, params: Params) -> dict[str, Path]:
-    """Net -> its file of measurements.
-
-    Raises:
-        click.ClickException: it is not there.
-    """
-    paths = {name: folder / f"{name}.csv" for name in params.nets}
-    for path in paths.values():
-        if not path.exists():
-            raise click.ClickException(f"no {path}; `dvc repro studies/dvc.yaml` makes it")
-    return paths
 
 
 def others(params: Params, net: str, keys: Sequence[str]) -> dict[str, Any]:
@@ -172,48 +146,23 @@ def deviations(params: Params, keys: Sequence[str]) -> list[str]:
     return [f"Not the paper's, so that no published figure is theirs: {', '.join(each)}."] if each else []
 
 
-def write_figures(folder: Path, values: pd.DataFrame, name: str) -> None:
-    """Figures 4 and 5 of the paper, from the accuracies of the LeNets."""
+def write_figures(folder: Path, values: pd.DataFrame, name: str, classes: int) -> None:
+    """Figures 4 and 5 of the paper, from the accuracies of the LeNets on a set of so many classes."""
     for figure, sweep, levels, title, axis in (
         ("figure4", "gaussian_noise", FIGURE4_VARIANCES, "Gaussian noise", "noise variance σ²"),
         ("figure5", "poisson_noise", FIGURE5_CONTRASTS, "contrast and Poisson noise", "contrast C"),
     ):
         title = f"{name}, {title} (paper, figure {figure[-1]})"
-        accuracy_bars(folder / f"{figure}.png", values, sweep, levels, title=title, axis=axis)
-
-
-def mirror(params: Params, measured: Mapping[str, pd.DataFrame], history: Path) -> None:
-    """Give every net and seed its run in MLflow with what was measured, and the parent run the means.
-
-    Args:
-        params: of the study.
-        measured: kind of measurement -> name (or net), seed, error (percent), and the columns of its stage.
-        history: folder with the training curves.
-    """
-    experiment = runs.open_experiment(params)
-    client = experiment.client
-    for name in params.nets:
-        curves = pd.read_csv(history / f"{name}.csv")
-        values = {}
-        for seed in params.training(name).seeds:
-            run, _ = net_run(experiment, params, name, seed, curves)
-            values[seed] = {}
-            for kind, table in measured.items():
-                own = table[(table["name" if "name" in table else "net"] == name) & (table.seed == seed)]
-                values[seed] |= {f"{kind}/{key}": error for key, error in by_condition(kind, own).items()}
-            runs.log_metrics(client, run, values[seed])
-            client.set_terminated(run)
-        means = pd.DataFrame(values.values()).mean()
-        runs.log_metrics(client, experiment.parent, {f"{key}/{name}": error for key, error in means.items()})
-    client.set_terminated(experiment.parent)
-
-
-def by_condition(kind: str, rows: pd.DataFrame) -> dict[str, float]:
-    """Error of one net and seed by condition, as MLflow names it: `gaussian_noise_0.01`, or the corruption."""
-    if kind != "noise":
-        return rows.groupby(kind).error.mean().to_dict()
-    names = rows.sweep.where(rows.sweep == "clean", rows.sweep + "_" + rows.level.map("{:g}".format))
-    return dict(zip(names, rows.error, strict=True))
+        accuracy_bars(
+            folder / f"{figure}.png",
+            values,
+            sweep,
+            levels,
+            names=LENETS,
+            classes=classes,
+            title=title,
+            axis=axis,
+        )
 
 
 if __name__ == "__main__":

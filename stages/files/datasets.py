@@ -76,6 +76,11 @@ def load_split(name: str, split: str) -> Split:
     return Split(images, labels)
 
 
+def count_classes(train: Split, test: Split) -> int:
+    """How many classes a set has, in which either part may lack some."""
+    return int(max(train.labels.max(), test.labels.max())) + 1
+
+
 @contextmanager
 def naming_stage_corrupt() -> Iterator[None]:
     """Turn what opening C and P sets raises into one line that says which stage makes them.

@@ -196,3 +196,9 @@ def describe(faults: pd.DataFrame, wanted: pd.DataFrame) -> list[str]:
         cut = places[:4] + ([f"and {len(places) - 4} more"] if len(places) > 4 else [])
         lines.append(f"seed {seed}, {fault}: {'; '.join(cut)}")
     return lines
+
+
+def registry_name(folder: str) -> str:
+    """The paper's net whose checkpoint the authors keep in a folder of that name: `densenet-100-12-pp`."""
+    family, *numbers = folder.removesuffix("-pp").split("-")
+    return family + "_".join(numbers) + ("-pp" if folder.endswith("-pp") else "")

@@ -21,6 +21,9 @@ from nets.families import families
 Positive = Annotated[int, Field(ge=1)]
 Device = Literal["auto", "cpu", "cuda"]
 
+# The table of a study -> the measurement that it is made of.
+MEASURED_BY = {"table1": "noise", "table4": "noise", "table5": "corruption"}
+
 WHOLE = {"all": CORRUPTIONS, "main": MAIN_CORRUPTIONS}
 
 
@@ -144,7 +147,7 @@ class Block(Section):
 class Net(Section):
     """A net: the section with its options, its architecture and the module of it that dvc.yaml names, overrides.
 
-    `options` override the block's, `train` those of the training section.
+    `options` override the block's, those of `own` one by one; `train` overrides the training section.
     """
 
     block: str
@@ -156,7 +159,8 @@ class Net(Section):
     @property
     def own(self) -> str:
         """The net's own options as tables say them: `alpha=2, scale=1.5`; empty where it has none."""
-        return ", ".join(f"{key}={value}" for key, value in self.options.items())
+        named = {key: value for key, value in self.options.items() if key != "own"}
+        return ", ".join(f"{key}={value}" for key, value in {**named, **self.options.get("own", {})}.items())
 
     @field_validator("arch")
     @classmethod
@@ -164,6 +168,13 @@ class Net(Section):
         if name not in families():
             raise ValueError(f"unknown net {name!r}{hint(name, families())}; `python -m nets` lists them all")
         return name
+
+    @field_validator("train")
+    @classmethod
+    def trained_where_all_are(cls, train: dict[str, Any]) -> dict[str, Any]:
+        if "device" in train:
+            raise ValueError("`device` is of all nets together: set `train.device`")
+        return train
 
     @model_validator(mode="after")
     def of_its_family(self) -> "Net":
@@ -189,6 +200,16 @@ class Study(Section):
     corruption: dict[str, Any] = {}
     perturbation: dict[str, Any] = {}
     train: dict[str, Any]
+
+    @field_validator("tables")
+    @classmethod
+    def from_what_they_show(cls, tables: dict[str, str]) -> dict[str, str]:
+        for table, kind in tables.items():
+            if kind != MEASURED_BY[table]:
+                raise ValueError(
+                    f"{table} is made of the measurement `{MEASURED_BY[table]}`, not of `{kind}`"
+                )
+        return tables
 
 
 class Params(Section):
@@ -234,7 +255,11 @@ class Params(Section):
     def block(self, net: str) -> Block:
         """The block of a net, with the net's own options."""
         chosen = self.nets[net]
-        return Block(**{**self.blocks[chosen.block].model_dump(), **chosen.options})
+        shared = self.blocks[chosen.block].model_dump()
+        merged = shared | chosen.options
+        if isinstance(merged["own"], dict):  # of any other type it is refused
+            merged["own"] = shared["own"] | merged["own"]
+        return Block(**merged)
 
     def training(self, net: str) -> Train:
         """The training section with the net's own overrides."""

@@ -28,7 +28,7 @@ COLOURS = ("#9ecae1", "#08519c", "#fdae6b", "#a63603", "#a1d99b", "#006d2c", "#b
 def error_bars(
     path: Path,
     corruption: pd.DataFrame,
-    nets: Sequence[str],
+    panels: Sequence[Sequence[str]],
     published: Mapping[tuple[str, str], float] | None = None,
 ) -> None:
     """Bars of the error of each net on each corruption, by group, with the spread over seeds (paper, figure 7).
@@ -36,50 +36,62 @@ def error_bars(
     Args:
         path: the PNG to write.
         corruption: net, seed, corruption, severity, error (percent).
-        nets: which, in the order of the bars; at most eight.
+        panels: the nets of each, in the order of the bars; at most eight.
         published: error by net and corruption, drawn as a line across the bar.
     """
     published = published or {}
     by_seed = corruption.groupby(["net", "seed", "corruption"]).error.mean()
     places, centres = places_of(set(corruption.corruption))
-    figure, axes = plt.subplots(figsize=(10, 3.6), layout="constrained")
-    width = 0.8 / len(nets)
-    for i, net in enumerate(nets):
-        values = by_seed[net].unstack("corruption").reindex(columns=list(places))  # a gap stays one
-        spread = values.std(ddof=1).fillna(0)
-        axes.bar(
-            [place + (i - (len(nets) - 1) / 2) * width for place in places.values()],
-            values.mean(),
-            width,
-            yerr=spread,
-            color=COLOURS[i],
-            label=net,
-            error_kw={"elinewidth": 0.8, "ecolor": "#444444"},
-        )
-        printed = [
-            (place, published[net, name]) for name, place in places.items() if (net, name) in published
-        ]
-        if printed:
-            centre = (i - (len(nets) - 1) / 2) * width
-            axes.hlines(
-                [value for _, value in printed],
-                [place + centre - width / 2 for place, _ in printed],
-                [place + centre + width / 2 for place, _ in printed],
-                color=INK,
-                linewidth=1.2,
-                label="published" if i == 0 else None,
+    figure, grid = plt.subplots(
+        len(panels),
+        figsize=(10, 1.0 + 2.6 * len(panels)),
+        layout="constrained",
+        sharex=True,
+        sharey=True,
+        squeeze=False,
+    )
+    for axes, nets in zip(grid[:, 0], panels, strict=True):
+        width = 0.8 / len(nets)
+        for i, net in enumerate(nets):
+            values = by_seed[net].unstack("corruption").reindex(columns=list(places))  # a gap stays one
+            spread = values.std(ddof=1).fillna(0)
+            axes.bar(
+                [place + (i - (len(nets) - 1) / 2) * width for place in places.values()],
+                values.mean(),
+                width,
+                yerr=spread,
+                color=COLOURS[i],
+                label=net,
+                error_kw={"elinewidth": 0.8, "ecolor": "#444444"},
             )
+            printed = [
+                (place, published[net, name]) for name, place in places.items() if (net, name) in published
+            ]
+            if printed:
+                centre = (i - (len(nets) - 1) / 2) * width
+                axes.hlines(
+                    [value for _, value in printed],
+                    [place + centre - width / 2 for place, _ in printed],
+                    [place + centre + width / 2 for place, _ in printed],
+                    color=INK,
+                    linewidth=1.2,
+                    label="published" if i == 0 else None,
+                )
+        name_groups(axes, centres)
+        axes.set_ylabel("classification error (%)")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.margins(x=0.01)
+        axes.set_ylim(bottom=0)
+        columns = max(1, 120 // (6 + max(map(len, nets))))  # as many as the width takes
+        axes.legend(
+            frameon=False,
+            ncols=min(columns, len(nets) + 1),
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            fontsize=9,
+        )
     axes.set_xticks(
         list(places.values()), [name.replace("_", " ") for name in places], rotation=40, ha="right", size=8
-    )
-    name_groups(axes, centres)
-    axes.set_ylabel("classification error (%)")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(x=0.01)
-    axes.set_ylim(bottom=0)
-    columns = max(1, 120 // (6 + max(map(len, nets))))  # as many as the width takes
-    axes.legend(
-        frameon=False, ncols=min(columns, len(nets) + 1), loc="lower right", bbox_to_anchor=(1, 1), fontsize=9
     )
     save(figure, path)
 

@@ -104,7 +104,7 @@ def front_end(params: Params, name: str) -> str:
     usual = paper.recipe(params.training(first))
     trained = paper.recipe(params.training(name))
     changed = [f"{key}={value}" for key, value in trained.items() if value != usual[key]]
-    own = [net.own, *changed] if net.options else changed
+    own = [net.own, *changed] if net.own else changed
     return f"{net.block} ({', '.join(own)})" if own else net.block
 
 
@@ -195,6 +195,18 @@ def by_architecture(study: Study, couples_alone: bool = True) -> dict[str, dict[
         groups.setdefault(arch, {})[name] = places[name]
     several = {arch: chosen for arch, chosen in groups.items() if len(chosen) > 1}
     return several if several and couples_alone else groups
+
+
+def panels(study: Study, most: int = 8) -> list[list[str]]:
+    """The measured nets, at most so many a panel: an architecture's together, and those that are alone of theirs."""
+    archs = {net: twin.removesuffix("-pp") for net, twin in study.authors.items()}
+    archs |= {net: arch for net, (arch, _) in study.members.items()}
+    groups: dict[str, list[str]] = {}
+    for net in study.nets:
+        groups.setdefault(archs.get(net, net), []).append(net)
+    several = [nets for nets in groups.values() if len(nets) > 1]
+    alone = [net for nets in groups.values() if len(nets) == 1 for net in nets]
+    return [nets[i : i + most] for nets in (*several, alone) for i in range(0, len(nets), most)]
 
 
 def severities(study: Study) -> list[dict]:

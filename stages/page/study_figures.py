@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from stages.page.figures import save
-from stages.tables.studies import LENETS
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -18,7 +17,15 @@ COLOURS = ("#9ecae1", "#08519c", "#a1d99b", "#006d2c", "#fee391", "#b8860b", "#f
 
 
 def accuracy_bars(
-    path: Path, accuracies: pd.DataFrame, sweep: str, levels: Sequence[float], *, title: str, axis: str
+    path: Path,
+    accuracies: pd.DataFrame,
+    sweep: str,
+    levels: Sequence[float],
+    *,
+    names: Mapping[str, str],
+    classes: int,
+    title: str,
+    axis: str,
 ) -> None:
     """Bars of the accuracy of every LeNet at every level, clean images first, with the spread over seeds.
 
@@ -26,6 +33,8 @@ def accuracy_bars(
         path: the PNG to write.
         accuracies: net, sweep, level, accuracy (percent), spread.
         sweep, levels: of the bars.
+        names: the paper's, of the nets.
+        classes: of the set, which say where chance is.
         title, axis: of the figure, and of the levels.
     """
     values = accuracies.set_index(["net", "sweep", "level"])
@@ -43,11 +52,12 @@ def accuracy_bars(
             width,
             yerr=rows.spread.fillna(0),
             color=colours[net],
-            label=LENETS[net],
+            label=names[net],
             error_kw={"elinewidth": 0.8, "ecolor": "#444444"},
         )
-    axes.axhline(10, color="#999999", linewidth=0.8, linestyle=":")
-    axes.annotate("chance", (1.005, 10), xycoords=("axes fraction", "data"), va="center", size=8)
+    chance = 100 / classes
+    axes.axhline(chance, color="#999999", linewidth=0.8, linestyle=":")
+    axes.annotate("chance", (1.005, chance), xycoords=("axes fraction", "data"), va="center", size=8)
     axes.set_xticks(range(len(places)), ["no noise", *(f"{level:g}" for level in levels)])
     axes.set_xlabel(axis)
     axes.set_ylabel("accuracy (%)")

@@ -6,7 +6,7 @@ from common_corruptions.recipes.names import MAIN_CORRUPTIONS, PERTURBATIONS
 from common_corruptions.summary import Baseline, undefined_relative
 from stages.files.datasets import copied_from, full_name
 from stages.files.published import origin
-from stages.files.schema import Params
+from stages.files.schema import Data, Params
 from stages.tables.augmentation import describe_augmentation
 
 
@@ -72,7 +72,7 @@ def describe_trainings(params: Params) -> list[str]:
     (usual, _), *others = seeds.items()
     each = [counted(usual), *(f"{', '.join(nets)}: {counted(own)}" for own, nets in others)]
     sentences = [f"{mean} over {'; '.join(each)}."]
-    if own := [f"{name} ({net.own})" for name, net in params.nets.items() if net.options]:
+    if own := [f"{name} ({net.own})" for name, net in params.nets.items() if net.own]:
         sentences += [f"Nets with options of their own: {'; '.join(own)}."]
     sentences += describe_augmentation(params)
     epochs: dict[int, list[str]] = {}
@@ -95,3 +95,15 @@ def seeds_of_nets(params: Params) -> dict[tuple[int, ...], list[str]]:
 def counted(seeds: Sequence[int]) -> str:
     """`2 seeds (0, 1)`."""
     return f"{len(seeds)} {'seeds' if len(seeds) > 1 else 'seed'} ({', '.join(map(str, seeds))})"
+
+
+def measured_set(data: Data, images: int | None = None) -> str:
+    """The name of the set beside numbers, and which part of its test images they are of.
+
+    Args:
+        data: of the run.
+        images: number of test images, None if it is not known.
+    """
+    images = images or data.corrupted_images
+    name, part = full_name(data.name, images), f", the first {images} test images"
+    return name + part if images and images == data.corrupted_images and not name.endswith(part) else name

@@ -135,6 +135,14 @@ def number(value: float, decimals: int = 2, sign: bool = False) -> str:
     return f"{rounded:{'+' if sign else ''}.{decimals}f}"
 
 
+def shown(value: float, spread: float | None = None, signed: bool = False) -> str:
+    """`12.34 ± 0.56`; the number alone without a spread; nothing without a number."""
+    if pd.isna(value):
+        return NOTHING
+    text = number(value, sign=signed)
+    return text if spread is None or pd.isna(spread) else f"{text} ± {spread:.2f}"
+
+
 def by_condition(
     rows: pd.DataFrame, lead: pd.DataFrame, lineup: Lineup, decimals: int = 2
 ) -> dict[str, pd.DataFrame]:

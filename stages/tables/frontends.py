@@ -8,9 +8,8 @@ import pandas as pd
 from common_corruptions.recipes.names import CORRUPTION_GROUPS
 from stages.files.schema import Params
 from stages.tables.answers import INTERVALS, Answers, Scores, paired_differences
-from stages.tables.caption import describe_trainings
-from stages.tables.cells import NOTHING, number
-from stages.tables.studies import measured_set, shown
+from stages.tables.caption import describe_trainings, measured_set
+from stages.tables.cells import NOTHING, number, shown
 from stages.tables.table import Table
 
 COSTS = {

@@ -10,7 +10,7 @@ from common_corruptions.metrics import mean_corruption_error, relative_corruptio
 from common_corruptions.recipes.names import CORRUPTIONS, MAIN_CORRUPTIONS, PERTURBATIONS
 from nets.families import families
 from stages.files.datasets import published_name
-from stages.files.measurements import AUTHORS
+from stages.files.measurements import AUTHORS, registry_name
 from stages.files.schema import Params, Train
 
 PUBLISHED = Path("data") / "published"
@@ -78,12 +78,6 @@ def own_training(params: Params, net: str) -> dict[str, Any]:
 def recipe(training: Train) -> dict[str, Any]:
     """What of a training decides the weights apart from chance: all but its seeds and the device."""
     return training.model_dump(exclude={"seeds", "device"})
-
-
-def registry_name(folder: str) -> str:
-    """The paper's net whose checkpoint the authors keep in a folder of that name: `densenet-100-12-pp`."""
-    family, *numbers = folder.removesuffix("-pp").split("-")
-    return family + "_".join(numbers) + ("-pp" if folder.endswith("-pp") else "")
 
 
 def authors_nets(measured: Iterable[str]) -> dict[str, str]:

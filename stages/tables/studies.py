@@ -11,12 +11,13 @@ import pandas as pd
 from common_corruptions.recipes.names import CORRUPTIONS
 from common_corruptions.sweeps import FIGURE4_VARIANCES, FIGURE5_CONTRASTS, TABLE4_VARIANCES
 from stages.files.datasets import full_name, published_name
-from stages.files.schema import Data, Params
+from stages.files.schema import Params
 from stages.tables import paper
-from stages.tables.cells import NOTHING, number
+from stages.tables.caption import measured_set
+from stages.tables.cells import NOTHING, shown
+from stages.tables.paper import PUBLISHED
 from stages.tables.table import Table
 
-PUBLISHED = Path("data") / "published"
 # Table 1: channels of the two convolutions, units of the linear layers.
 CONFIGURATIONS = {
     "A": (6, 16, "128, 64, 10"),
@@ -218,30 +219,10 @@ def of_these_nets(printed: pd.DataFrame, measured: pd.DataFrame, keys: list[str]
     return printed.merge(same, on=keys)
 
 
-def measured_set(data: Data, images: int | None = None) -> str:
-    """The name of the set beside numbers, and which part of its test images they are of.
-
-    Args:
-        data: of the run.
-        images: number of test images, None if it is not known.
-    """
-    images = images or data.corrupted_images
-    name, part = full_name(data.name, images), f", the first {images} test images"
-    return name + part if images and images == data.corrupted_images and not name.endswith(part) else name
-
-
 def summarise(rows: pd.DataFrame, keys: Iterable[str], value: str) -> pd.DataFrame:
     """One row for each combination of `keys`: number of seeds, mean and standard deviation (NaN for a single seed)."""
     groups = rows.groupby(list(keys), sort=False, dropna=False)[value]
     return groups.agg(seeds="count", **{value: "mean"}, spread="std").reset_index()
-
-
-def shown(value: float, spread: float | None = None, signed: bool = False) -> str:
-    """`12.34 ± 0.56`; the number alone without a spread; nothing without a number."""
-    if pd.isna(value):
-        return NOTHING
-    text = number(value, sign=signed)
-    return text if spread is None or pd.isna(spread) else f"{text} ± {spread:.2f}"
 
 
 TABLES: Mapping[str, Callable[..., Table]] = {"table4": table4, "table5": table5, "table1": table1}

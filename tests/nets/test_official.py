@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nets import create_net, export_official, load_official
+from nets.official import official_name
 from pushpull import PushPull2d, convert
 
 # Folder: architecture, parameters, error on the 10,000 clean test images in percent (table 3), push-pull layers.
@@ -39,6 +40,7 @@ def test_the_published_nets_classify_as_published(folder, shared, test_images):
     architecture, parameters, published_error, push_pull = OFFICIAL[folder]
     net = load_official(shared / "reference/official" / folder / "checkpoint.pth.tar")
     assert type(net).__name__ == architecture
+    assert official_name(net) == folder.replace("t-", "t").replace("-12", "_12")  # the registry's name
     assert sum(parameter.numel() for parameter in net.parameters()) == parameters
     assert [name for name, module in net.named_modules() if isinstance(module, PushPull2d)] == push_pull
     assert not any(module.training for module in net.modules())
@@ -104,6 +106,8 @@ def test_export_and_load(name, options, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.pth.tar"]
     loaded = load_official(tmp_path / "checkpoint.pth.tar")
     assert repr(loaded) == repr(net)
+    of_the_paper = {*options} <= {"pushpull", "num_classes"} and options.get("pushpull") in (None, "first")
+    assert (official_name(loaded) in (name, f"{name}-pp")) == of_the_paper
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(loaded(images), net(images))

@@ -106,6 +106,14 @@ def test_what_a_stage_names_is_imported(graph, pipeline, stage):
             assert any(f"{one}.".startswith(f"{module}.") for one in imported), dependency
 
 
+@pytest.mark.parametrize(("pipeline", "stage"), STAGES)
+def test_folders_of_this_machine_decide_no_result(pipeline, stage):
+    """`data.path` is read once, by `fetch`; whoever puts archives elsewhere must not have sets made anew."""
+    declared = {one for one in stages_of(ROOT, pipeline)[stage]["params"] if isinstance(one, str)}
+    assert not declared & {"data", "data.archives"}
+    assert ("data.path" in declared) == (stage == "fetch")
+
+
 def test_every_family_is_built_from_what_the_training_names(graph):
     for family in dict.fromkeys(families().values()):
         needed = {f"nets.{family}"} | graph.find_upstream_modules(f"nets.{family}")

@@ -2,6 +2,7 @@
 
 import shutil
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +12,8 @@ from archives.form import save_clean
 from archives.sources import from_folder
 from common_corruptions.evaluation import onnx_runtime
 from common_corruptions.generate import generate_corruptions, generate_perturbations
+from nets import create_net, export_official
+from nets.official import official_name
 from stages import official
 from stages.files.datasets import load_split
 from stages.files.yaml_file import read_yaml
@@ -90,6 +93,18 @@ def test_authors_net_is_measured(workspace, shared, undeclared):
     assert errors["brightness"] == pytest.approx(10.34, abs=3)  # paper, table 2
     assert table.severity.tolist() == [0, 1, 2, 3, 4, 5]
     assert missing == set()
+
+
+def test_a_checkpoint_is_of_the_net_that_its_name_says(tmp_path):
+    path = tmp_path / "checkpoint.pth.tar"
+    export_official(create_net("resnet20", pushpull="first"), path, epoch=1, best_prec1=10)
+    for name in ("resnet-20-pp", "mine"):
+        assert official_name(official.load(name, path)) == "resnet20-pp"
+    for name in ("resnet-56-pp", "resnet-20", "resnet20", "densenet-40-12-pp"):
+        called = name.replace("t-", "t").replace("0-1", "0_1")
+        message = rf"pth\.tar is called {called}, but its tensors are of resnet20-pp; rename it"
+        with pytest.raises(click.ClickException, match=message):
+            official.load(name, path)
 
 
 def test_it_is_exported_once_and_other_logits_are_a_line(workspace, shared, monkeypatch):

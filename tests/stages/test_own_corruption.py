@@ -114,6 +114,6 @@ def test_the_page_and_figure_7_show_it_in_its_group(posterize, tmp_path):
     drawn = {}
     for names in (("contrast", "fog"), ("contrast", "fog", "posterize")):
         path = tmp_path / f"{len(names)}.png"
-        error_bars(path, table[table.corruption.isin(["clean", *names])], ["small"])
+        error_bars(path, table[table.corruption.isin(["clean", *names])], [["small"]])
         drawn[names] = path.read_bytes()
     assert len(set(drawn.values())) == 2

@@ -22,6 +22,8 @@ from click.testing import CliRunner
 from archives.catalogue import Archive
 from common_corruptions import CORRUPTIONS, PERTURBATIONS
 from stages import corrupt, fetch
+from stages.corrupt import fingerprint
+from stages.files.schema import Data
 from tests.archives.archive_server import ArchiveServer, File, serving
 from tests.archives.miniatures import cifar, corruptions, describe, npy_bytes, perturbations, tar_bytes
 from tests.stages.clones import clone, environment, run
@@ -444,3 +446,10 @@ def test_a_kill_costs_little_of_what_was_fetched(tmp_path):
         run(folder, "dvc", "repro", "corrupt")  # from DVC's cache
         assert server.sent == before
     sets.assert_right(folder, "clean", "c", "p")
+
+
+def test_unfinished_sets_are_found_again_from_another_folder():
+    data = Data(name="cifar10")
+    moved = data.model_copy(update={"path": "/elsewhere", "archives": "/archives"})
+    assert fingerprint(moved, {}) == fingerprint(data, {})
+    assert fingerprint(data.model_copy(update={"seed": 1}), {}) != fingerprint(data, {})

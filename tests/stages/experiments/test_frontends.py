@@ -195,7 +195,10 @@ def test_front_ends_in_a_clone(tmp_path, empty_store):
     shown = table[(table.net == "resnet20-pp2024") & (table.quantity == "weather")]["value"].item()
     assert shown == pytest.approx(of_fog)
     assert (results / "frontends.png").exists() and Path(results / "frontends.md").exists()
-    assert ran(run(folder, "dvc", "repro", "studies/dvc.yaml").stdout) == []
+    (results / "frontends.csv").write_text("of another study\n", encoding="utf-8")
+    again = run(folder, "dvc", "repro", "studies/dvc.yaml")
+    assert ran(again.stdout) == ["studies/dvc.yaml:comparison@frontends"]
+    pd.testing.assert_frame_equal(pd.read_csv(results / "frontends.csv"), table)
     ((parent,), children) = runs(folder)
     assert parent.data.tags["dvc.exp"].startswith("frontends-digits-")
     metrics = {"corruption/fog/resnet20-pp2024", "perturbation/translate/resnet20-pp2024"}

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from stages.experiments.launch import to_train
+from stages.files.params import load_params
 from stages.files.yaml_file import read_yaml
 from tests.archives.miniatures import few_digits
 from tests.stages.clones import clone, environment, run, runs
@@ -81,8 +83,11 @@ def test_two_queued_experiments_on_two_workers(tmp_path, one_small_net):
         assert child.inputs.dataset_inputs
 
 
-def test_a_study_runs_what_is_missing_and_no_more(tmp_path, one_small_net, empty_store):
-    """Table 4 with two nets: `dvc repro` leaves it alone, a second run does nothing, a changed net runs alone."""
+def test_a_study_runs_what_is_missing_and_no_more(tmp_path, monkeypatch, one_small_net, empty_store):
+    """Table 4 with two nets: `dvc repro` leaves it alone, a second run writes the table, a changed net runs alone.
+
+    A cluster is given the nets that DVC would train.
+    """
     nets = {
         "plain": {"block": "conv", "arch": "lenet_b", "family": "lenet"},
         "pp": {"block": "pushpull", "arch": "lenet_b", "family": "lenet", "options": {"alpha": 0.5}},
@@ -94,6 +99,9 @@ def test_a_study_runs_what_is_missing_and_no_more(tmp_path, one_small_net, empty
     run(folder, "git", "commit", "-qam", "two nets")
     assert "studies/dvc.yaml" not in run(folder, "dvc", "status").stdout
     choose(folder)
+    monkeypatch.chdir(folder)
+    pipeline = Path("studies")
+    assert to_train(load_params(pipeline=pipeline), pipeline) == list(nets)
     first = run(folder, "dvc", "repro", "studies/dvc.yaml")
     each = [f"studies/dvc.yaml:{stage}@{net}" for stage in ("train", "evaluate_noise") for net in nets]
     assert sorted(ran(first.stdout)) == sorted(["fetch", *each, "studies/dvc.yaml:study@table4"])
@@ -101,11 +109,14 @@ def test_a_study_runs_what_is_missing_and_no_more(tmp_path, one_small_net, empty
     assert "lenet_b-pp,2,0.5,0.01" in table.read_text(encoding="utf-8")
     assert not (folder / "models").exists()
     choose(folder)
-    assert ran(run(folder, "dvc", "repro", "studies/dvc.yaml").stdout) == []
+    again = run(folder, "dvc", "repro", "studies/dvc.yaml")
+    assert ran(again.stdout) == ["studies/dvc.yaml:study@table4"]
     assert "plain" in run(folder, "dvc", "metrics", "show").stdout
     assert "studies/dvc.yaml" not in run(folder, "dvc", "dag", "--dot", "report").stdout
 
+    assert to_train(load_params(pipeline=pipeline), pipeline) == []
     choose(folder, "-S", "studies/params.yaml:table4.nets.pp.options.alpha=1.5")
+    assert to_train(load_params(pipeline=pipeline), pipeline) == ["pp"]
     changed = run(folder, "dvc", "repro", "studies/dvc.yaml")
     own = [f"studies/dvc.yaml:{stage}" for stage in ("train@pp", "evaluate_noise@pp", "study@table4")]
     assert ran(changed.stdout) == own

@@ -100,9 +100,22 @@ def test_a_net_overrides_options_of_its_block(tmp_path):
     assert layer.options("own")["pushpull"] == "all" and layer.options("resnet20")["pushpull"] is None
 
 
+def test_a_net_overrides_one_of_its_blocks_own_options(tmp_path):
+    def change(raw):
+        raw["gabor"] = {"own": {"wavelength": 4.0, "sigma": 3.0}}
+        raw["nets"] = {"a": {"block": "gabor", "arch": "resnet20"}}
+        raw["nets"]["b"] = raw["nets"]["a"] | {"options": {"lpf_size": 3, "own": {"wavelength": 6.0}}}
+
+    params = edited(tmp_path, change)
+    assert params.options("b") == params.options("a") | {"lpf_size": 3, "wavelength": 6.0}
+    assert params.options("b")["sigma"] == 3.0
+    assert params.nets["b"].own == "lpf_size=3, wavelength=6.0" and params.nets["a"].own == ""
+
+
 @pytest.mark.parametrize(
     ("net", "options", "message"),
     [
+        ("resnet20-pp", {"own": 2.0}, r"`nets.own.options.own`.*dictionary, got 2.0"),
         ("resnet20-pp", {"alhpa": 2.0}, "unknown key `nets.own.options.alhpa`; did you mean 'alpha'"),
         ("resnet20-pp", {"scale": 0.0}, "`nets.own.options.scale`.*greater than 0, got 0.0"),
         ("resnet20-pp", {"alpha": "much"}, "`nets.own.options.alpha`.*valid number, got 'much'"),
@@ -150,6 +163,11 @@ def test_an_option_that_the_net_cannot_have_is_one_line(tmp_path, net, options, 
         ),
         ("lr: 0.01", "lr: -1", "`nets.alexnet.train.lr`.*greater than 0"),
         ("lr: 0.01", "learning_rate: 0.01", "unknown key `nets.alexnet.train.learning_rate`"),
+        (
+            "lr: 0.01",
+            "device: cuda",
+            "`nets.alexnet.train`: `device` is of all nets together: set `train.device`",
+        ),
         ("corruptions: all", "corruptions: [gausian_noise]", "did you mean 'gaussian_noise'"),
         ("corruptions: all", "corruptions: []", "at least one"),
         ("corruptions: all", "corruptions: [all, posterize]", "unknown corruption 'posterize'.*@corruption"),

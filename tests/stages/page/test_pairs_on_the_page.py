@@ -152,3 +152,16 @@ def test_what_an_augmentation_has_in_common_with_the_test_is_said(study):
     nets["resnet20"] = resnet20()
     told = augmentation_beside_the_test(study(nets, {}).params)
     assert told[2] == "The other nets were trained on clean images alone."
+
+
+def test_figure_7_shows_every_net_beside_those_of_its_architecture(study):
+    nets = {"alone": {"block": "conv", "arch": "alexnet"}, "plain": resnet20(), "pp": resnet20("pushpull")}
+    couples = {
+        f"densenet{depth}{suffix}": {"block": block, "arch": f"densenet{depth}"}
+        for depth in ("40_12", "100_12", "100_24")
+        for suffix, block in (("", "conv"), ("-pp", "pushpull"))
+    }
+    shown = sections.panels(study(nets | couples, {}))
+    assert shown == [["plain", "pp"], *([net, f"{net}-pp"] for net in couples if "-pp" not in net), ["alone"]]
+    sweep = {f"alpha{i}": resnet20("pushpull", {"alpha": float(i)}) for i in range(10)}
+    assert sections.panels(study(sweep, {})) == [list(sweep)[:8], list(sweep)[8:]]

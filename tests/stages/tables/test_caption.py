@@ -5,11 +5,12 @@ from typing import get_args
 import pytest
 
 from common_corruptions.summary import Baseline
+from stages.files.measurements import registry_name
 from stages.files.schema import Train
 from stages.files.yaml_file import read_yaml
 from stages.tables.augmentation import AUGMENTATIONS
 from stages.tables.caption import describe_run
-from stages.tables.paper import NETS, comparable, counterparts, registry_name, table3
+from stages.tables.paper import NETS, comparable, counterparts, table3
 from tests.conftest import ROOT
 from training.augmentation import POLICIES, Augmentation
 
@@ -135,7 +136,7 @@ def test_nets_trained_in_a_way_of_their_own_are_not_the_papers(load):
         "augmix": {"augment": "augmix"},
         "short": {"epochs": 1, "milestones": []},
         "exact": {"precision": "bf16"},
-        "later": {"seeds": [5], "device": "cpu"},  # which decide no recipe
+        "later": {"seeds": [5]},  # which decide no recipe
     }
     nets = {name: {"block": "conv", "arch": "resnet20", "train": own} for name, own in changes.items()}
     nets["dense"] = {"block": "conv", "arch": "densenet40_12", "train": {"epochs": 1, "milestones": []}}

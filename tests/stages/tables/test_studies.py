@@ -9,8 +9,9 @@ import pytest
 
 from common_corruptions.recipes.names import CORRUPTIONS
 from common_corruptions.sweeps import SWEEPS
-from stages.page.study_figures import accuracy_bars
-from stages.tables.studies import LENETS, accuracies, measured_set, table1, table4, table5
+from stages.page import study_figures
+from stages.tables.caption import measured_set
+from stages.tables.studies import LENETS, accuracies, table1, table4, table5
 
 PUBLISHED = Path(__file__).parents[3] / "data" / "published"
 
@@ -187,16 +188,27 @@ def test_table1_reproduces_the_paper(load):
     assert "published on MNIST" in " ".join(other.display["configurations"])
 
 
-def test_figures_are_the_same_for_the_same_numbers(tmp_path):
-    values = accuracies(lenets())
+def test_figures_are_the_same_for_the_same_numbers_and_mark_chance(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        study_figures,
+        "save",
+        lambda figure, path, to=study_figures.save: drawn.append(figure) or to(figure, path),
+    )
+    levels = SWEEPS["poisson_noise"]
     for name in ("one", "two"):
-        accuracy_bars(
+        study_figures.accuracy_bars(
             tmp_path / f"{name}.png",
-            values,
+            accuracies(lenets()),
             "poisson_noise",
-            SWEEPS["poisson_noise"],
+            levels,
+            names=LENETS,
+            classes=5,
             title="t",
             axis="contrast",
         )
     pictures = {path.read_bytes() for path in tmp_path.glob("*.png")}
     assert len(pictures) == 1 and re.match(rb"\x89PNG", pictures.pop())
+    assert [list(line.get_ydata()) for line in drawn[0].axes[0].lines if line.get_linestyle() == ":"] == [
+        [20, 20]
+    ]
