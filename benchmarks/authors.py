@@ -14,7 +14,7 @@ from archives.formats import ArchiveError, read_cifar_batches
 from common_corruptions.evaluation import predict
 from common_corruptions.evaluation.folding import fold_norms
 from nets.official import load_official
-from stages.tables.paper import registry_name
+from stages.files.measurements import registry_name
 from training.normalisation import normalisation
 
 PUBLISHED = Path(__file__).parents[1] / "data" / "published"
