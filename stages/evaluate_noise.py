@@ -5,14 +5,17 @@ from pathlib import Path
 
 import click
 import pandas as pd
+from torch import nn
 from tqdm import tqdm
 
 from common_corruptions.logits import UndefinedLogits
 from common_corruptions.sweeps import SWEEPS, measure_noise
+from nets.families import families
 from stages.files.datasets import load_split
 from stages.files.interruption import stopping
 from stages.files.models import answering, every_seed, load, options
 from stages.files.params import in_pipeline, load_params
+from stages.files.unfinished import Found, measured_once
 from stages.files.workspace import MODELS
 from stages.files.writing import write_csv, write_text
 
@@ -20,7 +23,7 @@ from stages.files.writing import write_csv, write_text
 @click.command()
 @click.argument("net")
 @in_pipeline
-@stopping("measures this net from the start")
+@stopping("goes on after the last seed that it measured")
 def main(net: str, pipeline: Path) -> None:
     """Measure NET, writing metrics/<data>/noise/<net>.csv: one row for each seed, sweep and level; means as JSON."""
     params = load_params(pipeline=pipeline)
@@ -30,16 +33,29 @@ def main(net: str, pipeline: Path) -> None:
     settings = {"seed": params.data.seed, **options(trained, params)}
     rows = []
     sets = 1 + sum(map(len, SWEEPS.values()))
-    with tqdm(total=len(trained.weights) * sets, desc=f"{net} noise", unit="set") as bar:
-        for seed, module in every_seed(trained, params):
+    with (
+        measured_once(
+            "evaluate_noise", params, [path], families()[trained.arch], pipeline="studies/dvc.yaml"
+        ) as once,
+        tqdm(total=len(trained.weights) * sets, desc=f"{net} noise", unit="set") as bar,
+    ):
+
+        def answer(module: nn.Module) -> Found:
+            measured = []
+            for row in measure_noise(module, test.images, test.labels, **settings):
+                measured.append(row)
+                bar.update()
+            return measured, {}
+
+        for number, (seed, module) in enumerate(every_seed(trained, params), 1):
             with answering(path, seed, UndefinedLogits):
-                for row in measure_noise(module, test.images, test.labels, **settings):
-                    rows.append((net, seed, *row))
-                    bar.update()
-    table = pd.DataFrame(rows, columns=["net", "seed", "sweep", "level", "error"])
-    folder = pipeline / "metrics" / params.data.name / "noise"
-    write_csv(folder / f"{net}.csv", table)
-    write_text(folder / f"{net}.json", json.dumps(means(table), indent=2) + "\n")
+                measured, _ = once(str(seed), answer, module)
+            bar.update(number * sets - bar.n)  # of those measured before
+            rows += [(net, seed, *row) for row in measured]
+        table = pd.DataFrame(rows, columns=["net", "seed", "sweep", "level", "error"])
+        folder = pipeline / "metrics" / params.data.name / "noise"
+        write_csv(folder / f"{net}.csv", table)
+        write_text(folder / f"{net}.json", json.dumps(means(table), indent=2) + "\n")
 
 
 def means(table: pd.DataFrame) -> dict[str, dict[str, float]]:

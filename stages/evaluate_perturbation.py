@@ -4,15 +4,18 @@ from pathlib import Path
 
 import click
 import pandas as pd
+from torch import nn
 from tqdm import tqdm
 
 from common_corruptions.evaluation.answers import answer_perturbations
 from common_corruptions.sets.on_disk import open_perturbations
+from nets.families import families
 from stages.files.datasets import DATASETS, naming_stage_corrupt
 from stages.files.interruption import stopping
 from stages.files.models import answering, every_seed, load, options
 from stages.files.params import in_pipeline, load_params
 from stages.files.predictions import PREDICTIONS, save_frames
+from stages.files.unfinished import Found, measured_once
 from stages.files.workspace import MODELS
 from stages.files.writing import write_csv
 
@@ -20,7 +23,7 @@ from stages.files.writing import write_csv
 @click.command()
 @click.argument("net")
 @in_pipeline
-@stopping("measures this net from the start")
+@stopping("goes on after the last seed that it measured")
 def main(net: str, pipeline: Path) -> None:
     """Measure NET, writing metrics/<data>/perturbation/<net>.csv: a row for each seed and measurement.
 
@@ -34,17 +37,23 @@ def main(net: str, pipeline: Path) -> None:
     rows, frames = [], {}
     with naming_stage_corrupt():
         open_perturbations(DATASETS / data.name, names, data.perturbed_images)
-    with tqdm(total=len(trained.weights) * len(names), desc=f"{net} P", unit="set") as bar:
-        for seed, module in every_seed(trained, params):
-            settings = options(trained, params)
+    with (
+        measured_once("evaluate_perturbation", params, [path], families()[trained.arch]) as once,
+        tqdm(total=len(trained.weights) * len(names), desc=f"{net} P", unit="set") as bar,
+    ):
+
+        def answer(module: nn.Module) -> Found:
+            folder, settings = DATASETS / data.name, options(trained, params)
+            return answer_perturbations(module, folder, names, data.perturbed_images, bar, **settings)
+
+        for number, (seed, module) in enumerate(every_seed(trained, params), 1):
             with answering(path, seed):
-                measured, frames[seed] = answer_perturbations(
-                    module, DATASETS / data.name, names, data.perturbed_images, bar, **settings
-                )
+                measured, frames[seed] = once(str(seed), answer, module)
+            bar.update(number * len(names) - bar.n)  # of those measured before
             rows += [(net, seed, *row) for row in measured]
-    save_frames(pipeline / PREDICTIONS / data.name / "perturbation" / f"{net}.npz", frames)
-    table = pd.DataFrame(rows, columns=["net", "seed", "perturbation", "protocol", "metric", "value"])
-    write_csv(pipeline / "metrics" / data.name / "perturbation" / f"{net}.csv", table)
+        save_frames(pipeline / PREDICTIONS / data.name / "perturbation" / f"{net}.npz", frames)
+        table = pd.DataFrame(rows, columns=["net", "seed", "perturbation", "protocol", "metric", "value"])
+        write_csv(pipeline / "metrics" / data.name / "perturbation" / f"{net}.csv", table)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Stage `official`: the authors' trained nets, from a folder of their checkpoints, measured like our own."""
 
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,9 +23,11 @@ from stages.files.writing import write_csv
 if TYPE_CHECKING:
     from torch import nn
 
+    from common_corruptions.evaluation import Net
+
 
 @click.command()
-@stopping("measures the authors' nets from the start")
+@stopping("goes on after the last net that it measured")
 def main() -> None:
     """Measure every checkpoint under official.path, writing metrics/<data>/official/; without a path, empty tables.
 
@@ -32,7 +35,13 @@ def main() -> None:
     """
     params = load_params()
     (PREDICTIONS / params.data.name / "official").mkdir(parents=True, exist_ok=True)
-    corruption, perturbation = measure(params, checkpoints(params)) if params.official.path else ([], [])
+    if params.official.path:
+        measure_and_write(params, checkpoints(params))
+    else:
+        write_tables(params, [], [])
+
+
+def write_tables(params: Params, corruption: list[tuple], perturbation: list[tuple]) -> None:
     folder = Path("metrics") / params.data.name / "official"
     columns = ["net", "seed", "corruption", "severity", "error"]
     write_csv(folder / "corruption.csv", pd.DataFrame(corruption, columns=columns))
@@ -40,13 +49,14 @@ def main() -> None:
     write_csv(folder / "perturbation.csv", pd.DataFrame(perturbation, columns=columns))
 
 
-def measure(params: Params, found: Mapping[str, Path]) -> tuple[list[tuple], list[tuple]]:
-    """Write the answers of every net, by name and file; the rows of both tables."""
+def measure_and_write(params: Params, found: Mapping[str, Path]) -> None:
+    """Write the answers of every net, by name and file, and the tables."""
     # With torch, for which nobody waits who has no checkpoints, and that is almost everybody.
     from common_corruptions.evaluation import memory_format
     from common_corruptions.evaluation.answers import answer_corruptions, answer_perturbations, count_images
     from common_corruptions.evaluation.onnx_runtime import DifferentLogits, for_many
     from stages.files.devices import evaluation_device
+    from stages.files.unfinished import Found, measured_once
     from training.normalisation import CIFAR_MEAN, CIFAR_STD
 
     data = params.data
@@ -62,27 +72,42 @@ def measure(params: Params, found: Mapping[str, Path]) -> tuple[list[tuple], lis
     with naming_stage_corrupt():
         images = count_images(DATASETS / data.name, names, flips, data.perturbed_images)
     nets = {name: load(name, path) for name, path in found.items()}
-    total = len(found) * (1 + len(names) * len(SEVERITIES) + len(flips))
-    with tqdm(total=total, unit="set", desc="official") as bar:
-        for name, path in found.items():
+    counts = 1 + len(names) * len(SEVERITIES), len(flips)  # sets of a net
+    with (
+        measured_once("official", params, list(found.values())) as once,
+        tqdm(total=len(found) * sum(counts), unit="set", desc="official") as bar,
+    ):
+
+        @functools.cache  # for both measurements, so that a net is exported once
+        def ready(name: str) -> "Net":
+            return for_many(nets[name].to(device, memory_format=memory_format(device)), images)
+
+        def errors_of(name: str) -> Found:
+            errors, logits = answer_corruptions(ready(name), DATASETS / data.name, names, bar, **options)
+            return errors, {"logits": logits}
+
+        def changes_of(name: str) -> Found:
+            folder, count = DATASETS / data.name, data.perturbed_images
+            return answer_perturbations(ready(name), folder, flips, count, bar, **options)
+
+        for number, (name, path) in enumerate(found.items()):
             try:
-                net = nets[name].to(device, memory_format=memory_format(device))
-                net = for_many(net, images)  # for both at once, so that it is exported once
-                errors, logits = answer_corruptions(net, DATASETS / data.name, names, bar, **options)
-                changes, frames = answer_perturbations(
-                    net, DATASETS / data.name, flips, data.perturbed_images, bar, **options
-                )
+                errors, own = once(f"{name}.corruption", errors_of, name)
+                bar.update(number * sum(counts) + counts[0] - bar.n)  # of those measured before
+                changes, frames = once(f"{name}.perturbation", changes_of, name)
+                bar.update((number + 1) * sum(counts) - bar.n)
             except (FileNotFoundError, ValueError, DifferentLogits) as error:
                 raise click.ClickException(f"{path}: {error}") from None
+            ready.cache_clear()
             corruption += [(f"{name} ({AUTHORS})", 0, *row) for row in errors]
             perturbation += [(f"{name} ({AUTHORS})", 0, *row) for row in changes]
             sets = [(condition, severity) for condition, severity, _ in errors]
-            labels = load_split(data.name, "test").labels
+            labels, logits = load_split(data.name, "test").labels, own["logits"]
             save_logits(
                 answers / "corruption" / f"{name}.npz", Logits(labels[: logits.shape[1]], sets, {0: logits})
             )
             save_frames(answers / "perturbation" / f"{name}.npz", {0: frames})
-    return corruption, perturbation
+        write_tables(params, corruption, perturbation)
 
 
 def load(name: str, path: Path) -> "nn.Module":

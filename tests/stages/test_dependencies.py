@@ -31,6 +31,7 @@ DECIDES_NOTHING = {
     "stages.files.devices": "says where to compute",
     "stages.files.interruption": "says what an interruption leaves",
     "stages.files.params": "hands on what params.yaml holds, whose values are dependencies, or refuses it",
+    "stages.files.unfinished": "a measurement that was stopped ends with the same answers",
     "stages.files.workspace": "places, locks, unfinished work and the commit, of which no output tells",
     "stages.files.yaml_file": "hands on what a library reads",
     "stages.page.provenance": "goes to MLflow beside the page",

@@ -58,6 +58,22 @@ def invoke(stage):
     return CliRunner().invoke(stage.main, ["small"])
 
 
+def stop_in_call(monkeypatch, number, module, name, calls=None):
+    """Ctrl-C in that call of a module's function; the list of those before it, as they are made."""
+    calls, function = [] if calls is None else calls, getattr(module, name)
+    function = getattr(function, "uninterrupted", function)
+
+    def call_or_stop(*args, **options):
+        if len(calls) + 1 == number:
+            raise KeyboardInterrupt
+        calls.append(name)
+        return function(*args, **options)
+
+    call_or_stop.uninterrupted = function
+    monkeypatch.setattr(module, name, call_or_stop)
+    return calls
+
+
 def test_errors_and_the_logits_behind_them(workspace):
     done = invoke(evaluate_corruption)
     assert done.exit_code == 0, (done.output, done.exception)
@@ -114,6 +130,51 @@ def test_evaluated_again_the_files_are_the_same(workspace):
         path.unlink()
         invoke(stage)
         assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("stage", "measure"),
+    [
+        (evaluate_corruption, "answer_corruptions"),
+        (evaluate_perturbation, "answer_perturbations"),
+        (evaluate_noise, "measure_noise"),
+    ],
+)
+def test_stopped_it_goes_on_after_the_last_seed(workspace, monkeypatch, stage, measure):
+    assert invoke(stage).exit_code == 0
+    outputs = [
+        path for kind in ("metrics", "predictions") for path in sorted((workspace / kind).rglob("*.*"))
+    ]
+    whole = [path.read_bytes() for path in outputs]
+    for path in outputs:
+        path.unlink()
+    stop_in_call(monkeypatch, 2, stage, measure)
+    assert invoke(stage).exit_code == 130 and not any(path.exists() for path in outputs)
+    calls = stop_in_call(monkeypatch, 2, stage, measure)
+    assert invoke(stage).exit_code == 0 and len(calls) == 1
+    assert [path.read_bytes() for path in outputs] == whole
+    assert not list((workspace / ".dvc/tmp/pushpull").glob("*/"))
+
+
+def test_what_was_kept_is_of_the_same_weights(workspace, monkeypatch):
+    stop_in_call(monkeypatch, 2, evaluate_corruption, "answer_corruptions")
+    assert invoke(evaluate_corruption).exit_code == 130
+    trained = models.load(workspace / "models" / "small.pt")
+    trained.weights[3]["conv1.weight"] *= 2
+    trained.save(workspace / "models" / "small.pt")
+    calls = stop_in_call(monkeypatch, 3, evaluate_corruption, "answer_corruptions")
+    assert invoke(evaluate_corruption).exit_code == 0 and len(calls) == 2
+
+
+def test_what_was_kept_and_cannot_be_read_is_measured_anew(workspace, monkeypatch):
+    stop_in_call(monkeypatch, 2, evaluate_corruption, "answer_corruptions")
+    assert invoke(evaluate_corruption).exit_code == 130
+    (kept,) = (workspace / ".dvc/tmp/pushpull").glob("*/3.npz")
+    kept.write_bytes(kept.read_bytes()[:100])
+    calls = stop_in_call(monkeypatch, 3, evaluate_corruption, "answer_corruptions")
+    done = invoke(evaluate_corruption)
+    assert done.exit_code == 0 and len(calls) == 2
+    assert "3.npz: " in done.output and "measured anew" in done.output
 
 
 @pytest.mark.parametrize(

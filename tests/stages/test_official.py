@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from archives.form import save_clean
 from archives.sources import from_folder
-from common_corruptions.evaluation import onnx_runtime
+from common_corruptions.evaluation import answers, onnx_runtime
 from common_corruptions.generate import generate_corruptions, generate_perturbations
 from nets import create_net, export_official
 from nets.official import official_name
@@ -18,6 +18,7 @@ from stages import official
 from stages.files.datasets import load_split
 from stages.files.yaml_file import read_yaml
 from tests.conftest import ROOT
+from tests.stages.test_evaluation import stop_in_call
 from tests.stages.yaml_files import write_yaml
 
 
@@ -105,6 +106,43 @@ def test_a_checkpoint_is_of_the_net_that_its_name_says(tmp_path):
         message = rf"pth\.tar is called {called}, but its tensors are of resnet20-pp; rename it"
         with pytest.raises(click.ClickException, match=message):
             official.load(name, path)
+
+
+def test_stopped_it_goes_on_where_it_was(workspace, monkeypatch):
+    folder, write = workspace
+    write("nets")
+    images = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), np.uint8)
+    save_clean(
+        folder / "datasets/cifar10/clean", {split: (images, np.arange(6)) for split in ("train", "test")}
+    )
+    for kind, array in (
+        ("c/brightness", np.tile(images, (5, 1, 1, 1))),
+        ("p/translate", np.stack([images] * 16, 1)),
+    ):
+        (folder / "datasets/cifar10" / kind).parent.mkdir()
+        np.save(folder / "datasets/cifar10" / f"{kind}.npy", array)
+    np.save(folder / "datasets/cifar10/p/labels.npy", np.arange(6))
+    for name, layers in (("resnet-20", None), ("resnet-20-pp", "first")):
+        path = folder / "nets" / name / "checkpoint.pth.tar"
+        path.parent.mkdir(parents=True)
+        export_official(create_net("resnet20", pushpull=layers), path, epoch=1, best_prec1=10)
+    order = ["answer_corruptions", "answer_perturbations"]
+
+    def stop_in(number):
+        calls = []
+        for name in order:
+            stop_in_call(monkeypatch, number, answers, name, calls)
+        return CliRunner().invoke(official.main).exit_code, calls
+
+    def tables():
+        return [path.read_bytes() for path in sorted((folder / "metrics").rglob("*.csv"))]
+
+    assert stop_in(5) == (0, 2 * order)
+    whole = tables()
+    assert stop_in(4)[0] == 130
+    assert stop_in(5) == (0, order[1:])
+    assert tables() == whole
+    assert not list((folder / ".dvc/tmp/pushpull").glob("*/"))
 
 
 def test_it_is_exported_once_and_other_logits_are_a_line(workspace, shared, monkeypatch):

@@ -1,0 +1,84 @@
+"""What a measurement that was stopped has found: the next run goes on after the last net and seed it measured."""
+
+import functools
+import hashlib
+import importlib.metadata
+import json
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import numpy as np
+
+from stages.files import workspace
+from stages.files.datasets import DATASETS
+from stages.files.dependencies import code_of
+from stages.files.devices import evaluation_device
+from stages.files.schema import Params
+from stages.files.writing import replacing
+from training.device import describe
+
+ROOT = Path(__file__).parents[2]
+ROWS = "table/rows"  # no corruption is called that
+
+T = TypeVar("T")
+# Rows of a stage's table, and by name the answers behind them.
+Found = tuple[list[tuple], dict[str, np.ndarray]]
+
+
+@contextmanager
+def measured_once(
+    stage: str, params: Params, weights: Sequence[Path], family: str = "", pipeline: str = "dvc.yaml"
+) -> Iterator[Callable[[str, Callable[[T], Found], T], Found]]:
+    """A function `once(name, measure, what)`: `measure(what)`, of this run or of an earlier one that was stopped.
+
+    It is kept until the block ends well, for runs in which all is the same that decides it: parameters, code that the
+    pipeline names, versions, device, the bytes of the weights, and size and time of the images' files, which are too
+    large to be read for this. Another process that measures the same is waited for.
+
+    Args:
+        stage: a name in the pipeline, without `@<net>`.
+        weights: files of the nets.
+        family: of the net, as for `code_of`.
+    """
+    folder = workspace.scratch() / f"{stage}-{_digest(stage, params, weights, pipeline, family)}"
+    with workspace.lock(folder.name):
+        folder.mkdir(exist_ok=True)
+        yield functools.partial(_once, folder)
+        shutil.rmtree(folder)
+
+
+def _digest(stage: str, params: Params, weights: Sequence[Path], pipeline: str, family: str) -> str:
+    files = sorted((DATASETS / params.data.name).glob("*/*.npy"))
+    decides: dict[str, Any] = {
+        "data": params.data.model_dump(exclude={"path", "archives"}),
+        "evaluate": params.evaluate.model_dump(exclude={"device"}),
+        "device": describe(evaluation_device(params)),
+        "versions": [importlib.metadata.version(name) for name in ("numpy", "onnxruntime", "torch")],
+        "nets": [path.stem for path in weights],
+        "images": [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files],
+    }
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
+    for file in [*code_of(ROOT, stage, family, pipeline), *weights]:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def _once(folder: Path, name: str, measure: Callable[[T], Found], what: T) -> Found:
+    path = folder / f"{name}.npz"
+    try:
+        with np.load(path) as file:
+            rows = [tuple(row) for row in json.loads(file[ROWS].item())]
+            return rows, {key: file[key] for key in file.files if key != ROWS}
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        click.echo(f"{path}: {error}; measured anew")
+    rows, answers = measure(what)
+    with replacing(path) as part, open(part, "wb") as file:
+        np.savez(file, **{ROWS: np.array(json.dumps(rows))}, **answers)
+    return rows, answers
