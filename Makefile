@@ -17,7 +17,8 @@ setup: $(SETUP) ## Make .venv with the locked versions, the MLflow database and 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
-	python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@# A module is compiled when it is first imported; most of the 23,000 never are.
+	python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock
 	python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@# The wheel holds pushpull and common_corruptions; this has nets, training and the rest found from any folder too.
 	echo '$(CURDIR)' > "$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pushpull-robustness-checkout.pth"
