@@ -156,11 +156,11 @@ def test_what_returns_a_dict_is_exported_too(expected):
 
 @pytest.fixture(scope="module")
 def session():
-    """Makes the session of a net, for any number of images or for `size` of them."""
+    """Makes the session of an exported net, for any number of images or for `size` of them."""
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
 
-    def make(net, size=None):
-        model = onnx.load_from_string(export(net.eval(), (3, 4, 4)))
+    def make(exported, size=None):
+        model = onnx.load_from_string(exported)
         if size is not None:
             for value in (*model.graph.input, *model.graph.output):
                 value.type.tensor_type.shape.dim[0].dim_value = size
@@ -169,9 +169,15 @@ def session():
     return make
 
 
+@pytest.fixture(scope="module")
+def exported_linear():
+    pytest.importorskip("onnx")
+    return export(linear().eval(), (3, 4, 4))
+
+
 @pytest.mark.parametrize("size", [None, 1, 3])
-def test_sessions_with_any_or_a_fixed_number_of_images(session, size, expected):
-    made = session(linear(), size)
+def test_sessions_with_any_or_a_fixed_number_of_images(session, exported_linear, size, expected):
+    made = session(exported_linear, size)
     assert isinstance(made.get_inputs()[0].shape[0], str if size is None else int)
     np.testing.assert_allclose(of(made), expected, atol=1e-5)
 
@@ -204,13 +210,13 @@ def test_sessions_of_half_precision(expected):
 
 
 def test_sessions_with_two_outputs(session, expected):
-    made = session(Several(lambda logits, features: (features, logits)))
+    made = session(export(Several(lambda logits, features: (features, logits)).eval(), (3, 4, 4)))
     features, logits = (one.name for one in made.get_outputs())
     np.testing.assert_allclose(of(made, logits), expected, atol=1e-5)
     with pytest.raises(TypeError, match=rf"'{features}': \(4, 7\), '{logits}': \(4, 5\).*name them"):
         of(made)
 
 
-def test_sessions_that_do_not_take_the_images(session):
+def test_sessions_that_do_not_take_the_images(session, exported_linear):
     with pytest.raises(ValueError, match=r"the ONNX model does not take images \(10, 3, 8, 4\): "):
-        predict(adapt(session(linear())), np.zeros((10, 8, 4, 3), np.uint8))
+        predict(adapt(session(exported_linear)), np.zeros((10, 8, 4, 3), np.uint8))

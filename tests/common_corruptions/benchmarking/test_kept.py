@@ -19,7 +19,6 @@ from torch import nn
 from common_corruptions import benchmark, corruption
 from common_corruptions.__main__ import main
 from common_corruptions.benchmarking.kept import load_answers, load_paired
-from common_corruptions.evaluation.onnx_runtime import export
 from common_corruptions.recipes import registry
 from common_corruptions.statistics import paired_bootstrap
 from tests.conftest import ROOT
@@ -434,15 +433,14 @@ class Slow(nn.Module):
 """
 
 
-def test_a_run_that_was_killed_goes_on(folder, tmp_path):
+@pytest.mark.usefixtures("one_thread")
+def test_a_run_that_was_killed_goes_on(folder, tmp_path, monkeypatch):
+    """Killed in a process of its own, it goes on in this one."""
     (tmp_path / "slow_nets.py").write_text(SLOW, encoding="utf-8")
     (tmp_path / "slow").touch()
-    command = [sys.executable, "-m", "common_corruptions", "benchmark", "sets", "--net", "slow_nets:Slow"]
-    options = {
-        "cwd": tmp_path,
-        "env": {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"},
-        "stderr": subprocess.PIPE,
-    }
+    arguments = ["benchmark", "sets", "--net", "slow_nets:Slow", "--output"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
 
     def batches():
         path = tmp_path / "batches"
@@ -451,7 +449,9 @@ def test_a_run_that_was_killed_goes_on(folder, tmp_path):
         return found
 
     kept = tmp_path / "table.answers" / "c"
-    with subprocess.Popen([*command, "--output", "table.csv"], **options) as run:
+    command = [sys.executable, "-m", "common_corruptions", *arguments, "table.csv"]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as run:
         deadline = time.monotonic() + 100
         while len(list(kept.glob("fog-*.npz"))) < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -460,18 +460,36 @@ def test_a_run_that_was_killed_goes_on(folder, tmp_path):
     assert 4 * COUNT <= sum(before) - 4 < ALL and not (tmp_path / "table.csv").exists()
     (tmp_path / "slow").unlink()
     whole = len(list((tmp_path / "table.answers").rglob("[!.]*.npz")))
-    done = subprocess.run([*command, "--output", "table.csv"], **options, check=True)
-    assert sum(batches()) - 4 == ALL - whole * COUNT and b"anew" not in done.stderr
-    fresh = subprocess.run([*command, "--output", "fresh.csv"], **options, check=True)
-    assert sum(batches()) - 4 == ALL and b"anew" not in fresh.stderr
+    for table, expected in (("table.csv", ALL - whole * COUNT), ("fresh.csv", ALL)):
+        done = CliRunner().invoke(main, [*arguments, table])
+        assert done.exit_code == 0 and "anew" not in done.output, done.output
+        assert sum(batches()) - 4 == expected
     table, fresh = ((tmp_path / name).read_text(encoding="utf-8") for name in ("table.csv", "fresh.csv"))
     assert table == fresh
+
+
+def write_onnx(path, shift=0.0, **options):
+    """A linear net as an ONNX file."""
+    onnx = pytest.importorskip("onnx")
+    weights = np.random.default_rng(0).normal(size=(48, 3)).astype(np.float32)
+    bias = np.array([shift, 0, 0], np.float32)
+    graph = onnx.helper.make_graph(
+        [
+            onnx.helper.make_node("Flatten", ["images"], ["values"]),
+            onnx.helper.make_node("Gemm", ["values", "weights", "bias"], ["logits"]),
+        ],
+        "linear",
+        [onnx.helper.make_tensor_value_info("images", onnx.TensorProto.FLOAT, ["batch", 3, 4, 4])],
+        [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 3])],
+        [onnx.numpy_helper.from_array(weights, "weights"), onnx.numpy_helper.from_array(bias, "bias")],
+    )
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    onnx.save(onnx.helper.make_model(graph, ir_version=10, opset_imports=opsets), path, **options)
 
 
 def test_an_onnx_file_is_known_by_its_bytes(folder, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
     monkeypatch.chdir(tmp_path)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).eval()
     arguments = ["benchmark", "sets", "--net", "net.onnx", "--output", "table.csv", "--only", "fog"]
 
     def run():
@@ -479,23 +497,19 @@ def test_an_onnx_file_is_known_by_its_bytes(folder, tmp_path, monkeypatch):
         assert done.exit_code == 0, done.output
         return {path: path.stat().st_mtime_ns for path in (tmp_path / "table.answers").rglob("*.npz")}
 
-    (tmp_path / "net.onnx").write_bytes(export(net, (3, 4, 4)))
+    write_onnx("net.onnx")
     first = run()
     assert len(first) == 6 and run() == first
-    with torch.no_grad():
-        net[1].bias[0] += 1e-6
-    (tmp_path / "net.onnx").write_bytes(export(net, (3, 4, 4)))
+    write_onnx("net.onnx", shift=1e-6)
     assert not set(run().items()) & set(first.items())
 
 
 def test_the_weights_beside_an_onnx_file_are_part_of_it(tmp_path):
-    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnx")
     from common_corruptions.benchmarking.named_nets import digest_of_file
 
-    model = onnx.load_from_string(export(nn.Sequential(nn.Flatten(), nn.Linear(48, 30)).eval(), (3, 4, 4)))
-    onnx.save(
-        model, tmp_path / "net.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0
-    )
+    external = {"save_as_external_data": True, "location": "weights.bin", "size_threshold": 0}
+    write_onnx(tmp_path / "net.onnx", **external)
     before = digest_of_file(tmp_path / "net.onnx")
     weights = bytearray((tmp_path / "weights.bin").read_bytes())
     weights[0] ^= 1

@@ -1,5 +1,6 @@
 """The transform and the data set of corrupted images, alone and in a DataLoader's workers."""
 
+import importlib
 import pickle
 import re
 import subprocess
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import ConcatDataset, DataLoader, TensorDataset
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from common_corruptions import CORRUPTIONS, Corrupt, CorruptedDataset, corrupt
+from common_corruptions.recipes import registry
 from tests.conftest import ROOT
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (24, 16, 20, 3), np.uint8)
@@ -94,10 +96,9 @@ def test_an_item_keeps_its_form(items, key):
         assert list(item[1:]) == list(plain[1:])
 
 
-@pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_workers_and_shuffling_change_no_item(context):
+def test_workers_and_shuffling_change_no_item():
     dataset = CorruptedDataset(TensorDataset(TENSORS, torch.arange(24)), "fog", 3, seed=2)
-    options = {"num_workers": 2, "multiprocessing_context": context}
+    options = {"num_workers": 2, "multiprocessing_context": "fork"}
     expected = corrupt(TENSORS, "fog", 3, seed=2)
     seen = set()
     for images, indices in DataLoader(dataset, batch_size=5, shuffle=True, **options):
@@ -249,23 +250,21 @@ def test_a_sample_of_torchvision():
     assert np.array_equal(views[0], views[1]) and np.array_equal(views[0], item.image) and views[2] == "name"
 
 
-def test_a_corruption_of_your_own_goes_with_it_into_a_process(tmp_path):
-    """Imported where spawned workers, which run the module of the parent anew, do not import it."""
-    (tmp_path / "mine.py").write_text(
+def test_a_corruption_of_your_own_goes_with_it_into_a_process(tmp_path, monkeypatch):
+    """Imported here alone, of which a spawned worker knows nothing; one of the 19 beside it is the same there too."""
+    (tmp_path / "its_inverse.py").write_text(
         "from common_corruptions import corruption\n\n\n"
         "@corruption('inverse', group='digital', constants=((),) * 5)\n"
         "def inverse(images, draws):\n    return 255 - images\n",
         encoding="utf-8",
     )
-    (tmp_path / "use.py").write_text(
-        "import numpy as np\nfrom torch.utils.data import DataLoader\n\nif __name__ == '__main__':\n"
-        "    import mine\n    from common_corruptions import CorruptedDataset\n"
-        "    data = CorruptedDataset(np.zeros((2, 16, 16, 3), np.uint8), 'inverse')\n"
-        "    loader = DataLoader(data, num_workers=1, multiprocessing_context='spawn')\n"
-        "    print(*(int(images.min()) for images in loader))\n",
-        encoding="utf-8",
-    )
-    assert python(tmp_path, "use.py") == "255 255"
+    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("its_inverse")
+    data = ConcatDataset([CorruptedDataset(TENSORS, "inverse"), CorruptedDataset(TENSORS, "fog", 3, seed=2)])
+    expected = torch.cat([255 - TENSORS, corrupt(TENSORS, "fog", 3, seed=2)])
+    found = loaded(data, 1, multiprocessing_context="spawn")
+    assert torch.equal(found, expected)
 
 
 # Refusals, and the guide
@@ -372,45 +371,33 @@ def test_it_says_what_it_does():
     assert repr(Corrupt(names=["fog"], severities=(1,))) == "Corrupt(names=['fog'], severities=[1], seed=0)"
 
 
-def python(folder, *arguments):
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        capture_output=True, encoding="utf-8",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
-
-
-def test_it_needs_no_torchvision(tmp_path):
+def test_it_needs_no_torchvision():
+    """In a process where it cannot be imported."""
     code = (
         "import sys; sys.modules['torchvision'] = None; import numpy as np, torch; from common_corruptions import *; "
         "x = np.zeros((16, 16, 3), np.uint8); Corrupt('fog')((x, 1)); Corrupt('fog')(torch.zeros(3, 16, 16)); "
         "print(len(CorruptedDataset([x], names=['fog'])))"
     )
-    assert python(tmp_path, "-c", code) == "1"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+        capture_output=True, encoding="utf-8",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "1"
 
 
-def test_the_examples_of_the_documentation(tmp_path):
-    """In a process of its own, as their reader runs them."""
+def test_the_examples_of_the_documentation():
+    """With the names alone that their reader has."""
     own, transform = (
         re.search(rf"^## {title}\n.*?```python\n(.*?)```", GUIDE, re.DOTALL | re.MULTILINE)[1]
         for title in ("Your own data set", "A transform")
     )
-    np.save(tmp_path / "images.npy", IMAGES)
-    (tmp_path / "use.py").write_text(
-        "import numpy as np\nfrom PIL import Image\nimages = np.load('images.npy')\n"
-        "dataset = [(Image.fromarray(image), 1) for image in images]\n"
-        f"{own}\n{transform}\n"
-        "np.savez('made.npz', set=foggy_images, items=np.stack([np.asarray(image) for image, _ in foggy]),\n"
-        "         seen=evaluation(dataset[0][0]), drawn=training(dataset[0][0]))\n",
-        encoding="utf-8",
-    )
-    python(tmp_path, "use.py")
-    made = np.load(tmp_path / "made.npz")
+    dataset = [(Image.fromarray(image), 1) for image in IMAGES]
+    names = {"images": IMAGES, "dataset": dataset}
+    exec(f"{own}\n{transform}", names)
     expected = corrupt(IMAGES, "fog", 3)
-    np.testing.assert_array_equal(made["set"], expected)
-    np.testing.assert_array_equal(made["items"], expected)
-    np.testing.assert_allclose(
-        made["seen"], Corrupt("fog")(TENSORS[0]) / 255, rtol=1e-6
-    )  # v2 multiplies by 1 / 255
-    assert made["drawn"].dtype == np.float32 and made["drawn"].shape == (3, 16, 20)
+    np.testing.assert_array_equal(names["foggy_images"], expected)
+    np.testing.assert_array_equal(arrays(image for image, _ in names["foggy"]), expected)
+    seen, drawn = names["evaluation"](dataset[0][0]), names["training"](dataset[0][0])
+    np.testing.assert_allclose(seen, Corrupt("fog")(TENSORS[0]) / 255, rtol=1e-6)  # v2 multiplies by 1 / 255
+    assert drawn.dtype == torch.float32 and drawn.shape == (3, 16, 20)

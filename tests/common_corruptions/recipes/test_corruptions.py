@@ -113,7 +113,7 @@ def test_one_image_at_a_time_gives_the_same(images, name, severity):
 def test_pixelate_is_pillows_box_filter_at_every_size(share):
     random = np.random.default_rng(0)
     for size in range(16, 257):
-        images = random.integers(0, 256, (2, size, 16 + size % 9, 3), dtype=np.uint8)
+        images = random.integers(0, 256, (1, size, 16 + size % 9, 3), dtype=np.uint8)
         made = pixelate(images, None, share)
         turned = pixelate(np.ascontiguousarray(images.swapaxes(1, 2)[..., :1]), None, share)
         for image, pixels, grey in zip(images, made, turned, strict=True):

@@ -208,16 +208,17 @@ def test_snow_falls_the_same_turned_by_half(severity):
 def test_frost_is_a_crop_of_one_of_the_photographs():
     result = corrupt(flat(0, 300), "frost", 1)
     found = dict.fromkeys(FROST_PHOTOS, 0)
+    photos = {name: frost_photo(name, 0.2, 32, 32, 3) for name in found}
     for image in result:
-        matches = [name for name in found if has_crop(name, image)]
+        matches = [name for name in found if has_crop(photos[name], image)]
         assert len(matches) == 1
         found[matches[0]] += 1
     shares = [FROST_PHOTOS.count(name) / 5 for name in found]
     assert stats.chisquare(list(found.values()), 300 * np.array(shares)).pvalue > 0.01
 
 
-def has_crop(name: str, image: np.ndarray) -> bool:
-    photo = np.floor(frost_photo(name, 0.2, 32, 32, 3) * 0.2 + 1e-3).astype(np.uint8)
+def has_crop(photo: np.ndarray, image: np.ndarray) -> bool:
+    photo = np.floor(photo * 0.2 + 1e-3).astype(np.uint8)
     windows = np.lib.stride_tricks.sliding_window_view(photo, (32, 32), axis=(0, 1))
     places = np.argwhere((windows[..., 0, 0] == image[0, 0]).all(axis=-1))
     return any((windows[y, x].transpose(1, 2, 0) == image).all() for y, x in places)
@@ -272,7 +273,7 @@ def test_elastic_transform_moves_a_point_as_far_as_it_says(severity):
 @pytest.mark.parametrize("severity", SEVERITIES)
 def test_elastic_transform_moves_a_larger_image_in_proportion(severity):
     moves = []
-    for side, count in ((32, 400), (128, 200)):
+    for side, count in ((32, 400), (128, 100)):
         y, x = np.mgrid[:side, :side] * (256 / side)
         ramp = np.stack([x, y, 0 * x], axis=-1).astype(np.uint8)
         result = corrupt(ramp[None].repeat(count, axis=0), "elastic_transform", severity, scale="cifar")

@@ -112,7 +112,7 @@ def test_a_list_of_both_kinds_must_say_its_scale():
 def test_every_size(scale, shape):
     images = np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8)
     for name in CORRUPTIONS:
-        for severity in (1, 3, 5):
+        for severity in (1, 5):
             made = corrupt(images, name, severity, seed=3, scale=scale)
             assert made.shape == images.shape
             np.testing.assert_array_equal(
@@ -137,7 +137,7 @@ def test_cifars_constants_corrupt_a_larger_picture_in_proportion(name):
         for factor in (1, 2, 7):
             side = 32 * factor
             pictures = np.stack([cv2.resize(p, (side, side), interpolation=cv2.INTER_AREA) for p in photos])
-            pictures = np.tile(pictures, (8, 1, 1, 1))
+            pictures = np.tile(pictures, (1 if name in DETERMINISTIC else 8, 1, 1, 1))
             change = corrupt(pictures, name, severity, scale="cifar").astype(float) - pictures
             seen = change.reshape(len(change), 32, factor, 32, factor, 3).mean(axis=(2, 4))
             changes[factor] = np.abs(seen).mean()
