@@ -40,9 +40,7 @@ def test_a_net_that_differs_in_more_than_the_layer_is_no_baseline(load, other):
 
 def test_what_belongs_to_the_layer_and_to_chance_may_differ(load):
     nets = {
-        "strong": resnet20(
-            "pushpull", {"alpha": 2.0, "scale": 1.0, "layers": "all"}, seeds=[4], device="cpu"
-        ),
+        "strong": resnet20("pushpull", {"alpha": 2.0, "scale": 1.0, "layers": "all"}, seeds=[4]),
         "later": resnet20("pushpull2024"),
         "smooth-pp": resnet20("pushpull", {"lpf_size": 3}),
         "smooth": resnet20("lowpass"),
