@@ -603,7 +603,7 @@ def test_a_torchvision_net_trains(name):
 # Of the same blocks, a few each, since the time of an export is that of its layers: net, number of push-pull layers.
 SHALLOW = {
     "resnet50": (lambda: ResNet(resnet.Bottleneck, [1, 1, 1, 1], num_classes=10), 1),
-    "densenet121": (lambda: DenseNet(32, (1, 1, 1, 1), 64, num_classes=10), 1),
+    "densenet121": (lambda: DenseNet(32, (1, 1), 64, num_classes=10), 1),
     "convnext_tiny": (
         lambda: ConvNeXt(
             [convnext.CNBlockConfig(96, 192, 1), convnext.CNBlockConfig(192, None, 1)], num_classes=10
@@ -622,7 +622,12 @@ SHALLOW = {
         ),
         2,
     ),
-    "squeezenet1_1": (lambda: torchvision.models.squeezenet1_1(num_classes=10), 9),
+    "squeezenet1_1": (
+        lambda: nn.Sequential(
+            *torchvision.models.squeezenet1_1().features[:4], nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        ),
+        2,
+    ),
 }
 
 

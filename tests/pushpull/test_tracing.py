@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-import torchvision.models
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.ao.quantization import get_default_qconfig_mapping
@@ -12,6 +11,7 @@ from torch.ao.quantization.quantize_fx import prepare_fx
 from torch.fx.experimental.proxy_tensor import make_fx
 from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
+from nets import create_net
 from pushpull import PushPull2d, convert, push_pull_conv2d
 
 
@@ -28,9 +28,10 @@ def compiled(function, **options):
 
 @pytest.mark.parametrize("train_alpha", [False, True])
 def test_sizes_that_change(train_alpha):
-    layer = PushPull2d(3, 8, 3, padding=1, train_alpha=train_alpha)
+    """With the gradients of a layer whose alpha is trained, and without those of one whose alpha is a number."""
+    layer = PushPull2d(3, 8, 3, padding=1, train_alpha=train_alpha).requires_grad_(train_alpha)
     function = compiled(layer, dynamic=True)
-    for shape in ((2, 3, 16, 16), (3, 3, 20, 17)):
+    for shape in ((2, 3, 16, 17), (3, 3, 20, 19)):  # sides that are equal would be one number to the compiler
         x = torch.randn(shape)
         torch.testing.assert_close(function(x), layer(x))
 
@@ -38,7 +39,7 @@ def test_sizes_that_change(train_alpha):
 def test_an_alpha_and_a_scale_that_change():
     layer, x = PushPull2d(3, 8, 3, padding=1), torch.randn(2, 3, 16, 16)
     function = compiled(layer)
-    for layer.alpha in (1.0, 0.9, 0.8, 0.5):
+    for layer.alpha in (1.0, 0.9, 0.5):
         torch.testing.assert_close(function(x), layer(x))
     for layer.scale in (2.0, 3.0, 1.5):
         torch.testing.assert_close(function(x), layer(x))
@@ -51,7 +52,7 @@ def test_numbers_that_are_arguments():
         return push_pull_conv2d(x, weight, None, stride, padding, alpha=alpha)
 
     function = compiled(respond, dynamic=True)
-    for numbers in ((1.0, 1, 1), (0.7, 1, 1), (0.4, 2, 0), (2, 1, 2)):
+    for numbers in ((1.0, 1, 1), (0.4, 2, 0), (2, 1, 2)):
         torch.testing.assert_close(function(*numbers), respond(*numbers))
 
 
@@ -86,16 +87,15 @@ class TestDispatchModes:
 class TestFx:
     @pytest.fixture(params=["a number", "one per kernel", "trained"])
     def net(self, request):
-        alpha = torch.rand(64) if request.param == "one per kernel" else 0.7
-        net = torchvision.models.resnet18(num_classes=10)
-        net = convert(net, alpha=alpha, train_alpha=request.param == "trained").eval()
+        alpha = torch.rand(16) if request.param == "one per kernel" else 0.7
+        net = convert(create_net("resnet14"), alpha=alpha, train_alpha=request.param == "trained").eval()
         if request.param == "trained":  # half of them count as 0
             torch.nn.init.uniform_(net.conv1.alpha, -1, 1)
         return net
 
     def test_features_of_a_layer_behind(self, net):
-        x = torch.randn(2, 3, 40, 40)
-        expected = net.layer1(net.maxpool(net.relu(net.bn1(net.conv1(x)))))
+        x = torch.randn(2, 3, 32, 32)
+        expected = net.layer1(torch.relu(net.bn1(net.conv1(x))))
         features = create_feature_extractor(net, ["layer1"])(x)["layer1"]
         torch.testing.assert_close(features, expected)
 
@@ -103,12 +103,12 @@ class TestFx:
     def test_the_response_is_one_node(self, net, training):
         names = get_graph_node_names(net.train(training))[0]
         assert "conv1.push_pull_conv" in names and not any("conv2d" in name for name in names)
-        traced, x = fx.symbolic_trace(net), torch.randn(2, 3, 40, 40)
+        traced, x = fx.symbolic_trace(net), torch.randn(2, 3, 32, 32)
         twin = copy.deepcopy(net)
         torch.testing.assert_close(traced(x), twin(x))
 
     @pytest.mark.filterwarnings("ignore:.*deprecated", "ignore:Please use quant_min")
     def test_prepared_for_quantisation_it_is_the_same_function(self, net):
-        x = torch.randn(2, 3, 40, 40)
+        x = torch.randn(2, 3, 32, 32)
         prepared = prepare_fx(net, get_default_qconfig_mapping("x86"), (x,))
         torch.testing.assert_close(prepared(x), net(x), rtol=1e-4, atol=1e-4)

@@ -15,6 +15,7 @@ from common_corruptions import benchmark
 from common_corruptions.evaluation import onnx_runtime, predict
 from common_corruptions.evaluation.answers import answer_corruptions, rank_perturbations
 from common_corruptions.evaluation.onnx_runtime import WORTH_EXPORTING, Exported, for_many
+from nets.densenet import DenseNet
 from nets.registry import create_net
 
 NORMALISATION = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25]}
@@ -63,9 +64,8 @@ def with_statistics(net):
 
 
 NETS = {
-    "resnet20": lambda: create_net("resnet20"),
-    "resnet20-pp": lambda: create_net("resnet20", pushpull="first"),
-    "densenet40_12": lambda: create_net("densenet40_12"),
+    "resnet14-pp": lambda: create_net("resnet14", pushpull="first"),
+    "densenet16_12": lambda: DenseNet(16, 12),
     "alexnet": lambda: create_net("alexnet"),
     "lenet_b": lambda: create_net("lenet_b", in_channels=1),
     "a user's": Shuffling,
