@@ -22,8 +22,8 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     """
     device = choose_device()
     make_deterministic(device)
-    data = place(load_images(setting, "train", 20 if setting.dry_run else IMAGES), device)
-    batch_size = 16 if setting.dry_run else BATCH_SIZE
+    data = place(load_images(setting, "train", 6 if setting.dry_run else IMAGES), device)
+    batch_size = 4 if setting.dry_run else BATCH_SIZE
     precisions = ("fp32",) if setting.dry_run else ("fp32", "bf16", "tf32")
     found: dict[str, Any] = {"ways": {}, "warnings": []}
     eager: list[torch.Tensor] = []

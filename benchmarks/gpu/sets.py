@@ -11,7 +11,7 @@ from common_corruptions.generate import generate_corruptions, generate_perturbat
 from common_corruptions.recipes.names import CORRUPTIONS, PERTURBATIONS
 
 SPARED = 4  # cores for the process that launches on the GPU
-SEQUENCES = 8  # of a dry run
+SEQUENCES = 2  # of a dry run
 FEW = {"corruptions": ("gaussian_noise", "fog"), "perturbations": ("brightness",)}
 
 

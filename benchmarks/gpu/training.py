@@ -28,7 +28,7 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     """By net and way: images_per_second, kernels a step. What the others are compared with comes first."""
     device = choose_device()
     make_deterministic(device)
-    data = place(load_images(setting, "train", 32 if setting.dry_run else IMAGES), device)
+    data = place(load_images(setting, "train", 8 if setting.dry_run else IMAGES), device)
     nets = (REFERENCE,) if setting.dry_run else NETS
     found: dict[str, Any] = {"images": len(data), "nets": {name: {} for name in nets}, "together": []}
     for precision in ("fp32",) if setting.dry_run else ("fp32", "bf16", "tf32"):
@@ -160,7 +160,7 @@ def textbook_speed(setting: Setting, device: torch.device) -> dict[str, Any]:
     """Of the loop in `benchmarks.textbook`, one epoch after one."""
     from benchmarks import textbook
 
-    split = load_images(setting, "train", 32 if setting.dry_run else TEXTBOOK_IMAGES)
+    split = load_images(setting, "train", 8 if setting.dry_run else TEXTBOOK_IMAGES)
     data = place(split, torch.device("cpu"))
     try:
         batches = textbook.loader(

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import cv2
@@ -25,20 +26,23 @@ from tests.conftest import ROOT
 from training.engine import DivergedError
 
 
-@pytest.fixture
-def data(tmp_path):
-    """A folder with a small set of JPEG images, of ten classes."""
+def jpeg_set(folder: Path, count: int) -> Path:
+    """A folder with a set of so many JPEG images in each split, of ten classes."""
     rng = np.random.default_rng(0)
     arrays = {}
     for split in ("train", "test"):
-        files = [cv2.imencode(".jpg", rng.integers(0, 256, (32, 32, 3), np.uint8))[1] for _ in range(64)]
+        files = [cv2.imencode(".jpg", rng.integers(0, 256, (32, 32, 3), np.uint8))[1] for _ in range(count)]
         arrays[f"{split}_bytes"] = np.concatenate(files)
         arrays[f"{split}_offsets"] = np.cumsum([0, *map(len, files)])
-        arrays[f"{split}_labels"] = (np.arange(64) % 10).astype(np.uint8)
-    folder = tmp_path / "data"
+        arrays[f"{split}_labels"] = (np.arange(count) % 10).astype(np.uint8)
     folder.mkdir()
     np.savez(folder / "cifar10-jpeg.npz", **arrays)
     return folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    return jpeg_set(tmp_path / "data", 16)
 
 
 def test_the_images_are_there_before_torch_is_imported(data, tmp_path):
@@ -50,8 +54,8 @@ def test_the_images_are_there_before_torch_is_imported(data, tmp_path):
     )
     command = [sys.executable, "-c", code, str(data), str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
-    assert done.stdout == "{'train': 64, 'test': 64}\n", done.stderr
-    assert np.load(tmp_path / "datasets/cifar10-jpeg/clean/test_images.npy").shape == (64, 32, 32, 3)
+    assert done.stdout == "{'train': 16, 'test': 16}\n", done.stderr
+    assert np.load(tmp_path / "datasets/cifar10-jpeg/clean/test_images.npy").shape == (16, 32, 32, 3)
 
 
 @pytest.mark.parametrize("options", [[], ["-n", "2"]], ids=["one process", "xdist"])
@@ -79,14 +83,14 @@ def test_tests_are_reported_as_they_end(tmp_path, options):
     assert last["tests"] == 3 and last["passed"] == 2 and last["exit"] == 1
 
 
-def start(data, out, *options: str, parts: str = sys.executable) -> subprocess.Popen:
-    """The measurement as a process; `parts` is the interpreter that it starts its parts with."""
+def start(data, out, *options: str, parts: str = "") -> subprocess.Popen:
+    """The measurement as a process; `parts` is the interpreter of its parts, one forked off another with torch."""
     begin = "import sys; sys.executable = sys.argv.pop(1); from benchmarks.gpu.__main__ import main; main()"
     command = [
         sys.executable,
         "-c",
         begin,
-        parts,
+        parts or str(forked_python.commands() / "python"),
         "--data",
         str(data),
         "--out",
@@ -105,10 +109,14 @@ def test_the_parent_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
-def test_a_kill_in_the_recipe_leaves_what_was_found_before(data, tmp_path):
-    """With SIGKILL, which nothing can answer: the file is whole, with the machine and the training that ended."""
+def test_a_kill_in_the_recipe_leaves_what_was_found_before(tmp_path):
+    """With SIGKILL, which nothing can answer: the file is whole, with the machine and the training that ended.
+
+    The images are more than elsewhere, so that the other trainings take the time that it takes to see the first end.
+    """
     out = tmp_path / "out"
-    process = start(data, out, "--only", "machine,recipe,evaluation")
+    data = jpeg_set(tmp_path / "data", 64)
+    process = start(data, out, "--only", "machine,recipe,evaluation", parts=sys.executable)
     deadline = time.monotonic() + 240
     try:
         while time.monotonic() < deadline:
@@ -149,9 +157,9 @@ def children(process: int) -> list[int]:
 
 @pytest.mark.slow
 def test_every_part_runs_on_the_cpu(data, tmp_path):
-    """Forked off an interpreter with torch; in `test_a_kill_in_the_recipe` parts have an interpreter of their own."""
+    """In `test_a_kill_in_the_recipe` parts have an interpreter of their own."""
     out = tmp_path / "out"
-    process = start(data, out, parts=str(forked_python.commands() / "python"))
+    process = start(data, out)
     said = process.communicate()[0].decode()
     parts = json.loads((out / "results.json").read_text(encoding="utf-8"))["parts"]
     log = (out / "log.txt").read_text(encoding="utf-8")

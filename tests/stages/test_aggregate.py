@@ -83,10 +83,10 @@ class Outcome:
 def broken(whole, tmp_path):
     """Run the stage after a change to one table of resnet20-pp, or without the file if the change returns None."""
 
-    def invoke(change, kind="corruption"):
+    def invoke(change):
         root = tmp_path / "broken"
         shutil.copytree(whole, root)
-        path = root / "metrics" / "tiny" / kind / "resnet20-pp.csv"
+        path = root / "metrics" / "tiny" / "corruption" / "resnet20-pp.csv"
         table = change(pd.read_csv(path))
         path.unlink()
         if table is not None:
@@ -183,17 +183,30 @@ def test_a_corruption_missing(broken, sound):
 
 
 @pytest.mark.parametrize(
-    ("value", "fault"),
-    [("", "not a number"), ("inf", "not a number"), ("forty", "not a number"), ("400", "out of range")],
+    ("values", "faults"),
+    [
+        (
+            {1: "", 2: "inf", 4: "400"},
+            ["not a number: corruption fog 1, 2", "out of range: corruption fog 4"],
+        ),
+        ({3: "forty"}, ["not a number: corruption fog 3"]),
+    ],
+    ids=["numbers", "word"],
 )
-def test_a_value_that_is_none(broken, sound, value, fault):
+def test_a_value_that_is_none(broken, sound, values, faults):
+    """By severity; a column of numbers alone is read otherwise than one with a word in it."""
+
     def change(table):
         table["error"] = table.error.astype(object)
-        table.loc[(table.seed == 1) & (table.corruption == "fog") & (table.severity == 3), "error"] = value
+        for severity, value in values.items():
+            one = (table.seed == 1) & (table.corruption == "fog") & (table.severity == severity)
+            table.loc[one, "error"] = value
         return table
 
     found = broken(change)
-    assert any(f"seed 1, {fault}: corruption fog 3" in line for line in found.warnings), found.warnings
+    path = "metrics/tiny/corruption/resnet20-pp.csv"
+    of_table = [line for line in found.warnings if path in line]
+    assert of_table == [f"Warning: {path}: resnet20-pp: seed 1, {fault}" for fault in faults]
     assert found.table2.loc["fog", "resnet20-pp"].endswith("(1 of 2 seeds)")
     assert "± " not in found.table2.loc["fog", "resnet20-pp"]
     left = pd.read_csv(found.folder / "corruption.csv").query("net == 'resnet20-pp' and corruption == 'fog'")
@@ -245,42 +258,38 @@ def test_a_baseline_without_any_error_on_a_corruption_normalises_nothing(whole, 
     assert "mCE" not in pd.read_csv(folder / "metrics" / "tiny" / "summary.csv")
 
 
-def test_a_flip_probability_missing(broken, sound):
-    found = broken(
-        lambda table: table[(table.metric != "flip_probability") | (table.seed == 0)], "perturbation"
-    )
+def test_a_flip_probability_missing_and_a_history_with_a_gap(whole, tmp_path, sound):
+    """Neither is in table 2; of the history there is no best epoch."""
+    root = tmp_path / "broken"
+    shutil.copytree(whole, root)
+    path = root / "metrics" / "tiny" / "perturbation" / "resnet20-pp.csv"
+    write_csv(path, pd.read_csv(path).query("metric != 'flip_probability' or seed == 0"))
+    path = root / "metrics" / "tiny" / "history" / "resnet20-pp.csv"
+    write_csv(path, pd.read_csv(path).query("epoch != 1"))
+    found = Outcome(root)
     assert found.table3.loc["resnet20-pp", "mFP"].endswith("(1 of 2 seeds)")
     cells = display(found.folder / "tables" / "perturbations.md")["Flip probability, percent"]
     assert cells["resnet20-pp"].str.endswith("(1 of 2 seeds)").all()
     pd.testing.assert_frame_equal(found.table2, sound.table2)
-
-
-def test_a_history_with_a_gap_has_no_best_epoch(broken):
-    found = broken(lambda table: table[table.epoch != 1], "history")
     assert found.table3.loc["resnet20-pp", "E clean, best epoch (paper protocol)"] == "incomplete"
 
 
-def test_answers_of_another_run_are_left_out(whole, tmp_path):
+def test_answers_of_another_run_or_that_cannot_be_read_are_left_out(whole, tmp_path):
     root = tmp_path / "broken"
     shutil.copytree(whole, root)
     folder = root / "predictions" / "tiny" / "corruption"
     shutil.copy(folder / "alexnet.npz", folder / "resnet20-pp.npz")
+    path = folder / "alexnet.npz"
+    path.write_bytes(path.read_bytes()[:1000])
     found = Outcome(root)
-    assert found.warnings == [
+    damaged, another = found.warnings
+    assert damaged.startswith("Warning: predictions/tiny/corruption/alexnet.npz: cannot be read, left out (")
+    assert another == (
         "Warning: predictions/tiny/corruption/resnet20-pp.npz: not the answers behind the measurements, left out"
-    ]
+    )
     assert set(found.difference["Error, resnet20-pp - resnet20"].difference) == {"missing"}
     assert "missing" not in set(found.difference["Flip probability, resnet20-pp - resnet20"].difference)
     assert not (found.folder / "tables" / "confusion" / "resnet20-pp.csv").exists()
-
-
-def test_answers_that_cannot_be_read_are_left_out(whole, tmp_path):
-    root = tmp_path / "broken"
-    shutil.copytree(whole, root)
-    path = root / "predictions" / "tiny" / "corruption" / "resnet20.npz"
-    path.write_bytes(path.read_bytes()[:1000])
-    (warning,) = Outcome(root).warnings
-    assert warning.startswith("Warning: predictions/tiny/corruption/resnet20.npz: cannot be read, left out (")
 
 
 @pytest.mark.parametrize("content", ["", "net,seed\nresnet20-pp,0\n"])

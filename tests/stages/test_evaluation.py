@@ -34,7 +34,7 @@ def workspace(tmp_path, monkeypatch, one_thread):
     }.items():  # fmt: skip
         path = tmp_path / "datasets" / "tiny" / f"{name}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, random.integers(256, size=(*shape, 32, 32, 3), dtype=np.uint8))
+        np.save(path, random.integers(256, size=(*shape, 16, 16, 3), dtype=np.uint8))
     np.save(tmp_path / "datasets/tiny/clean/test_labels.npy", (np.arange(12) % 6).astype(np.uint8))
     weights = {}
     for seed in (3, 5):

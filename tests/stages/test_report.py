@@ -44,13 +44,14 @@ def write(folder: Path, name: str, rows: list, columns: list[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
+def project(tmp_path_factory, empty_store) -> Path:
     """A folder with parameters, images and measurements that follow a formula."""
     root = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{root}/mlflow.db")
         patch.setenv("DVC_ROOT", str(root))
+        shutil.copy(empty_store, root)
         Path("data").symlink_to(ROOT / "data")
         params = read_yaml(ROOT / "params.yaml")
         del params["paper"]
@@ -167,7 +168,7 @@ def test_page_stands_alone_and_is_small(page):
     assert len(page) < 1.5e6
 
 
-def test_page_depends_on_the_dependencies_of_the_stage_alone(project, tmp_path):
+def test_page_depends_on_the_dependencies_of_the_stage_alone(project, tmp_path, empty_store):
     """Another folder with these alone, another commit, locale, hash seed and store of MLflow give the same bytes."""
     stage = read_yaml(ROOT / "dvc.yaml")["stages"]["report"]
     named = [name.replace("${data.name}", "digits") for name in stage["deps"]]
@@ -177,6 +178,7 @@ def test_page_depends_on_the_dependencies_of_the_stage_alone(project, tmp_path):
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, place) if source.is_dir() else shutil.copy(source, place)
     params = read_yaml(project / "params.yaml")
+    shutil.copy(empty_store, tmp_path)
     params["evaluate"] |= {"batch_size": 7}
     params["official"] |= {"path": "/home/someone/nets"}
     assert not {"evaluate", "official"} & set(stage["params"])
@@ -372,8 +374,7 @@ def opened(chromium, path: Path, **options):
     return tab, errors, requests
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_browser_shows_the_page(chromium, project, width, scheme):
     tab, errors, requests = opened(
         chromium,

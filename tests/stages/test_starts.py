@@ -1,4 +1,4 @@
-"""Stages load what they need: torch where nets run, MLflow where runs are written."""
+"""Stages load what they need: torch where nets run, MLflow where runs are written, a compiler nowhere."""
 
 import subprocess
 import sys
@@ -24,33 +24,41 @@ NETS = (
     "experiments.study",
     "report",
 )
+ARCHITECTURES = ("alexnet", "densenet40_12", "lenet_a", "resnet20")
+
+# One process, which loads more with every step: what it has after each is what a process of that step alone has.
+STEPS = f"""
+import importlib, sys
+
+def load(*modules):
+    for module in modules:
+        importlib.import_module(f"stages.{{module}}")
+    print(*sorted({{"torch", "mlflow", "torch._dynamo"}} & {{*sys.modules}}))
+
+load(*{NO_NETS})
+load(*{NETS})
+import torch, nets
+for arch in {ARCHITECTURES}:
+    with torch.device("meta"):
+        net = nets.create_net(arch)
+    assert all(value.is_meta for value in net.parameters())
+    load()
+"""
 
 
-def loaded(*modules: str) -> list[str]:
-    """Which of torch and mlflow a process has that imports the modules of stages/."""
-    imports = ", ".join(f"stages.{module}" for module in modules)
-    code = f"import sys, {imports}; print(*{{'torch', 'mlflow'}} & {{*sys.modules}})"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
-    )
-    return done.stdout.split()
+@pytest.fixture(scope="module")
+def loaded() -> list[list[str]]:
+    """Which of torch, its compiler and MLflow the process has after each step."""
+    command = [sys.executable, "-c", STEPS]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0, done.stderr
+    return [line.split() for line in done.stdout.splitlines()]
 
 
-@pytest.mark.parametrize(("modules", "expected"), [(NO_NETS, []), (NETS, ["torch"])])
-def test_a_start_loads_what_the_stage_needs(modules, expected):
-    assert loaded(*modules) == expected
+def test_a_start_loads_what_the_stage_needs(loaded):
+    assert loaded[:2] == [[], ["torch"]]
 
 
-@pytest.mark.parametrize("arch", ["alexnet", "densenet40_12", "lenet_a", "resnet20"])
-def test_a_net_of_shapes_alone_loads_no_compiler(arch):
+def test_a_net_of_shapes_alone_loads_no_compiler(loaded):
     """As an evaluation makes one, to compare a file with."""
-    code = (
-        "import sys, torch, nets\n"
-        f"with torch.device('meta'): net = nets.create_net({arch!r})\n"
-        "assert all(value.is_meta for value in net.parameters())\n"
-        "print('torch._dynamo' in sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=True
-    )
-    assert done.stdout.split() == ["False"]
+    assert loaded[2:] == [["torch"] for _ in ARCHITECTURES]

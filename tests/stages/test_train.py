@@ -2,10 +2,10 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from stages.files.datasets import DATASETS, load_split
 from stages.files.params import load_params
 from stages.files.workspace import MODELS, lock
 from stages.tracking import logged_model, runs, store
+from tests import forked_python
+from tests.conftest import ROOT
 from tests.stages.conftest import read_params, write_params
 from training import engine, parallel, resumable
 from training.batches import TrainingSet
@@ -122,12 +124,15 @@ def test_two_processes_train_to_the_weights_of_one(workspace, one_thread):
     began = [value.detach().clone() for value in alone.parameters()]
     (*_, single) = checkpoints(alone, *rest, None)
     Path("main.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
         "from stages import train\nfrom stages.tracking import logged_model\n"
         "logged_model.log_model = lambda *_: None\ntrain.main()\n",
         encoding="utf-8",
     )
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*launcher, "main.py", "small"], capture_output=True, encoding="utf-8", check=False)
+    python = str(forked_python.commands() / "python")
+    launcher = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    command = [*launcher, python, "-m", "main", "small"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     together = models.load(MODELS / "small.pt").net(0)
     steps = [value - start for value, start in zip(alone.parameters(), began, strict=True)]
@@ -360,7 +365,10 @@ def test_an_interrupted_training_whose_experiment_was_deleted_goes_on_in_it(inte
     assert whole_run(client, experiment) == killed
 
 
-def test_an_interrupted_training_whose_database_was_removed_gets_a_new_run(interrupted, monkeypatch):
+def test_an_interrupted_training_whose_database_was_removed_gets_a_new_run(
+    interrupted, monkeypatch, empty_store
+):
+    shutil.copy(empty_store, "new.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///new.db")
     assert run("small").exit_code == 0
     client = store.connect()

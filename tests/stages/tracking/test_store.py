@@ -101,7 +101,7 @@ def test_a_relative_database_lies_in_the_repository_an_experiment_came_from(
     assert store.connect().get_run(run.run_id).info.run_id == run.run_id
 
 
-@pytest.mark.parametrize("name", ["a%2Fb", "a?b", "a#b", "a%20b", "it's", 'a "b" c', "a&b=c;d", "ü+%"])
+@pytest.mark.parametrize("name", ["a%2Fb?c", "a#b%20c", "it's", 'a "b" c&d=e;f', "ü+%"])
 def test_a_clone_whose_path_needs_quotes(tmp_path, empty_store, name, monkeypatch):
     clone = tmp_path / name
     clone.mkdir()
