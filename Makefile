@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
 
+PIP := python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps
+HEAVY := '^(torch=|nvidia-|cuda-|triton=)'
 SETUP := $(VENV)/.installed mlflow.db .dvc/plots/page.html
 
 .PHONY: help setup repro test lint paper jpeg authors table4 table5 mnist frontends ui exps register bench gpu-image clean lock
@@ -17,9 +19,11 @@ setup: $(SETUP) ## Make .venv with the locked versions, the MLflow database and 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
-	@# A module is compiled when it is first imported; most of the 23,000 never are.
-	python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.lock
-	python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@# Torch and CUDA, two thirds of all, are unpacked beside the rest; a module is compiled when it is first imported.
+	$(PIP) -r <(grep -E $(HEAVY) requirements.lock) & heavy=$$!; \
+		$(PIP) -r <(grep -vE $(HEAVY) requirements.lock) || { kill $$heavy; exit 1; }; \
+		wait $$heavy
+	$(PIP) --no-build-isolation -e .
 	@# The wheel holds pushpull and common_corruptions; this has nets, training and the rest found from any folder too.
 	echo '$(CURDIR)' > "$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pushpull-robustness-checkout.pth"
 	touch $@
