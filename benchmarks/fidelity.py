@@ -34,7 +34,8 @@ def read_published(nets: Sequence[str] = NETS, severities: Sequence[int] = SEVER
 
 
 def measure(
-    data: Path,
+    images: np.ndarray,
+    labels: np.ndarray,
     checkpoints: Path,
     nets: Sequence[str] = NETS,
     seed: int = 0,
@@ -46,7 +47,6 @@ def measure(
     Returns:
         Percent of the severities, a row a corruption and image, a column a net.
     """
-    images, labels = read_test_images(data)
     loaded = load_nets(checkpoints, nets)
     rows = pd.MultiIndex.from_product([CORRUPTIONS, range(len(images))], names=["corruption", "image"])
     errors = pd.DataFrame(0.0, index=rows, columns=list(nets))
@@ -112,7 +112,7 @@ def nested(table: pd.DataFrame, digits: int) -> dict[str, dict[str, dict[str, fl
 @click.option("--seed", default=0, show_default=True)
 @click.option("--output", default=RESULTS, show_default=True, type=click.Path(dir_okay=False, path_type=Path))
 def main(data: Path, checkpoints: Path, nets: tuple[str, ...], seed: int, output: Path) -> None:
-    errors = measure(data, checkpoints, nets, seed, progress=True)
+    errors = measure(*read_test_images(data), checkpoints, nets, seed, progress=True)
     table = compare(errors, read_published(nets))
     click.echo(table.to_string(float_format="{:.2f}".format))
     write_json(

@@ -36,7 +36,7 @@ def read_published(nets: Sequence[str] = NETS) -> pd.DataFrame:
 
 
 def measure(
-    data: Path,
+    images: np.ndarray,
     checkpoints: Path,
     nets: Sequence[str] = NETS,
     seed: int = 0,
@@ -51,7 +51,6 @@ def measure(
     Returns:
         The share of flips, a row a perturbation and image, a column a net.
     """
-    images, _ = read_test_images(data)
     loaded = load_nets(checkpoints, nets)
     rows = pd.MultiIndex.from_product([PERTURBATIONS, range(len(images))], names=["perturbation", "image"])
     found = pd.DataFrame(0.0, index=rows, columns=list(nets))
@@ -94,7 +93,8 @@ def stretches(sequences: np.ndarray, pairs: int) -> np.ndarray:
 def main(
     data: Path, checkpoints: Path, nets: tuple[str, ...], pairs: int | None, seed: int, output: Path
 ) -> None:
-    found = measure(data, checkpoints, nets, seed, pairs, progress=True)
+    images, _ = read_test_images(data)
+    found = measure(images, checkpoints, nets, seed, pairs, progress=True)
     table = compare(found, read_published(nets))
     click.echo(table.to_string(float_format="{:.4f}".format))
     write_json(

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.authors import read_test_images
 from benchmarks.fidelity import NETS, RESULTS, compare, measure, nested, read_published
 from common_corruptions import CORRUPTIONS
 from common_corruptions.generate import RECIPES_VERSION
@@ -21,9 +22,10 @@ def assert_near(rows: pd.DataFrame) -> None:
 
 @pytest.mark.slow
 def test_errors_are_the_published_ones(shared, one_thread):
-    """Of one net at one severity; the result on file is of two at all five."""
+    """Of one net on half of the images at one severity; the result on file is of two on all at all five."""
     some = {"nets": NETS[:1], "severities": (3,)}
-    found = measure(shared / "data" / "cifar10-subset", shared / "reference" / "official", **some)
+    images, labels = read_test_images(shared / "data" / "cifar10-subset")
+    found = measure(images[::2], labels[::2], shared / "reference" / "official", **some)
     assert_near(compare(found, read_published(**some)).loc[NETS[0]])
 
 

@@ -24,9 +24,10 @@ from common_corruptions.recipes.random import Draws
 
 @pytest.mark.slow
 def test_flip_probabilities_are_the_published_ones(shared, one_thread):
-    """Of one net; the result on file is of all."""
+    """Of one net on half of the images; the result on file is of all."""
     nets = NETS[:1]
-    found = measure(shared / "data" / "cifar10-subset", shared / "reference" / "official", nets, pairs=1)
+    images, _ = read_test_images(shared / "data" / "cifar10-subset")
+    found = measure(images[::2], shared / "reference" / "official", nets, pairs=1)
     table = compare(found, read_published(nets))
     mean = table.xs("mean", level="perturbation")
     assert (mean["difference"].abs() <= 3 * mean["standard_error"]).all(), mean
