@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
 
-PIP := python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps
+PIP := python -m pip install --quiet --disable-pip-version-check --no-deps
 HEAVY := '^(torch=|nvidia-|cuda-|triton=)'
 SETUP := $(VENV)/.installed mlflow.db .dvc/plots/page.html
 
@@ -19,7 +19,7 @@ setup: $(SETUP) ## Make .venv with the locked versions, the MLflow database and 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
-	@# Torch and CUDA, two thirds of all, are unpacked beside the rest; a module is compiled when it is first imported.
+	@# Torch and CUDA, two thirds of all, are unpacked beside the rest.
 	$(PIP) -r <(grep -E $(HEAVY) requirements.lock) & heavy=$$!; \
 		$(PIP) -r <(grep -vE $(HEAVY) requirements.lock) || { kill $$heavy; exit 1; }; \
 		wait $$heavy
