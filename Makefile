@@ -38,8 +38,9 @@ repro: $(SETUP) ## Run the whole pipeline on the data set of params.yaml
 	@python -m stages.experiments.repro
 
 test: $(SETUP) ## Run the tests
-	@# Three at a time for two cores: some wait, for a server or for another process.
-	OMP_NUM_THREADS=1 PYTHONWARNDEFAULTENCODING=1 python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@# Three at a time for two cores: some wait, for a server or for another process. The hundreds of processes that the
+	@# tests start read what one has compiled, where a machine forbids to keep it too.
+	OMP_NUM_THREADS=1 PYTHONWARNDEFAULTENCODING=1 PYTHONDONTWRITEBYTECODE= python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(SETUP) ## Check the code's form, the types of what the wheel holds, and that imports go one way
 	ruff check .
