@@ -61,9 +61,8 @@ def main() -> None:
 
 def fingerprint(data: Data, sources: dict[str, list[Archive]]) -> str:
     """Digest of what decides the sets, but for the test images, which `take` and `generate` look at themselves."""
-    decides = data.model_dump(exclude={"path", "archives"})
     archives = [archive.model_dump(mode="json") for found in sources.values() for archive in found]
-    return hashlib.sha256(json.dumps([decides, archives]).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([data.decisive(), archives]).encode()).hexdigest()[:16]
 
 
 def take(data: Data, part: str, archives: Sequence[Archive], test: Split, out: Path) -> None:

@@ -8,14 +8,12 @@ import pandas as pd
 from torch import nn
 from tqdm import tqdm
 
-from common_corruptions.logits import UndefinedLogits
 from common_corruptions.sweeps import SWEEPS, measure_noise
-from nets.families import families
 from stages.files.datasets import load_split
 from stages.files.interruption import stopping
-from stages.files.models import answering, every_seed, load, options
+from stages.files.models import load, measured_seeds, options
 from stages.files.params import in_pipeline, load_params
-from stages.files.unfinished import Found, measured_once
+from stages.files.unfinished import Found
 from stages.files.workspace import MODELS
 from stages.files.writing import write_csv, write_text
 
@@ -30,28 +28,21 @@ def main(net: str, pipeline: Path) -> None:
     path = pipeline / MODELS / f"{net}.pt"
     trained = load(path)
     test = load_split(params.data.name, "test")
-    settings = {"seed": params.data.seed, **options(trained, params)}
+
+    def measure(module: nn.Module, bar: tqdm) -> Found:
+        errors = []
+        settings = {"seed": params.data.seed, **options(trained, params)}
+        for row in measure_noise(module, test.images, test.labels, **settings):
+            errors.append(row)
+            bar.update()
+        return errors, {}
+
     rows = []
+    stage, label = "evaluate_noise", f"{net} noise"
     sets = 1 + sum(map(len, SWEEPS.values()))
-    with (
-        measured_once(
-            "evaluate_noise", params, [path], families()[trained.arch], pipeline="studies/dvc.yaml"
-        ) as once,
-        tqdm(total=len(trained.weights) * sets, desc=f"{net} noise", unit="set") as bar,
-    ):
-
-        def answer(module: nn.Module) -> Found:
-            measured = []
-            for row in measure_noise(module, test.images, test.labels, **settings):
-                measured.append(row)
-                bar.update()
-            return measured, {}
-
-        for number, (seed, module) in enumerate(every_seed(trained, params), 1):
-            with answering(path, seed, UndefinedLogits):
-                measured, _ = once(str(seed), answer, module)
-            bar.update(number * sets - bar.n)  # of those measured before
-            rows += [(net, seed, *row) for row in measured]
+    with measured_seeds(stage, params, path, trained, sets, label, measure, "studies/dvc.yaml") as seeds:
+        for seed, errors, _ in seeds:
+            rows += [(net, seed, *row) for row in errors]
         table = pd.DataFrame(rows, columns=["net", "seed", "sweep", "level", "error"])
         folder = pipeline / "metrics" / params.data.name / "noise"
         write_csv(folder / f"{net}.csv", table)

@@ -9,13 +9,12 @@ from tqdm import tqdm
 
 from common_corruptions.evaluation.answers import answer_perturbations
 from common_corruptions.sets.on_disk import open_perturbations
-from nets.families import families
 from stages.files.datasets import DATASETS, naming_stage_corrupt
 from stages.files.interruption import stopping
-from stages.files.models import answering, every_seed, load, options
+from stages.files.models import load, measured_seeds, options
 from stages.files.params import in_pipeline, load_params
 from stages.files.predictions import PREDICTIONS, save_frames
-from stages.files.unfinished import Found, measured_once
+from stages.files.unfinished import Found
 from stages.files.workspace import MODELS
 from stages.files.writing import write_csv
 
@@ -30,26 +29,22 @@ def main(net: str, pipeline: Path) -> None:
     The predicted class of every frame goes to predictions/<data>/perturbation/<net>.npz.
     """
     params = load_params(pipeline=pipeline)
-    data = params.data
+    data, folder = params.data, DATASETS / params.data.name
     path = pipeline / MODELS / f"{net}.pt"
     trained = load(path)
     names = data.perturbation_names()
-    rows, frames = [], {}
     with naming_stage_corrupt():
-        open_perturbations(DATASETS / data.name, names, data.perturbed_images)
-    with (
-        measured_once("evaluate_perturbation", params, [path], families()[trained.arch]) as once,
-        tqdm(total=len(trained.weights) * len(names), desc=f"{net} P", unit="set") as bar,
-    ):
+        open_perturbations(folder, names, data.perturbed_images)
 
-        def answer(module: nn.Module) -> Found:
-            folder, settings = DATASETS / data.name, options(trained, params)
-            return answer_perturbations(module, folder, names, data.perturbed_images, bar, **settings)
+    def measure(module: nn.Module, bar: tqdm) -> Found:
+        settings = options(trained, params)
+        return answer_perturbations(module, folder, names, data.perturbed_images, bar, **settings)
 
-        for number, (seed, module) in enumerate(every_seed(trained, params), 1):
-            with answering(path, seed):
-                measured, frames[seed] = once(str(seed), answer, module)
-            bar.update(number * len(names) - bar.n)  # of those measured before
+    rows, frames = [], {}
+    stage, label = "evaluate_perturbation", f"{net} P"
+    with measured_seeds(stage, params, path, trained, len(names), label, measure) as seeds:
+        for seed, measured, answers in seeds:
+            frames[seed] = answers
             rows += [(net, seed, *row) for row in measured]
         save_frames(pipeline / PREDICTIONS / data.name / "perturbation" / f"{net}.npz", frames)
         table = pd.DataFrame(rows, columns=["net", "seed", "perturbation", "protocol", "metric", "value"])

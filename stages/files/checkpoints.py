@@ -1,7 +1,5 @@
 """Checkpoints of unfinished trainings: where they are kept, and when one is taken up."""
 
-import hashlib
-import json
 from pathlib import Path
 
 import click
@@ -11,12 +9,10 @@ from nets.checkpoint import read_checkpoint
 from nets.families import families
 from stages.files import workspace
 from stages.files.datasets import DATASETS
-from stages.files.dependencies import code_of
+from stages.files.dependencies import digest
 from stages.files.schema import Params
 from stages.files.writing import write_bytes
 from training.resumable import pack, same_hardware
-
-ROOT = Path(__file__).parents[2]
 
 
 def work_folder(params: Params, net: str) -> Path:
@@ -26,7 +22,6 @@ def work_folder(params: Params, net: str) -> Path:
     names, images and the version of torch. Checkpoints note their hardware themselves.
     """
     chosen = params.nets[net]
-    digest = hashlib.sha256()
     decides = {
         "data": params.data.name,
         "arch": chosen.arch,
@@ -34,13 +29,9 @@ def work_folder(params: Params, net: str) -> Path:
         "train": params.training(net).model_dump(exclude={"device"}),
         "torch": torch.__version__,
     }
-    digest.update(json.dumps(decides, sort_keys=True).encode())
-    for file in code_of(ROOT, "train", families()[chosen.arch]):
-        digest.update(file.read_bytes())
-    for file in sorted((DATASETS / params.data.name / "clean").glob("*.npy")):
-        with open(file, "rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
-    return workspace.scratch() / f"{net}-{digest.hexdigest()[:16]}"
+    images = sorted((DATASETS / params.data.name / "clean").glob("*.npy"))
+    name = digest(decides, "train", families()[chosen.arch], images)
+    return workspace.scratch() / f"{net}-{name}"
 
 
 def load_checkpoint(file: Path) -> dict | None:

@@ -1,9 +1,14 @@
 """Which code decides the outputs of a stage: what dvc.yaml lists among its dependencies, and no other account."""
 
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from stages.files.yaml_file import read_yaml
+
+ROOT = Path(__file__).parents[2]
 
 
 def stages_of(root: Path, pipeline: str = "dvc.yaml") -> dict[str, dict[str, Any]]:
@@ -34,3 +39,24 @@ def code_of(root: Path, stage: str, family: str, pipeline: str = "dvc.yaml") -> 
         path = root / dependency.replace("${item.family}", family)
         modules += [path] if path.suffix == ".py" else sorted(path.rglob("*.py"))
     return [module.resolve(strict=True) for module in modules]
+
+
+def digest(
+    decides: Mapping[str, Any],
+    stage: str,
+    family: str,
+    files: Iterable[Path] = (),
+    pipeline: str = "dvc.yaml",
+) -> str:
+    """Sixteen hexadecimal digits that name unfinished work, others where anything differs that decides it.
+
+    Args:
+        decides: parameters and the like, as JSON has them.
+        stage, family, pipeline: whose code decides, as for `code_of`.
+        files: whose contents do.
+    """
+    found = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
+    for path in [*code_of(ROOT, stage, family, pipeline), *files]:
+        with open(path, "rb") as file:
+            found.update(hashlib.file_digest(file, "sha256").digest())
+    return found.hexdigest()[:16]

@@ -1,6 +1,6 @@
 """Trained nets read from their files, `models/<net>.pt`, and made ready to be evaluated."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -8,14 +8,17 @@ from typing import Any
 import click
 import torch
 from torch import nn
+from tqdm import tqdm
 
 from common_corruptions.evaluation.folding import fold_norms
 from common_corruptions.evaluation.onnx_runtime import DifferentLogits
 from nets.checkpoint import read_checkpoint
+from nets.families import families
 from nets.registry import create_net
 from stages.files.devices import evaluation_device
 from stages.files.schema import Params
 from stages.files.trained import Trained
+from stages.files.unfinished import Answers, Found, Rows, measured_once
 from stages.files.workspace import MODELS
 
 
@@ -51,35 +54,62 @@ def training(path: Path) -> str:
     return f"{folder.parent}/dvc.yaml:{stage}" if elsewhere else stage
 
 
-def every_seed(trained: Trained, params: Params) -> Iterator[tuple[int, nn.Module]]:
-    """Each seed with its net, ready to answer on the device of `evaluate`."""
-    device = evaluation_device(params)
-    for seed in trained.weights:
-        yield seed, fold_norms(trained.net(seed, device))
-
-
 def options(trained: Trained, params: Params) -> dict[str, Any]:
     """The keyword arguments of `common_corruptions.evaluation.predict` for a trained net."""
     return {"mean": trained.mean, "std": trained.std, "batch_size": params.evaluate.batch_size}
 
 
 @contextmanager
-def answering(path: Path, seed: int, refused: type[ValueError] = ValueError) -> Iterator[None]:
-    """Turn what the answers of a trained net are refused for into one line.
+def measured_seeds(
+    stage: str,
+    params: Params,
+    path: Path,
+    trained: Trained,
+    sets: int,
+    label: str,
+    measure: Callable[[nn.Module, tqdm], Found],
+    pipeline: str = "dvc.yaml",
+) -> Iterator[Iterator[tuple[int, Rows, Answers]]]:
+    """Every seed of a net with what `measure` finds of it, under a bar; kept as by `measured_once`.
 
     Args:
+        stage: a name in the pipeline, without `@<net>`.
         path: the file of the net.
-        seed: of the net that answers.
-        refused: the errors that are its fault, of which another training frees it.
+        trained: what it holds.
+        sets: how many sets of images each seed answers.
+        label: of the bar.
+        measure: takes the net, ready to answer on the device of `evaluate`, and the bar, of which it fills `sets`.
 
     Raises:
-        click.ClickException: one of these, or logits of ONNX Runtime that are not those of torch.
+        click.ClickException: `measure` raised a ValueError, which another training is to cure: logits that are
+            undefined, or of other classes; or ONNX Runtime gave other logits than torch.
     """
+    device = evaluation_device(params)
+    with (
+        measured_once(stage, params, [path], families()[trained.arch], pipeline) as once,
+        tqdm(total=len(trained.weights) * sets, desc=label, unit="set") as bar,
+    ):
+
+        def answer(seed: int) -> Found:
+            return measure(fold_norms(trained.net(seed, device)), bar)
+
+        def every_seed() -> Iterator[tuple[int, Rows, Answers]]:
+            for number, seed in enumerate(trained.weights, 1):
+                with _answering(path, seed):
+                    rows, answers = once(str(seed), answer, seed)
+                bar.update(number * sets - bar.n)  # of those measured before
+                yield seed, rows, answers
+
+        yield every_seed()
+
+
+@contextmanager
+def _answering(path: Path, seed: int) -> Iterator[None]:
     try:
         yield
     except DifferentLogits as error:
         raise click.ClickException(f"{path.stem}, seed {seed}: {error}") from None
-    except refused as error:
+    except ValueError as error:
         raise click.ClickException(
             f"{path.stem}, seed {seed}: {error}; `dvc repro -f -s {training(path)}` trains it anew"
         ) from None

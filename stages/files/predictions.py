@@ -15,13 +15,13 @@ a net again. They are as large as the test set allows (38 MB a seed and net on C
 | `perturbation/` | `<perturbation>_<seed>` (N, T) uint8 | predicted class of each frame |
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from stages.files.writing import replacing
+from stages.files.writing import write_arrays
 
 PREDICTIONS = Path("predictions")
 
@@ -50,10 +50,10 @@ def save_logits(path: Path, logits: Logits) -> None:
         f"{'classes' if array.ndim == 2 else 'logits'}_{seed}": array
         for seed, array in logits.by_seed.items()
     }
-    save_arrays(
+    write_arrays(
         path,
-        list(logits.by_seed),
         {
+            "seeds": np.array(list(logits.by_seed)),
             "labels": logits.labels,
             "corruption": np.array(names),
             "severity": np.array(severities, np.uint8),
@@ -82,7 +82,7 @@ def save_frames(path: Path, frames: Mapping[int, Mapping[str, np.ndarray]]) -> N
         for seed, own in frames.items()
         for name, array in own.items()
     }
-    save_arrays(path, list(frames), arrays)
+    write_arrays(path, {"seeds": np.array(list(frames)), **arrays})
 
 
 def load_frames(path: Path) -> dict[int, dict[str, np.ndarray]]:
@@ -98,9 +98,3 @@ def load_frames(path: Path) -> dict[int, dict[str, np.ndarray]]:
             if name:
                 frames[int(seed)][name] = file[key]
     return frames
-
-
-def save_arrays(path: Path, seeds: Sequence[int], arrays: Mapping[str, np.ndarray]) -> None:
-    """Write the arrays of these seeds, whole or not at all; equal arrays give equal bytes."""
-    with replacing(path) as part, open(part, "wb") as file:
-        np.savez(file, seeds=np.array(seeds), **arrays)

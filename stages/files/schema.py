@@ -75,6 +75,10 @@ class Data(Section):
             )
         return self
 
+    def decisive(self) -> dict[str, Any]:
+        """What decides the images: all but the folders of this machine."""
+        return self.model_dump(exclude={"path", "archives"})
+
     def corruption_names(self) -> tuple[str, ...]:
         """The chosen corruptions: the benchmark's in its order, then those added to them."""
         return self.averaged_corruptions() + self.added_corruptions()

@@ -1,7 +1,6 @@
 """What a measurement that was stopped has found: the next run goes on after the last net and seed it measured."""
 
 import functools
-import hashlib
 import importlib.metadata
 import json
 import shutil
@@ -9,25 +8,25 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 import numpy as np
 
 from stages.files import workspace
 from stages.files.datasets import DATASETS
-from stages.files.dependencies import code_of
+from stages.files.dependencies import digest
 from stages.files.devices import evaluation_device
 from stages.files.schema import Params
-from stages.files.writing import replacing
+from stages.files.writing import write_arrays
 from training.device import describe
 
-ROOT = Path(__file__).parents[2]
 ROWS = "table/rows"  # no corruption is called that
 
 T = TypeVar("T")
-# Rows of a stage's table, and by name the answers behind them.
-Found = tuple[list[tuple], dict[str, np.ndarray]]
+Rows = list[tuple]  # of a stage's table
+Answers = dict[str, np.ndarray]  # by name, those behind the rows
+Found = tuple[Rows, Answers]
 
 
 @contextmanager
@@ -45,27 +44,24 @@ def measured_once(
         weights: files of the nets.
         family: of the net, as for `code_of`.
     """
-    folder = workspace.scratch() / f"{stage}-{_digest(stage, params, weights, pipeline, family)}"
+    folder = workspace.scratch() / f"{stage}-{_name(params, stage, family, weights, pipeline)}"
     with workspace.lock(folder.name):
         folder.mkdir(exist_ok=True)
         yield functools.partial(_once, folder)
         shutil.rmtree(folder)
 
 
-def _digest(stage: str, params: Params, weights: Sequence[Path], pipeline: str, family: str) -> str:
+def _name(params: Params, stage: str, family: str, weights: Sequence[Path], pipeline: str) -> str:
     files = sorted((DATASETS / params.data.name).glob("*/*.npy"))
-    decides: dict[str, Any] = {
-        "data": params.data.model_dump(exclude={"path", "archives"}),
+    decides = {
+        "data": params.data.decisive(),
         "evaluate": params.evaluate.model_dump(exclude={"device"}),
         "device": describe(evaluation_device(params)),
         "versions": [importlib.metadata.version(name) for name in ("numpy", "onnxruntime", "torch")],
         "nets": [path.stem for path in weights],
         "images": [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files],
     }
-    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
-    for file in [*code_of(ROOT, stage, family, pipeline), *weights]:
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:16]
+    return digest(decides, stage, family, weights, pipeline)
 
 
 def _once(folder: Path, name: str, measure: Callable[[T], Found], what: T) -> Found:
@@ -79,6 +75,5 @@ def _once(folder: Path, name: str, measure: Callable[[T], Found], what: T) -> Fo
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         click.echo(f"{path}: {error}; measured anew")
     rows, answers = measure(what)
-    with replacing(path) as part, open(part, "wb") as file:
-        np.savez(file, **{ROWS: np.array(json.dumps(rows))}, **answers)
+    write_arrays(path, {ROWS: np.array(json.dumps(rows)), **answers})
     return rows, answers

@@ -3,10 +3,11 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
+import numpy as np
 import pandas as pd
 
 
@@ -53,6 +54,12 @@ def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all; the folder is made."""
     with replacing(path) as part:
         part.write_bytes(content)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as npz, whole or not at all; equal arrays give equal bytes."""
+    with replacing(path) as part, open(part, "wb") as file:
+        np.savez(file, **arrays)
 
 
 @contextlib.contextmanager

@@ -42,15 +42,8 @@ def error_bars(
     published = published or {}
     by_seed = corruption.groupby(["net", "seed", "corruption"]).error.mean()
     places, centres = places_of(set(corruption.corruption))
-    figure, grid = plt.subplots(
-        len(panels),
-        figsize=(10, 1.0 + 2.6 * len(panels)),
-        layout="constrained",
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-    )
-    for axes, nets in zip(grid[:, 0], panels, strict=True):
+    figure, column = stacked(len(panels), 1.0 + 2.6 * len(panels))
+    for axes, nets in zip(column, panels, strict=True):
         width = 0.8 / len(nets)
         for i, net in enumerate(nets):
             values = by_seed[net].unstack("corruption").reindex(columns=list(places))  # a gap stays one
@@ -90,9 +83,7 @@ def error_bars(
             bbox_to_anchor=(1, 1),
             fontsize=9,
         )
-    axes.set_xticks(
-        list(places.values()), [name.replace("_", " ") for name in places], rotation=40, ha="right", size=8
-    )
+    name_conditions(axes, places)
     save(figure, path)
 
 
@@ -118,15 +109,8 @@ def differences(path: Path, panels: Mapping[str, Sequence[Differences]]) -> None
     known = {name for panel in panels.values() for one in panel for name in one.conditions}
     places, centres = places_of(known)
     places = {"mean": -1.5} | places if "mean" in known else places
-    figure, grid = plt.subplots(
-        len(panels),
-        figsize=(10, 1.2 + 1.9 * len(panels)),
-        layout="constrained",
-        sharex=True,
-        sharey=True,
-        squeeze=False,
-    )
-    for axes, (name, panel) in zip(grid[:, 0], panels.items(), strict=True):
+    figure, column = stacked(len(panels), 1.2 + 1.9 * len(panels))
+    for axes, (name, panel) in zip(column, panels.items(), strict=True):
         axes.axhline(0, color="#999999", linewidth=0.8)
         bounded = [one for one in panel if one.low is not None]
         for one in panel:
@@ -145,18 +129,24 @@ def differences(path: Path, panels: Mapping[str, Sequence[Differences]]) -> None
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.01)
-    axes.set_xticks(
-        list(places.values()), [name.replace("_", " ") for name in places], rotation=40, ha="right", size=8
-    )
-    name_groups(grid[0, 0], centres)
+    name_conditions(axes, places)
+    name_groups(column[0], centres)
     figure.supylabel("push-pull minus baseline, points", size=9)
     handles = {}
-    for axes in grid[:, 0]:
+    for axes in column:
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(
         handles.values(), handles, frameon=False, ncols=len(handles), loc="outside upper right", fontsize=9
     )
     save(figure, path)
+
+
+def stacked(count: int, height: float) -> tuple[plt.Figure, np.ndarray]:
+    """A figure of this height in inches, and its panels, one above the other with the same axes."""
+    figure, grid = plt.subplots(
+        count, figsize=(10, height), layout="constrained", sharex=True, sharey=True, squeeze=False
+    )
+    return figure, grid[:, 0]
 
 
 def places_of(conditions: Container[str]) -> tuple[dict[str, float], dict[str, float]]:
@@ -173,6 +163,12 @@ def places_of(conditions: Container[str]) -> tuple[dict[str, float], dict[str, f
             centres[group] = float(np.mean([places[name] for name in names]))
         position += 0.5
     return places, centres
+
+
+def name_conditions(axes: plt.Axes, places: Mapping[str, float]) -> None:
+    """Write the name of each condition under its place."""
+    names = [name.replace("_", " ") for name in places]
+    axes.set_xticks(list(places.values()), names, rotation=40, ha="right", size=8)
 
 
 def name_groups(axes: plt.Axes, centres: Mapping[str, float]) -> None:

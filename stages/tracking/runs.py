@@ -222,7 +222,7 @@ def net_params(params: Params, net: str, seed: int) -> dict[str, Any]:
         options = {"lpf_size": options["lpf_size"]}
     return {
         **{"net": net, "seed": seed, "arch": chosen.arch, "block": chosen.block, **options, **own},
-        **_flat({"train": training, "data": params.data.model_dump(exclude={"path", "archives"})}),
+        **_flat({"train": training, "data": params.data.decisive()}),
     }
 
 
