@@ -1,7 +1,8 @@
 """Evaluation speed of ResNet-20 with and without push-pull, against a loader of PIL images.
 
 Both read the same memory-mapped file, one run of each in turn, and must give the images the same classes. On the CPU
-the nets run as they do for many images, in ONNX Runtime, and in a third run in torch, as for few.
+the nets run as they do for many images, in ONNX Runtime, and in a third run in torch, as for few. A product of matrices
+is timed in the same rounds: the share of its rate that a net reaches shows how far the processor is from its limit.
 
     python -m benchmarks.evaluation
 """
@@ -13,6 +14,8 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import textbook
 from benchmarks.report import write_json
@@ -23,17 +26,23 @@ from common_corruptions.evaluation.onnx_runtime import Exported
 from training.device import choose_device
 
 RESULTS = Path(__file__).parent / "results" / "evaluation.json"
+SIDE = 2048  # of the matrices
 
 
 def measure(
     images: np.ndarray, labels: np.ndarray, batch_size: int | None, textbook_batch: int, workers: int,
     repeats: int, device: torch.device,
 ) -> tuple[dict[str, dict[str, float]], float]:  # fmt: skip
-    """What `compared` gives for `predict` and the textbook loop; on the CPU also what the export costs and saves."""
-    calls: dict[tuple[str, str], Callable[[], np.ndarray]] = {}
+    """What `compared` gives for `predict` and the textbook loop.
+
+    On the CPU also what the export costs and saves, and the share of the rate of a matrix product.
+    """
+    calls: dict[tuple[str, str], Callable[[], np.ndarray | Tensor]] = {}
+    operations: dict[str, int] = {}
     on_cpu = device.type == "cpu"
     for name in NETS:
         folded = fold_norms(new_net(name, device).to(memory_format=torch.channels_last).eval())
+        operations[name] = floating_point_operations(folded, images.shape[1:], device)
         options = {"mean": MEAN, "std": STD, "batch_size": batch_size}
         runs = {"fast": Exported(folded), "torch": folded} if on_cpu else {"fast": folded}
         for run, net in runs.items():
@@ -49,12 +58,19 @@ def measure(
         differing = np.mean(calls[name, "fast"]() != calls[name, "textbook"]())
         if differing > 1e-3:  # rounding may decide between two classes of equal logits
             raise click.ClickException(f"{name}: {100 * differing:.2f} % of the classes differ")
+    if on_cpu:
+        matrix = torch.randn(SIDE, SIDE)
+        calls["matrices", "product"] = lambda: matrix @ matrix
     times: dict[tuple[str, str], list[float]] = {key: [] for key in calls}
     for _ in range(repeats):
         for key, call in calls.items():
             times[key].append(seconds(call, device))
     results, cost = compared(times, len(images), len(images))
     for name, row in results.items() if on_cpu else ():
+        rate = operations[name] * len(images) / np.array(times[name, "fast"])
+        row["share_of_matrix_rate"] = round(
+            float(np.median(rate / (2 * SIDE**3 / np.array(times["matrices", "product"])))), 2
+        )
         in_torch, fast = np.median(times[name, "torch"]), np.median(times[name, "fast"])
         export = first[name] - fast
         row["torch_images_per_second"] = round(len(images) / in_torch, 1)
@@ -63,6 +79,14 @@ def measure(
             round(export / (in_torch - fast) * len(images)) if fast < in_torch else None
         )
     return results, cost
+
+
+def floating_point_operations(net: nn.Module, shape: tuple[int, ...], device: torch.device) -> int:
+    """Operations of `net` for one image (H, W, C): two for each product in its convolutions and matrices."""
+    image = torch.zeros(1, *shape, device=device).permute(0, 3, 1, 2)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        net(image)
+    return counter.get_total_flops()
 
 
 @click.command(help=__doc__.split("\n\n")[0])
