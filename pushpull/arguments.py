@@ -1,4 +1,4 @@
-"""What decides a push-pull response besides its kernels: alpha, the rectifier, and which pull; and what they may be."""
+"""Arguments of a push-pull response besides its kernels (alpha, rectifier, form of the pull), and their checks."""
 
 import math
 import numbers
@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 Rectifier = str | Callable[[Tensor], Tensor]
-NUMBERS = (numbers.Real, torch.SymFloat, torch.SymInt)  # the last two where torch.export reads a number
+NUMBERS = (numbers.Real, torch.SymFloat, torch.SymInt)  # torch.export passes the last two in place of numbers
 
-# They write over the responses, which nothing else holds: a new tensor of that size costs more than the rectification.
+# In place, as nothing else holds the responses: allocating a tensor of that size costs more than the rectification.
 RECTIFIERS: dict[str, Callable[[Tensor], Tensor]] = {"relu": torch.relu_, "tanh": torch.tanh_}
 
 PULLS = ("upsampled", "complementary")
-SCALE = 2.0  # of an upsampled pull kernel, unless told
+SCALE = 2.0  # default upsampling factor of the pull kernel
 
 
 def check_alpha(alpha: float | Tensor, out_channels: int) -> None:
     """Raise ValueError unless `alpha` is a finite number >= 0, or a tensor of one or `out_channels` values.
 
-    TypeError for what is neither. The values of a tensor are not looked at: a GPU would have to be waited for.
+    Raise TypeError for any other type. The values of a tensor are not checked: that would wait for the GPU.
     """
     if isinstance(alpha, Tensor):
         if alpha.ndim > 0 and alpha.shape != (out_channels,):
@@ -35,7 +35,7 @@ def check_alpha(alpha: float | Tensor, out_channels: int) -> None:
 
 
 def rectifier_function(rectifier: Rectifier) -> Callable[[Tensor], Tensor]:
-    """The function a rectifier's name stands for, or the function itself; ValueError for another name."""
+    """Return the function that `rectifier` names, or `rectifier` itself if callable; ValueError for an unknown name."""
     if callable(rectifier):
         return rectifier
     if rectifier not in RECTIFIERS:
@@ -44,9 +44,9 @@ def rectifier_function(rectifier: Rectifier) -> Callable[[Tensor], Tensor]:
 
 
 def check_pull(pull: str, scale: float, average_size: int, dual_output: bool, bias: bool) -> None:
-    """Raise ValueError for an unknown pull, and for what the other one has: no option is left out in silence.
+    """Raise ValueError for an unknown pull, a bad average size, or an option that this pull would silently ignore.
 
-    TypeError for a size of the average that is no integer.
+    Raise TypeError if `average_size` is not an integer.
     """
     if pull not in PULLS:
         raise ValueError(f"pull must be one of {', '.join(PULLS)}, got {pull!r}")

@@ -1,4 +1,4 @@
-"""Swapping the convolutions of an existing net for push-pull layers (paper, section 3.2)."""
+"""Replace the convolutions of an existing net by push-pull layers (paper, section 3.2)."""
 
 import difflib
 from collections.abc import Callable, Iterable
@@ -19,7 +19,7 @@ _PUSH_PULL: dict[type[nn.Module], type[PushPull1d] | type[PushPull2d] | type[Pus
     nn.Conv3d: PushPull3d,
 }
 _CONVOLUTIONS = nn.Conv1d | nn.Conv2d | nn.Conv3d
-# A predicate that selects one without a push-pull form is told so.
+# Passed to predicates too, so that selecting one raises an error.
 _TRANSPOSED = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
 
 
@@ -33,43 +33,43 @@ def convert(
     pull: str = "upsampled",
     average_size: int = 0,
 ) -> nn.Module:
-    """Swap convolutions of `net` for push-pull layers of the same weights; the net is changed in place and returned.
+    """Replace convolutions of `net`, in place, by push-pull layers with the same weights, and return the net.
 
     Conv1d, Conv2d and Conv3d become PushPull1d, PushPull2d and PushPull3d.
 
-    A converted net computes another function and wants fine-tuning, except for `alpha=0`, where a layer equals the
-    convolution followed by a ReLU: a net that has a ReLU there anyway computes what it did before. (Where the pull is
-    complementary, that holds without a bias.)
+    A converted net computes a different function and needs fine-tuning. The exception is `alpha=0`, where a layer
+    equals the convolution followed by a ReLU: if the net has a ReLU there anyway, its output does not change. (With
+    the complementary pull this holds only without a bias.)
 
     Args:
-        net: any module; one that is itself a convolution is replaced by the layer returned.
-        layers: which convolutions to swap:
+        net: any module; for a bare convolution, the new layer is returned.
+        layers: which convolutions to replace:
 
             - "first": the first convolution in the order of `net.named_modules()`, which is the order of definition;
-            - "all": every convolution but those with an even kernel, as in patch embeddings, and those of 1 x 1, as in
+            - "all": every convolution except those with an even kernel, as in patch embeddings, and 1 x 1 ones, as in
               shortcuts and gates, which have no receptive field to invert and enlarge;
-            - a name or names, as `named_modules` gives them;
-            - a predicate of (name, module), asked about every convolution.
+            - one or more names, as in `named_modules`;
+            - a predicate of (name, module), called for every convolution.
         alpha, scale, train_alpha, pull, average_size: as for PushPull2d.
 
-    The new layers hold the same Parameter objects, so optimizers and shared weights go on working; device, dtype,
-    training mode, `requires_grad`, forward and backward hooks and added attributes are kept, and the generator of
-    random numbers is left as it was. A layer used in several places is swapped in all of them.
+    The new layers hold the same Parameter objects, so optimizers and shared weights keep working. Device, dtype,
+    training mode, `requires_grad`, forward and backward hooks and added attributes are kept, and the state of the
+    random number generator is unchanged. A layer used in several places is replaced in all of them.
 
     Raises:
-        ValueError: nothing to convert; a name that is not there; "first" where a push-pull layer comes first
-            already; a chosen layer that cannot be converted: not a convolution, transposed, not yet initialised, an
+        ValueError: nothing to convert; an unknown name; "first" if the first convolution is already a push-pull
+            layer; a chosen layer that cannot be converted: not a convolution, transposed, not yet initialised, an
             even kernel, padding other than zeros, "same" padding with a stride, a weight computed by a parametrization
-            or a hook, compiled, or a subclass with a forward, tensors or a state of its own; or one that an attribute
-            of a module holds as well, as in a plain list or a bound method. The net is then unchanged.
-        TypeError: a net that is not a module, or `layers` of another type.
+            or a hook, compiled, or a subclass with its own forward, tensors or state; or a layer that an attribute of
+            a module also refers to, such as a plain list or a bound method. The net is then unchanged.
+        TypeError: `net` is not a module, or `layers` has another type.
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"net must be a torch.nn.Module, got {type(net).__name__}")
     swaps: dict[nn.Module, nn.Module] = {}
     wrapped = compiled(net)
     options = {"scale": scale, "train_alpha": train_alpha, "pull": pull, "average_size": average_size}
-    with torch.random.fork_rng(devices=[]):  # from which an alpha may be drawn
+    with torch.random.fork_rng(devices=[]):  # an alpha may be drawn at random
         for name in _choose(net, layers):
             old = net.get_submodule(name)
             problem = COMPILED if old in wrapped else _problem(old)
@@ -78,7 +78,7 @@ def convert(
                 raise ValueError(
                     f"cannot convert {name or 'the net'!r} ({type(old).__name__}): {problem}{hint}"
                 )
-            if old not in swaps:  # one new layer for a convolution that stands in several places
+            if old not in swaps:  # one new layer for a convolution used in several places
                 swaps[old] = _push_pull(old, alpha, **options)
     return replace(net, swaps)
 
@@ -131,7 +131,7 @@ def _even(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> bool:
 
 
 def _problem(layer: nn.Module) -> str | None:
-    """Why the layer cannot become a push-pull layer, or None."""
+    """Return why the layer cannot become a push-pull layer, or None."""
     if not isinstance(layer, _CONVOLUTIONS):
         return "only Conv1d, Conv2d and Conv3d layers have a push-pull form"
     if isinstance(layer, nn.modules.lazy.LazyModuleMixin):
@@ -168,7 +168,7 @@ def _push_pull(
         **options,
         device="meta",  # its weights are replaced: no memory for them, no random numbers
     )
-    new.weight, new.bias = old.weight, old.bias  # type: ignore[assignment]  # Parameters, as `_problem` has seen
+    new.weight, new.bias = old.weight, old.bias  # type: ignore[assignment]  # Parameters, as `_problem` has checked
     if isinstance(new.alpha, Tensor):
         alpha = torch.rand(old.out_channels, device="cpu") if isinstance(alpha, str) else alpha
         values = torch.as_tensor(alpha, device=old.weight.device, dtype=old.weight.dtype)

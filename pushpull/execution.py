@@ -1,4 +1,4 @@
-"""Whether a call is executed as it is written, and constants made as if it were."""
+"""Tell ordinary (eager, untransformed) execution from other modes, and create constants outside of any mode."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +10,9 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 
 def ordinary(*tensors: Tensor | None) -> bool:
-    """Whether these are ordinary tensors met in ordinary execution: nothing traces, compiles or transforms the call.
+    """Whether these are ordinary tensors in ordinary execution: nothing traces, compiles or transforms the call.
 
-    A mode that sees every operator, as the one that gives tensors without values, may do any of it.
+    A dispatch mode, such as fake tensor mode, intercepts every operator and may do any of these.
     """
     return (
         not torch.compiler.is_compiling()
@@ -26,6 +26,6 @@ def ordinary(*tensors: Tensor | None) -> bool:
 
 @contextmanager
 def without_modes() -> Iterator[None]:
-    """What is made here can be kept: a tensor of inference mode cannot be used in a graph, of others nowhere else."""
+    """Create tensors that can be cached: those of inference mode fail in graphs, those of other modes elsewhere."""
     with _disable_current_modes(), torch.inference_mode(False), torch.no_grad():
         yield

@@ -1,21 +1,21 @@
-"""The push-pull response on a CPU with fewer operations and fewer passes over memory than the plain path needs.
+"""Push-pull response on a CPU, with fewer operations and fewer passes over memory than the plain path.
 
-Three things make it fast; `docs/layer.md` shows what each is worth.
+Three techniques make it fast; `docs/layer.md` shows the gain of each.
 
-Separable pull. Column by column, the pull kernel is a combination of its kH hat functions, so its response is a
-(kH, kW') convolution, with a stride of kH, of images in which kH filtered rows stand for each row of the response:
-kH kW' products per input channel in place of kH' kW'.
+Separable pull. Each column of the pull kernel is a linear combination of kH hat functions. The pull response is
+therefore a (kH, kW') convolution, with a vertical stride of kH, of images that hold kH filtered rows for each row of
+the response: kH kW' products per input channel instead of kH' kW'.
 
-The filter as a matrix product. The filtered rows are a banded matrix times the rows of the images. Stride, padding and
-dilation are in the matrix, and the values come out where the convolution reads them, in either layout.
+The filter as a matrix product. The filtered rows are a banded matrix times the rows of the images. The matrix includes
+stride, padding and dilation, and its product has the order in which the convolution reads it, in either layout.
 
-Worked on where they lie. The responses are rectified in place, some images at a time, and one pass subtracts. (oneDNN's
-convolutions rectify as they write, which saves up to a tenth, but they make a 0 of what is not a number.)
+In-place work. The responses are rectified in place, a few images at a time, and one pass subtracts them. (oneDNN's
+convolutions can rectify as they write, which saves up to a tenth, but they turn NaN into 0.)
 
-The gradients are those of the plain path, written out; second derivatives, and several gradients at once, go through
-the same formula as recorded operations. In a product with a banded matrix one value that is not finite spoils all
-others, so where there is one the plain path is taken; in the gradient of a response it spoils a column of the gradient
-to the images.
+The gradients are those of the plain path, written out. Second derivatives and batches of gradients use the same
+formula as recorded operations. In a product with a banded matrix, one non-finite value spoils all others. Arguments
+that contain one therefore take the plain path; one in the gradient of a response spoils a column of the images'
+gradient.
 """
 
 import math
@@ -33,10 +33,9 @@ from pushpull.upsampling import upsample
 # input, push kernel, separable pull kernel, bias, alpha
 Arguments = tuple[Tensor, Tensor, Tensor, Tensor | None, float | Tensor]
 
-BLOCK = (
-    2**21
-)  # values of a response worked on at a time: less is too many calls, the memory of more is new every time
-LEAST_SAVED = 2**23  # products; to save fewer is not worth the further calls
+# Values of a response processed at a time: smaller blocks need too many calls, larger ones new memory every time.
+BLOCK = 2**21
+LEAST_SAVED = 2**23  # products; saving fewer is not worth the additional calls
 
 _backward = torch.ops.aten.convolution_backward
 _rectifier_backward = torch.ops.aten.threshold_backward
@@ -45,7 +44,7 @@ _rectifier_backward = torch.ops.aten.threshold_backward
 def suits(
     input: Tensor, weight: Tensor, bias: Tensor | None, alpha: float | Tensor, groups: int, geometry: Geometry
 ) -> bool:
-    """Whether this path takes the call and is the faster one, as far as `benchmarks/layer.py` has measured it."""
+    """Whether this path supports the call and is the faster one, according to `benchmarks/layer.py`."""
     tensors = [t for t in (input, weight, bias, alpha) if isinstance(t, Tensor)]
     if not ordinary(*tensors):
         return False
@@ -62,9 +61,9 @@ def suits(
 
 
 def _saved(input: Tensor, weight: Tensor, size: Sides, geometry: Geometry) -> int:
-    """Products that the smaller kernel saves, less those of the filter.
+    """Number of products that the smaller kernel saves, minus those of the filter.
 
-    The filter's grow with the height of the images: its matrix is banded, but the product is not told so.
+    The latter grow with the image height, because the banded matrix is multiplied as a dense one.
     """
     images, channels, height, width = input.shape
     out_channels, _, rows, _ = weight.shape
@@ -74,7 +73,7 @@ def _saved(input: Tensor, weight: Tensor, size: Sides, geometry: Geometry) -> in
 
 
 def separable_kernel(weight: Tensor, geometry: Geometry) -> Tensor:
-    """What is left of the pull kernel after the vertical hats: (out_channels, in_channels, kH, kW')."""
+    """The factor of the pull kernel besides the vertical hat functions: (out_channels, in_channels, kH, kW')."""
     return -upsample(weight, (weight.shape[2], geometry.pull_size[1]))
 
 
@@ -102,7 +101,7 @@ def _in_blocks(
     alpha: float | Tensor,
     geometry: Geometry,
 ) -> Tensor:
-    """The response where nothing is kept for a gradient, some images at a time."""
+    """The response without storing anything for a gradient, a few images at a time."""
     size = output_size(tuple(input.shape[2:]), tuple(weight.shape[2:]), geometry)
     shape, layout = (len(input), len(weight), *size), output_layout(input, weight)
     count = max(1, BLOCK // math.prod(shape[1:]))
@@ -112,7 +111,7 @@ def _in_blocks(
     output = torch.empty(shape, dtype=torch.float32, device="cpu", memory_format=layout)
     for images, part in zip(input.split(count), output.split(count), strict=True):
         _, push, pull = _responses(images, weight, kernel, bias, geometry)
-        # Sources and destination in two layouts would be read value by value: subtract first, rearrange then.
+        # A subtraction with different layouts would go value by value: subtract first, then rearrange.
         if layout_inside(input, weight) == layout:
             _difference(push, pull, alpha, part)
         else:
@@ -159,7 +158,7 @@ class _PushPull(torch.autograd.Function):
         input, weight, kernel, bias, alpha, *kept = ctx.saved_tensors
         if alpha is None:
             alpha = ctx.number
-        # The gradient is to be differentiated itself, or is several at once, of which no layout can be asked.
+        # The gradient will itself be differentiated, or is a batch of gradients, whose layout cannot be queried.
         differentiated = torch.is_grad_enabled()
         if differentiated or torch._C._functorch.is_legacy_batchedtensor(gradient):
             return *_recorded(ctx, gradient, (input, weight, kernel, bias, alpha), differentiated), None
@@ -168,8 +167,8 @@ class _PushPull(torch.autograd.Function):
 
 @torch.enable_grad()
 def _recorded(ctx: Any, gradient: Tensor, arguments: Arguments, differentiated: bool) -> list[Tensor | None]:
-    # The kernel is a function of the weight, so the derivative to the weight would contain the kernel's. Views are
-    # inputs of their own.
+    # The kernel is a function of the weight, so the derivative with respect to the weight would include the path
+    # through the kernel. Views count as separate inputs.
     input, weight, kernel = (tensor.view_as(tensor) for tensor in arguments[:3])
     bias = None if arguments[3] is None else arguments[3].view_as(arguments[3])
     alpha = arguments[4].view_as(arguments[4]) if isinstance(arguments[4], Tensor) else arguments[4]
@@ -198,8 +197,8 @@ def _gradients(
     input, weight, kernel, bias, alpha = arguments
     geometry = ctx.geometry
     needs_input, needs_alpha = ctx.needs_input_grad[0], ctx.needs_input_grad[4]
-    # The gradient of the pull response has the factor -alpha. It is given to the kernel and to the sums, which are
-    # small, and not to the response.
+    # The gradient of the pull response has the factor -alpha. It multiplies the kernel and the sums, which are small,
+    # instead of the response.
     factor = -alpha.detach().view(-1, 1, 1, 1) if isinstance(alpha, Tensor) else -alpha
     images, gradient = (arranged(t, layout_inside(input, weight)) for t in (input, gradient))
 
@@ -216,7 +215,7 @@ def _gradients(
 
     behind = _rectifier_backward(gradient, push, 0)
     to_input, to_weight, to_bias = backward(behind, images, weight, push_places(geometry), needs_input)
-    del behind  # the next one takes its memory, which is still in the cache
+    del behind  # so that the next one reuses its memory, which is still in the cache
     behind = _rectifier_backward(gradient, pull, 0)
     _, to_kernel, to_pull_bias = backward(behind, filtered, kernel, pull_places(kernel, geometry), False)
     to_alpha = None
@@ -230,7 +229,7 @@ def _gradients(
         to_input if needs_input else None,
         to_weight,
         to_kernel.mul_(factor),
-        # The pull response has the bias negated: twice a change of sign.
+        # The sign changes twice: the pull response uses -bias, and `factor` is -alpha.
         None if bias is None else to_bias.sub_(to_pull_bias.mul_(_flat(factor))),
         to_alpha,
     ]

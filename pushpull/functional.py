@@ -1,4 +1,4 @@
-"""The push-pull response as functions of a tensor and a push kernel (paper, section 3.1; and the form of 2024)."""
+"""The push-pull response as a function of an input and a push kernel (paper, section 3.1, and the 2024 variant)."""
 
 from collections.abc import Callable
 
@@ -18,20 +18,21 @@ _AVERAGES = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
 def pull_kernel(weight: Tensor, scale: float = SCALE, *, pull: str = "upsampled") -> Tensor:
-    """The pull kernel: the push kernel upsampled and inverted (`-up(k)` of the paper's equation, section 3.1).
+    """Return the pull kernel: the push kernel upsampled and negated (`-up(k)` in the paper's equation, section 3.1).
 
     Args:
-        weight: push kernel, (out_channels, in_channels / groups, kH, kW); one or three sides do as well.
+        weight: push kernel, (out_channels, in_channels / groups, kH, kW); one or three spatial sides also work.
         scale: upsampling factor h of the paper; each side becomes `pull_size(side, scale)`.
-        pull: "complementary" gives that of 2024, `-k + (max k + min k)` over all values of each kernel, of its size.
+        pull: "complementary" gives the 2024 variant `-k + (max k + min k)`, which has the size of the push kernel;
+            max and min are over all values of each kernel.
 
     Returns:
-        (out_channels, in_channels / groups, kH', kW'), bilinear with the corners aligned; differentiable.
+        (out_channels, in_channels / groups, kH', kW'), upsampled bilinearly with aligned corners; differentiable.
 
     Raises:
-        ValueError: a weight with no or more than three sides, a scale that is not a positive finite number, an unknown
-            pull, a scale with the complementary one.
-        TypeError: a scale that is no number.
+        ValueError: a weight with no or more than three spatial sides, a scale that is not a positive finite number, an
+            unknown pull, a scale with the complementary pull.
+        TypeError: a scale that is not a number.
     """
     if not 3 <= weight.ndim <= 5:
         raise ValueError(
@@ -62,36 +63,36 @@ def push_pull_conv2d(
 ) -> Tensor:
     """Push-pull response `relu(x * k + b) - alpha relu(x * -up(k) - b)` (paper, section 3.1).
 
-    With `pull="complementary"`, that of 2024: `relu(x * k) - alpha relu(mean(x * (max k + min k - k))) + b`.
+    With `pull="complementary"`, the 2024 variant: `relu(x * k) - alpha relu(mean(x * (max k + min k - k))) + b`.
 
-    The arguments up to `groups` are those of `torch.nn.functional.conv2d`; beyond the image are zeros.
+    The arguments up to `groups` are those of `torch.nn.functional.conv2d`; padding is with zeros.
 
     Args:
         input: (N, in_channels, H, W) or (in_channels, H, W).
         weight: push kernel (out_channels, in_channels / groups, kH, kW), both sides odd.
         bias: (out_channels,) or None; added to the push response and subtracted from the pull response.
-        alpha: inhibition strength, a number >= 0 or a tensor of one per output channel; the values of a tensor are
-            taken as they are.
+        alpha: inhibition strength, a number >= 0 or a tensor with one value per output channel; the values of a tensor
+            are not checked.
         scale: upsampling factor of the pull kernel, see `pull_kernel`.
-        dual_output: return the rectified push and pull responses side by side, without alpha.
-        rectifier: what is applied to both responses: "relu", "tanh" (section 3.1 names it), or a function of a
-            tensor. With an odd function such as tanh nothing is cut off, and the pull response adds to the push
-            response of a pattern that both kernels like.
-        pull: "upsampled", or "complementary" for the form of Bennabhaktula et al. (ICPR 2024), see `pull_kernel`: the
-            bias is then added after the subtraction.
-        average_size: side of the square of neighbours over which the complementary pull response is averaged before it
-            is rectified, 0 (none) or odd; neighbours beyond its border do not count.
+        dual_output: return the rectified push and pull responses concatenated along the channels, without alpha.
+        rectifier: applied to both responses: "relu", "tanh" (mentioned in section 3.1), or a function of a tensor. An
+            odd function such as tanh does not cut off negative values, so a pattern that excites the push response
+            makes the pull response negative, which adds to the push response.
+        pull: "upsampled", or "complementary" for the variant of Bennabhaktula et al. (ICPR 2024), see `pull_kernel`;
+            the bias is then added after the subtraction.
+        average_size: side of the square window over which the complementary pull response is averaged before it is
+            rectified, 0 (no averaging) or odd; positions outside the response do not count.
 
     Returns:
-        (N, out_channels, H', W') with the shape of the push convolution; 2 * out_channels if `dual_output`.
+        (N, out_channels, H', W'), the shape of the push convolution; 2 * out_channels channels if `dual_output`.
 
     Raises:
         ValueError: an even kernel, a stride or dilation below 1, a negative padding or alpha, a scale that is not
-            positive, an alpha tensor of another length, an unknown name of a rectifier or of a pull, another number of
-            strides, paddings or dilations than 1 or 2, a scale or a bias with `dual_output` where the pull is
-            complementary, an average where it is upsampled.
-        TypeError: an alpha that is neither a number nor a tensor, a scale that is no number, a stride, padding,
-            dilation or size of the average that is no integer.
+            positive, an alpha tensor of the wrong length, an unknown rectifier or pull, not one or two strides,
+            paddings or dilations; with the complementary pull, a scale or a bias with `dual_output`; with the
+            upsampled pull, an average.
+        TypeError: an alpha that is neither a number nor a tensor, a scale that is not a number, a stride, padding,
+            dilation or average size that is not an integer.
     """
     if weight.ndim != 4:
         raise ValueError(
@@ -132,7 +133,7 @@ def push_pull_conv(
     average_size: int = 0,
     cache: KernelCache | None = None,
 ) -> Tensor:
-    """`push_pull_conv2d` for one, two or three sides, as many as `weight` has; what a `cache` holds is used again."""
+    """`push_pull_conv2d` for one, two or three spatial sides, as `weight` has; reuses the kernel held by `cache`."""
     check_alpha(alpha, len(weight))
     check_pull(pull, scale, average_size, dual_output, bias is not None)
     function = rectifier_function(rectifier)
@@ -160,7 +161,7 @@ def _full_kernel(weight: Tensor, geometry: Geometry) -> Tensor:
 
 
 def _complement(weight: Tensor, geometry: Geometry | None = None) -> Tensor:
-    """`-k + (max k + min k)`, the extremes over all values of a kernel, in every input channel; of the push size."""
+    """`-k + (max k + min k)`, with the extremes over all values and input channels of each kernel; same size as `k`."""
     values = weight.flatten(1)
     extremes = values.amax(1) + values.amin(1)
     return extremes.view(-1, *[1] * (weight.ndim - 1)) - weight
@@ -184,13 +185,13 @@ def _plain(
     average_size: int,
     rectifier: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Tensor]:
-    """Both rectified responses by two convolutions: right for every device, shape and transformation."""
+    """Both rectified responses by two convolutions; works for every device, shape and transformation."""
     convolution = _CONVOLUTIONS[weight.ndim - 2]
     pull_input, pull_padding = input, geometry.pull_padding
-    if min(pull_padding) < 0:  # scale < 1: the small pull kernel reaches less far than the push kernel
+    if min(pull_padding) < 0:  # scale < 1: the pull kernel is smaller than the push kernel
         crops = [
             min(p, 0) for p in reversed(pull_padding) for _ in range(2)
-        ]  # F.pad begins with the last side
+        ]  # F.pad starts with the last side
         pull_input = F.pad(input, crops)
         pull_padding = tuple(max(p, 0) for p in pull_padding)
     stride, dilation = geometry.stride, geometry.dilation
@@ -206,10 +207,10 @@ def _plain(
 def _difference(push: Tensor, pull: Tensor, alpha: float | Tensor, weight: Tensor) -> Tensor:
     if not isinstance(alpha, Tensor):
         return torch.sub(push, pull, alpha=alpha)
-    alpha = alpha.to(pull.dtype)  # autocast lets the responses, and not alpha, be of another type
+    alpha = alpha.to(pull.dtype)  # under autocast the responses have another dtype than alpha
     return push - (_as_channels(alpha, weight) if alpha.ndim > 0 else alpha) * pull
 
 
 def _as_channels(values: Tensor, weight: Tensor) -> Tensor:
-    """One value for each output channel, shaped to be spread over the sides of the response."""
+    """Reshape one value per output channel to broadcast over the sides of the response."""
     return values.view(-1, *[1] * (weight.ndim - 2))

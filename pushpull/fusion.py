@@ -1,4 +1,4 @@
-"""Turning push-pull layers without inhibition back into convolutions."""
+"""Turn push-pull layers without inhibition back into convolutions."""
 
 import torch
 from torch import Tensor, nn
@@ -17,25 +17,25 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh}
 
 
 def fuse(net: nn.Module) -> nn.Module:
-    """Swap every push-pull layer whose alpha is 0 for `Sequential(Conv2d, ReLU)`; changed in place and returned.
+    """Replace every push-pull layer with alpha 0, in place, by `Sequential(Conv2d, ReLU)`, and return the net.
 
-    Without inhibition the response is the rectified push response, so the net computes what it did, in one
-    convolution a layer, and tools that fold or quantise convolutions know what they see. This undoes
-    `convert(net, alpha=0)` up to the ReLU, and it removes the pull from layers that learned to do without: a trained
-    alpha counts as forward rectifies it. Layers with inhibition stay, or with an alpha that is not a number.
+    Without inhibition the response is the rectified push response. The net therefore computes the same function with
+    one convolution per layer, and tools that fold or quantise convolutions recognise them. This undoes
+    `convert(net, alpha=0)` up to the ReLU, and removes the pull from layers that learned not to inhibit: a trained
+    alpha is rectified, as in forward, before it is compared with 0. Layers with inhibition or with a NaN alpha stay.
 
     The convolutions hold the same Parameter objects, under names with `.0` inserted (`conv1.0.weight`). Training mode
     and hooks are kept.
 
     Args:
-        net: any module; one that is itself a push-pull layer is replaced by the module returned.
+        net: any module; for a bare push-pull layer, the new module is returned.
 
     Raises:
-        ValueError: no push-pull layer has an alpha of 0; an alpha is on the meta device, so not known; a layer to be
-            swapped is parametrized or a subclass, or has a rectifier given as a function, which no module stands for,
-            or a bias behind its rectifier, as where the pull is complementary; or an attribute of a module holds it as
-            well, as in a plain list or a bound method. The net is then unchanged.
-        TypeError: a net that is not a module.
+        ValueError: no push-pull layer has an alpha of 0; an alpha is on the meta device, so its value is unknown; a
+            layer to be replaced is parametrized or a subclass, has a function as its rectifier, for which there is no
+            module, or adds a bias after the rectifier (complementary pull); or an attribute of a module also refers to
+            the layer, such as a plain list or a bound method. The net is then unchanged.
+        TypeError: `net` is not a module.
     """
     if not isinstance(net, nn.Module):
         raise TypeError(f"net must be a torch.nn.Module, got {type(net).__name__}")

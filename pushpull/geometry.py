@@ -1,4 +1,4 @@
-"""Sizes and places of the two kernels of a push-pull layer, for one, two or three sides, and of its response."""
+"""Sizes and positions of the two kernels of a push-pull layer and of its response, for one, two or three sides."""
 
 import math
 import operator
@@ -14,20 +14,20 @@ Sides = tuple[int, ...]
 
 
 class Geometry(NamedTuple):
-    """How the two kernels are laid over the input, an entry per side, the vertical before the horizontal."""
+    """How the two kernels are applied to the input, one entry per side, vertical before horizontal."""
 
     stride: Sides
     padding: Sides
     dilation: Sides
     pull_size: Sides
-    pull_padding: Sides  # negative where the pull kernel reaches less far than the push kernel
+    pull_padding: Sides  # negative where the pull kernel is smaller than the push kernel
 
 
 def pull_size(size: int, scale: float) -> int:
-    """Side of the pull kernel for a push kernel of side `size`: `floor(size * scale)`, made odd by adding one.
+    """Side of the pull kernel for a push kernel of side `size`: `floor(size * scale)`, plus one if that is even.
 
-    A scale of 1 keeps the size. Raises ValueError for a scale that is not a positive finite number, TypeError for what
-    is no number.
+    A scale of 1 keeps the size. Raises ValueError for a scale that is not a positive finite number, TypeError for one
+    that is not a number.
     """
     if not isinstance(scale, NUMBERS):
         raise TypeError(f"scale must be a number, got {scale!r}")
@@ -45,11 +45,11 @@ def pull_sizes(sides: Sides, scale: float) -> Sides:
 
 
 def check_sides(name: str, value: int | Sides, dimensions: int, least: int = 1) -> Sides:
-    """An integer for each of `dimensions` sides, `least` or more; `name` is what they are.
+    """Return `value` as one integer for each of `dimensions` sides; error messages call it `name`.
 
     Raises:
-        ValueError: another number of them than one or `dimensions`, or a smaller one.
-        TypeError: something else than integers.
+        ValueError: not one or `dimensions` integers, or one below `least`.
+        TypeError: values that are not integers.
     """
     values = tuple(value) if isinstance(value, Iterable) else (value,) * dimensions
     if len(values) != dimensions:
@@ -64,11 +64,11 @@ def check_sides(name: str, value: int | Sides, dimensions: int, least: int = 1) 
 
 
 def numeric_padding(padding: int | Sides | str, kernel_size: Sides, stride: Sides, dilation: Sides) -> Sides:
-    """The padding in pixels, of which convolutions take two by name: "valid" is none, "same" keeps the size.
+    """Return the padding in pixels; the name "valid" means no padding, "same" one that keeps the size.
 
     Raises:
-        ValueError: another name, "same" with a stride, another number of paddings than sides, a negative one.
-        TypeError: something else than integers.
+        ValueError: an unknown name, "same" with a stride, not one padding or one per side, a negative padding.
+        TypeError: values that are not integers.
     """
     if padding == "valid":
         return (0,) * len(kernel_size)
@@ -82,16 +82,16 @@ def numeric_padding(padding: int | Sides | str, kernel_size: Sides, stride: Side
 
 
 def check_odd(kernel_size: Sides) -> None:
-    """Raise ValueError for an even kernel: its pull response cannot be given the shape of its push response."""
+    """Raise ValueError for an even kernel, whose pull and push responses could not have the same shape."""
     if any(size % 2 == 0 for size in kernel_size):
         raise ValueError(f"a push-pull kernel must have odd sides, got {' x '.join(map(str, kernel_size))}")
 
 
 def place(kernel_size: Sides, stride: Sides, padding: Sides, dilation: Sides, scale: float) -> Geometry:
-    """The geometry for a push kernel of `kernel_size`, both kernels centred on the same place of the input.
+    """The geometry for a push kernel of `kernel_size`, with both kernels centred on the same position of the input.
 
-    The distance of the centres from the corner grows with the dilation; without it in the padding of the pull
-    kernel, the two responses of a dilated layer would differ in shape.
+    The distance of a kernel's centre from its corner grows with the dilation. The padding of the pull kernel includes
+    this, as the two responses of a dilated layer would otherwise differ in shape.
 
     Raises:
         ValueError: an even kernel, or a scale that is not a positive number.
@@ -106,7 +106,7 @@ def place(kernel_size: Sides, stride: Sides, padding: Sides, dilation: Sides, sc
 
 
 def output_size(size: Sides, kernel_size: Sides, geometry: Geometry) -> Sides:
-    """Sides of both responses to an input of these sides; 0 where the push kernel of `kernel_size` finds no place."""
+    """Sides of both responses to an input of sides `size`; 0 where the push kernel of `kernel_size` does not fit."""
     return tuple(
         max((side + 2 * p - d * (k - 1) - 1) // s + 1, 0)
         for side, k, s, p, d in zip(

@@ -1,4 +1,4 @@
-"""The push-pull layer as a module with the arguments of `torch.nn.Conv2d`; and for one and three sides."""
+"""The push-pull layer as a module with the arguments of `torch.nn.Conv2d`, and its 1d and 3d variants."""
 
 import math
 from typing import Any, ClassVar
@@ -11,12 +11,12 @@ from pushpull.cache import KernelCache
 from pushpull.functional import push_pull_conv
 from pushpull.geometry import Sides, check_odd, check_sides, numeric_padding, pull_size
 
-# torch.fx takes the response as one operation, as it takes a convolution.
+# torch.fx then traces the response as one operation, like a convolution.
 torch.fx.wrap("push_pull_conv")
 
 
 class _PushPull(nn.Module):
-    """What the layers of one, two and three sides share; see PushPull2d."""
+    """Base class of PushPull1d, PushPull2d and PushPull3d; see PushPull2d."""
 
     dimensions: ClassVar[int]
     alpha: float | Tensor
@@ -68,8 +68,8 @@ class _PushPull(nn.Module):
         self.pull = pull
         self.average_size = average_size
         check_odd(self.kernel_size)
-        rectifier_function(rectifier)  # refuses an unknown name now, not at the first forward
-        pull_size(1, scale)  # and a bad scale
+        rectifier_function(rectifier)  # reject an unknown name now, not at the first forward
+        pull_size(1, scale)  # and an invalid scale
         check_pull(pull, scale, average_size, dual_output, bias)
         if not isinstance(alpha, str):
             check_alpha(alpha, kernels)
@@ -91,7 +91,7 @@ class _PushPull(nn.Module):
             self.register_buffer("alpha", empty(kernels))
         else:
             self.alpha = float(alpha)
-        # On the CPU, so that a layer made without memory still knows it; None where it is drawn.
+        # On the CPU, so that a layer on the meta device still knows the value; None where it is drawn at random.
         self._initial_alpha = (
             None
             if isinstance(alpha, str)
@@ -101,7 +101,7 @@ class _PushPull(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the push kernels and biases anew, distributed as in Conv2d; tensors of alpha become the initial ones."""
+        """Redraw push kernels and biases as Conv2d draws them, and reset a tensor alpha to its initial values."""
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         if self.bias is not None:
             bound = 1 / math.sqrt(self.weight[0].numel())
@@ -113,7 +113,7 @@ class _PushPull(nn.Module):
                 self.alpha.copy_(_sharded_as(self.alpha, self._initial_alpha.expand_as(self.alpha)))
 
     def forward(self, input: Tensor) -> Tensor:
-        # Not by its type, which torch.fx does not show.
+        # `train_alpha` decides, and not the type of alpha, which torch.fx does not show.
         alpha = self.alpha.relu() if self.train_alpha else self.alpha  # type: ignore[union-attr]
         traced = isinstance(input, torch.fx.Proxy)
         return push_pull_conv(
@@ -134,19 +134,19 @@ class _PushPull(nn.Module):
         )
 
     def get_extra_state(self) -> Tensor:
-        """alpha and scale, which decide the function as the weights do; alpha is -1 where it is a tensor of its own.
+        """alpha and scale, which determine the function as the weights do; -1 if alpha is a tensor, stored separately.
 
-        Where the pull is complementary, alpha and average_size, behind a 0 in the place of the scale. A tensor, as what
-        reads a state_dict often takes tensors alone.
+        With the complementary pull: alpha, 0 in place of the scale, and average_size. The state is a tensor because
+        code that reads a state_dict often accepts only tensors.
         """
         alpha = -1.0 if isinstance(self.alpha, Tensor) else self.alpha
         form = (self.scale,) if self.pull == "upsampled" else (0.0, float(self.average_size))
         return torch.tensor([alpha, *form], dtype=torch.float64, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Raise ValueError where the weights to be loaded are of a layer with another alpha or scale."""
+        """Raise ValueError if the weights to be loaded belong to a layer with another alpha, scale or pull."""
         saved, own = state.to("cpu", torch.float64), self.get_extra_state()
-        rounding = max(torch.finfo(state.dtype).eps, 1e-6)  # weights are stored in half precision too
+        rounding = max(torch.finfo(state.dtype).eps, 1e-6)  # weights may be stored in half precision
         if saved.shape != own.shape or not torch.allclose(saved, own, rtol=rounding, atol=0):
             raise ValueError(
                 f"these weights are of a push-pull layer with {_described(saved)}, this one has {_described(own)}"
@@ -158,9 +158,9 @@ class _PushPull(nn.Module):
     ) -> None:  # fmt: skip
         key = f"{prefix}alpha"
         if not self.train_alpha and isinstance(saved := state_dict.get(key), Tensor):
-            state_dict[key] = saved.clamp(min=0)  # a learned one, of which less than 0 counts as 0
+            state_dict[key] = saved.clamp(min=0)  # a learned alpha below 0 counts as 0
         super()._load_from_state_dict(state_dict, prefix, metadata, strict, missing, *rest)
-        # Weights of a convolution have none, nor have those of the authors or of layers before it was kept.
+        # Weights of convolutions, of the authors' code and of earlier versions of this layer have no extra state.
         if (key := f"{prefix}_extra_state") in missing:
             missing.remove(key)
 
@@ -190,10 +190,10 @@ class _PushPull(nn.Module):
 
 
 def _sharded_as(tensor: Any, values: Tensor) -> Tensor:
-    """The values, which are the same in every process, in the form of `tensor` where that is a DTensor, as of FSDP."""
+    """Shard `values`, equal in every process, like `tensor` if that is a DTensor, as with FSDP."""
     if not hasattr(tensor, "placements"):
         return values
-    # Takes more than a second, but who has a DTensor has done it.
+    # This import takes more than a second, but whoever has a DTensor has already done it.
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(values, tensor.device_mesh, tensor.placements, src_data_rank=None)
@@ -206,7 +206,7 @@ def _described(state: Tensor) -> str:
 
 
 class PushPull1d(_PushPull):
-    """Push-pull layer of sequences, (N, in_channels, L): as PushPull2d, its pull kernel linearly upsampled."""
+    """Push-pull layer for sequences (N, in_channels, L): like PushPull2d, with a linearly upsampled pull kernel."""
 
     dimensions = 1
 
@@ -214,46 +214,48 @@ class PushPull1d(_PushPull):
 class PushPull2d(_PushPull):
     """Push-pull layer (paper, section 3): `relu(conv(x, k)) - alpha relu(conv(x, -up(k)))`.
 
-    Takes the place of a convolution; only the push kernel is learned, the pull kernel is derived from it at each
-    forward, and gradient reaches the push kernel through both. The layer adds no parameter to the convolution's
-    unless `train_alpha`. With `pull="complementary"` it is the layer of 2024, see `push_pull_conv2d`.
+    It replaces a convolution. Only the push kernel is learned: the pull kernel is derived from it in each forward pass,
+    and gradients reach the push kernel through both. The layer has the parameters of the convolution, plus alpha if
+    `train_alpha`. With `pull="complementary"` it is the layer of 2024, see `push_pull_conv2d`.
 
-    Not a subclass of Conv2d: tools that fold a batch normalisation into every Conv2d, or quantise it, would do so here
-    without noticing the rectification.
+    It is not a subclass of Conv2d, because tools that fold batch normalisation into every Conv2d, or quantise it, would
+    ignore the rectification.
 
-    Its state_dict holds alpha and scale (or average_size) as `_extra_state`; one without them, as of a convolution, can
-    be loaded too.
+    Its state_dict holds alpha and scale (or average_size) as `_extra_state`. A state_dict without it, such as that of a
+    convolution, can be loaded too.
 
-    In eval mode on a CPU the pull kernel is kept while the push kernel stays the same.
+    In eval mode on a CPU, the pull kernel is cached while the push kernel stays the same.
 
     Args:
         in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias, device, dtype: as for Conv2d;
-            the sides of the kernel must be odd, and beyond the image are zeros.
-        alpha: inhibition strength >= 0, one number or a tensor of one per kernel; "uniform" draws those to be learned
-            from 0 to 1.
+            the sides of the kernel must be odd, and padding is with zeros.
+        alpha: inhibition strength >= 0, a number or a tensor with one value per kernel; with `train_alpha`, "uniform"
+            draws the initial values from 0 to 1.
         scale: upsampling factor h > 0 of the pull kernel.
-        train_alpha: learn one alpha per kernel, starting at `alpha`; rectified in forward (paper, section 4.4,
+        train_alpha: learn one alpha per kernel, starting at `alpha`; it is rectified in forward (paper, section 4.4,
             and the authors' code).
         dual_output: output `out_channels // 2` rectified push responses followed by as many pull responses, without
             alpha, instead of their difference.
         rectifier: applied to both responses: "relu", "tanh" or a function of a tensor, see `push_pull_conv2d`.
-        pull, average_size: "upsampled", or "complementary" with the side of its average, see `push_pull_conv2d`.
+        pull, average_size: "upsampled", or "complementary" with the side of its averaging window, see
+            `push_pull_conv2d`.
 
     Shape: (N, in_channels, H, W) to (N, out_channels, H', W'), H' and W' as for Conv2d.
 
     Raises:
-        ValueError: an even kernel, a side, stride or dilation below 1, negative padding or alpha, scale that is not
-            positive, channels that `groups` does not divide, odd `out_channels` with `dual_output`, or `train_alpha`
-            with `dual_output`, which has no alpha to train, an unknown rectifier or pull, what the other pull has (see
-            `push_pull_conv2d`); and in `load_state_dict`, weights of a layer with another alpha, scale, pull or
+        ValueError: an even kernel, a side, stride or dilation below 1, a negative padding or alpha, a scale that is not
+            positive, channels that `groups` does not divide, odd `out_channels` with `dual_output`, `train_alpha` with
+            `dual_output`, which has no alpha to train, an unknown rectifier or pull, an option that only the other pull
+            has (see `push_pull_conv2d`); in `load_state_dict`, weights of a layer with another alpha, scale, pull or
             average_size.
-        TypeError: a size that is no integer, a scale that is no number, an alpha that is neither that nor a tensor.
+        TypeError: a size that is not an integer, a scale that is not a number, an alpha that is neither a number nor a
+            tensor.
     """
 
     dimensions = 2
 
 
 class PushPull3d(_PushPull):
-    """Push-pull layer of volumes, (N, in_channels, D, H, W): as PushPull2d, its pull kernel trilinearly upsampled."""
+    """Push-pull layer for volumes (N, in_channels, D, H, W): like PushPull2d, with a trilinearly upsampled pull."""
 
     dimensions = 3

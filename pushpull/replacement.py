@@ -1,4 +1,4 @@
-"""Putting other modules in the places of a net's modules."""
+"""Replace modules of a net by other modules."""
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 Kind = TypeVar("Kind", bound=type[nn.Module])
 
-# Hooks live in private dictionaries of a module; there is no public way to move them.
+# Hooks are stored in private dictionaries of a module; there is no public way to move them.
 _HOOKS = (
     "_forward_pre_hooks",
     "_forward_pre_hooks_with_kwargs",
@@ -22,7 +22,7 @@ _HOOKS = (
 )
 
 
-# They hold on to the module that they were registered with.
+# These hooks keep a reference to the module that they were registered with.
 _STATE_HOOKS = (
     "_state_dict_hooks",
     "_state_dict_pre_hooks",
@@ -32,7 +32,7 @@ _STATE_HOOKS = (
 
 COMPILED = "it is compiled and would go on computing what it did; compile the net afterwards"
 
-# What a subclass may have of its own, as it decides nothing once the module is made.
+# What a subclass may override, because it has no effect once the module is built.
 _HARMLESS = {
     "__init__", "reset_parameters", "extra_repr", "__repr__", "__constants__", "__doc__", "__module__", "__dict__",
     "__weakref__", "__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__",
@@ -40,16 +40,16 @@ _HARMLESS = {
 }  # fmt: skip
 
 
-_EMPTY = CellType()  # of a variable that is not set yet
+_EMPTY = CellType()  # the cell of a variable that is not set yet
 
 
 def kind_of(module: nn.Module, kinds: Iterable[Kind]) -> Kind:
-    """The one of `kinds` that `module` is, or is a subclass of."""
+    """The first of `kinds` that `module` is an instance of."""
     return next(kind for kind in kinds if isinstance(module, kind))
 
 
 def what_is_lost(module: nn.Module, kind: type[nn.Module]) -> str | None:
-    """What `module`, which is a `kind`, does or holds beyond it and cannot be given to another module, or None."""
+    """Return what `module` does or holds beyond a plain `kind` that cannot move to another module, or None."""
     for cls in type(module).__mro__[: type(module).__mro__.index(kind)]:
         for name in vars(cls).keys() - _HARMLESS:
             if hasattr(kind, name):
@@ -67,20 +67,20 @@ def what_is_lost(module: nn.Module, kind: type[nn.Module]) -> str | None:
 
 
 def compiled(net: nn.Module) -> set[nn.Module]:
-    """The modules that torch.compile has wrapped: swapped inside their wrapper, the compiled code would stay."""
+    """The modules wrapped by torch.compile; replacing one inside its wrapper would leave the compiled code in use."""
     modules = net.named_modules(remove_duplicate=False)
     return {module for name, module in modules if name.rpartition(".")[2] == "_orig_mod"}
 
 
 def take_over(new: nn.Module, old: nn.Module, kind: type[nn.Module]) -> None:
-    """Give `new` what `old` has besides what a `kind` is made of: training mode, hooks, attributes such as qconfig.
+    """Give `new` what `old` has beyond a plain `kind`: training mode, hooks, added attributes such as qconfig.
 
     Raises:
-        ValueError: `new` has an attribute of that name already.
+        ValueError: `new` already has an attribute of that name.
     """
     new.train(old.training)
     for hooks in _HOOKS:
-        # the same dictionaries: the handles of the hooks still remove them
+        # the same dictionaries, so that the handles of the hooks can still remove them
         setattr(new, hooks, getattr(old, hooks))
     for name in vars(old).keys() - vars(_plain(kind)).keys():
         if hasattr(new, name):
@@ -93,11 +93,11 @@ def _plain(kind: type[nn.Module]) -> nn.Module:
 
 
 def replace(net: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> nn.Module:
-    """Swap modules wherever they stand in `net`, in place; returns `net`, or what takes its own place.
+    """Replace modules wherever they occur in `net`, in place; returns `net`, or its own replacement.
 
     Raises:
-        ValueError: an attribute of a module of the net also holds one of them, where it would be called as before: a
-            list, tuple, set or dict, a bound method, a `functools.partial`, a function's closure or an object of
+        ValueError: an attribute of a module of the net also refers to one of them, and would go on using the old one:
+            a list, tuple, set or dict, a bound method, a `functools.partial`, a function's closure or an object of
             any class. The net is then unchanged.
     """
     _check_held(net, swaps)
@@ -111,7 +111,7 @@ def replace(net: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> nn.Module:
 
 def _check_held(net: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> None:
     names = {module: name for name, module in net.named_modules()}
-    # A module's own dictionaries: its children, which are swapped there, and hooks, which are kept.
+    # A module's own dictionaries hold its children, which are replaced there, and its hooks, which are kept.
     known = vars(nn.Module()).keys()
     for module, name in names.items():
         for attribute in sorted(vars(module).keys() - known):
@@ -126,15 +126,15 @@ def _check_held(net: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> None:
 
 
 def _held(value: Any, inside: Mapping[nn.Module, str]) -> Iterator[nn.Module]:
-    """The modules in a value, and in what it holds; of a module that is outside of the net, those in it, too."""
+    """Yield the modules in a value, recursively; for a module outside the net, also the modules inside it."""
     waiting = [value]
     seen: dict[int, Any] = {}
     while waiting:
         value = waiting.pop()
         if id(value) in seen:
             continue
-        seen[id(value)] = value  # kept, so that nothing else gets its id
-        if issubclass(type(value), nn.Module):  # by isinstance, a weak proxy would be one
+        seen[id(value)] = value  # keep a reference, so that no other object gets its id
+        if issubclass(type(value), nn.Module):  # isinstance would accept a weak proxy
             yield value
             waiting += [] if value in inside else value.children()
         elif isinstance(value, Mapping):
@@ -153,7 +153,7 @@ def _held(value: Any, inside: Mapping[nn.Module, str]) -> Iterator[nn.Module]:
 
 
 def _attributes(value: Any) -> Iterable[Any]:
-    """The values of an object's own attributes, none of which is computed."""
+    """The values in an object's `__dict__`, without computing properties."""
     try:
         own: dict[str, Any] = object.__getattribute__(value, "__dict__")
     except AttributeError:

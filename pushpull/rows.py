@@ -1,6 +1,6 @@
-"""The images filtered by the vertical hats of a pull kernel, row by row, and the gradient back through the filter.
+"""Filter images with the vertical hat functions of a pull kernel, and compute the gradient through this filter.
 
-`pushpull/fast.py` says why; here is how its images and convolutions are laid out.
+`pushpull/fast.py` explains why; this module lays out its images and convolutions.
 """
 
 import functools
@@ -14,20 +14,20 @@ from pushpull.geometry import Geometry, Sides, output_layout
 from pushpull.layout import channels_last
 from pushpull.upsampling import hats
 
-FLAT = 3  # channels up to which oneDNN's convolutions read contiguous images as they are
+FLAT = 3  # channels up to which oneDNN's convolutions read contiguous images directly
 
 _backward = torch.ops.aten.convolution_backward
 
 
 def through_pull(gradient: Tensor, kernel: Tensor, images: Tensor, geometry: Geometry) -> Tensor:
-    """Gradient to the images from that of the convolution of the filtered ones with the separable kernel."""
+    """Gradient of the images, given that of the separable kernel's convolution with the filtered images."""
     out_channels, channels, rows, taps = kernel.shape
     count, _, height, width = images.shape
-    # No two rows of the kernel meet the same row of the filtered images, so rows can stand as channels.
+    # No two rows of the kernel use the same row of the filtered images, so rows can be treated as channels.
     across = kernel.transpose(1, 2).reshape(out_channels, rows * channels, 1, taps)
     (_, stride), (_, padding), (_, dilation) = pull_places(kernel, geometry)
     reach = dilation * (taps - 1) - padding
-    if stride == 1 and reach >= 0:  # a correlation with the turned kernel, which is the faster way
+    if stride == 1 and reach >= 0:  # a correlation with the flipped kernel is faster
         turned = across.transpose(0, 1).flip(3)
         to_rows = F.conv2d(gradient, turned, None, 1, (0, reach), (1, dilation))
     else:
@@ -66,9 +66,9 @@ def filter_rows(images: Tensor, rows: int, geometry: Geometry) -> Tensor:
 
 @functools.lru_cache(maxsize=32)
 def _band(rows: int, geometry: Geometry, height: int, outputs: int) -> Tensor:
-    """The weight (outputs, rows, height) of each row of the images in the filtered rows of each row of the response.
+    """Weights (outputs, rows, height) of the image rows in the `rows` filtered rows of each row of the response.
 
-    They are hat functions, `rows` of them over the side of the pull kernel.
+    They are `rows` hat functions over the side of the pull kernel.
     """
     taps, stride = geometry.pull_size[0], geometry.stride[0]
     padding, dilation = geometry.pull_padding[0], geometry.dilation[0]
@@ -92,7 +92,7 @@ def pull_places(kernel: Tensor, geometry: Geometry) -> tuple[Sides, Sides, Sides
 
 
 def layout_inside(input: Tensor, weight: Tensor) -> torch.memory_format:
-    """The layout that all work is done in: channels last, unless oneDNN reads contiguous images as they are."""
+    """The layout used for all computations: channels last, unless oneDNN reads contiguous images directly."""
     return torch.channels_last if input.shape[1] > FLAT else output_layout(input, weight)
 
 

@@ -1,7 +1,7 @@
-"""Linear upsampling of kernels, the corners aligned, as a product with a constant matrix.
+"""Linear upsampling of kernels with aligned corners, as a product with a constant matrix.
 
-`F.interpolate` does the same. A product is one operation forward and one backward, has a deterministic gradient on
-every device, and is the faster way for the few values of a kernel.
+`F.interpolate` computes the same. A product is one operation forward and one backward, has a deterministic gradient on
+every device, and is faster for the few values of a kernel.
 """
 
 import contextlib
@@ -14,14 +14,14 @@ from torch import Tensor
 from pushpull.execution import ordinary, without_modes
 from pushpull.geometry import Sides
 
-# Asked once: torch.compile of torch 2.11 cannot follow the question.
+# Queried once: torch.compile of torch 2.11 cannot trace this call.
 AUTOCAST = frozenset(torch._C._autocast_supported_devices())
 
 
 def upsample(kernels: Tensor, size: Sides) -> Tensor:
     """Kernels (O, C, *sides) upsampled to (O, C, *size), linear in each of their one to three sides; differentiable.
 
-    The product is exact to the rounding of its dtype under autocast and TF32 too.
+    The product has the full precision of its dtype, also under autocast and TF32.
     """
     sides = tuple(kernels.shape[2:])
     if sides == size:
@@ -29,8 +29,8 @@ def upsample(kernels: Tensor, size: Sides) -> Tensor:
     device, dtype, keep = kernels.device, kernels.dtype, ordinary(kernels)
     if device.type == "cuda":
         if dtype == torch.float32:
-            dtype = torch.float64  # TF32 does not reach it, whatever is set while the gradient is computed
-        keep = keep and not torch.cuda.is_current_stream_capturing()  # what is recorded holds no values yet
+            dtype = torch.float64  # unaffected by TF32, whatever is set while the gradient is computed
+        keep = keep and not torch.cuda.is_current_stream_capturing()  # captured tensors hold no values yet
     make = _kept_matrix if keep else _matrix
     with _without_autocast(device.type):
         flat = kernels.flatten(2).to(dtype) @ make(sides, size, dtype, device)
@@ -45,7 +45,7 @@ def hats(side: int, size: int, dtype: torch.dtype, device: torch.device) -> Tens
 
 
 def _matrix(sides: Sides, size: Sides, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Weight (values of a kernel, values of the upsampled kernel) of the one in the other."""
+    """Weight (values of a kernel, values of the upsampled kernel) of each old value in each new value."""
     numerators, denominators = zip(
         *(_numerators(old, new, device) for old, new in zip(sides, size, strict=True)), strict=True
     )
@@ -60,7 +60,7 @@ def _kept_matrix(sides: Sides, size: Sides, dtype: torch.dtype, device: torch.de
 
 
 def _numerators(side: int, size: int, device: torch.device) -> tuple[Tensor, int]:
-    """The hat functions as whole numbers over one denominator: rounded once, in their last division."""
+    """The hat functions as integers over a common denominator, so that only the final division rounds."""
     denominator = max(size - 1, 1)
     knots = torch.arange(side, device=device)[:, None] * denominator
     values = torch.arange(size, device=device) * (side - 1)
