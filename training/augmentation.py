@@ -1,12 +1,12 @@
-"""Augmentation of training images beyond crop and mirroring: TrivialAugment or AugMix, a batch at once on its device.
+"""Augmentation of training images beyond crop and mirroring: TrivialAugment or AugMix, batch-wise on the device.
 
-Both send an image through chains of operations drawn for it. TrivialAugment (Müller and Hutter, ICCV 2021) has one
-chain of one operation, with the wide ranges of its paper; shifts of up to 32 pixels are those of up to the side, and
-the Cutout that follows it there is left out. Four of its operations, brightness, contrast, color and sharpness, are
-close to corruptions of the test. AugMix (Hendrycks et al., ICLR 2020) has three chains of one to three operations,
-without those four, and mixes their ends with the image. Its loss of consistency between three copies of an image
-(Jensen-Shannon) is left out, and mixtures are rounded to whole levels. Both turn, shift and shear images, as three of
-the perturbations do.
+Both apply chains of randomly drawn operations to each image. TrivialAugment (Müller and Hutter, ICCV 2021) has one
+chain of one operation, with the wide ranges of its paper. The paper's shifts of up to 32 pixels are here shifts of up
+to the image side, and the Cutout that follows in the paper is left out. Four of its operations, brightness, contrast,
+color and sharpness, are similar to corruptions of the benchmark. AugMix (Hendrycks et al., ICLR 2020) has three chains
+of one to three operations, without those four, and mixes their results with the image. Its Jensen-Shannon consistency
+loss between three copies of an image is left out, and mixtures are rounded to integer levels. Both methods rotate,
+shift and shear images, as three of the perturbations do.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ Augmentation = Literal["none", "trivial", "augmix"]
 
 @dataclass(frozen=True)
 class Magnitude:
-    """From `low` at level 0 to `high` at level 1; `whole`: by steps of 1, cut towards `low`; `signed`: either sign."""
+    """From `low` at level 0 to `high` at level 1; `whole`: steps of 1, rounded towards `low`; `signed`: either sign."""
 
     low: float = 0.0
     high: float = 0.0
@@ -32,7 +32,7 @@ class Magnitude:
     signed: bool = False
 
     def at(self, level: Tensor, negative: Tensor) -> Tensor:
-        """The magnitude at levels 0..1."""
+        """The magnitude at levels in 0..1, negated where `negative` if the range is signed."""
         way = level * (self.high - self.low)
         value = self.low + (way.trunc() if self.whole else way)
         return torch.where(negative, -value, value) if self.signed else value
@@ -43,12 +43,12 @@ class Policy:
     """How images are augmented.
 
     Attributes:
-        operations: each with its magnitudes; one is drawn as often as another.
-        levels: the lowest and the highest that are drawn.
-        steps: from one to the other; levels between them are not drawn. None: all are.
-        chains: how many an image goes through, each from the image on.
-        lengths: the fewest and the most operations of a chain.
-        mixed: the result is the image and the ends of its chains, mixed by random shares; else the end of the one.
+        operations: each with its range of magnitudes; all are drawn with equal probability.
+        levels: lowest and highest level that can be drawn.
+        steps: number of equal steps between them that levels are drawn from; None draws from the whole interval.
+        chains: number of chains for an image, each of which starts from the image.
+        lengths: minimum and maximum number of operations of a chain.
+        mixed: mix the image and the results of its chains with random weights; else return the result of the one chain.
     """
 
     operations: tuple[tuple[op.Operation, Magnitude], ...]
@@ -104,11 +104,11 @@ POLICIES = {
 
 @dataclass
 class Chains:
-    """What chance decides for each of N images by a policy, on one device.
+    """Random draws of a policy for each of N images, on one device.
 
-    operations: (N, chains, longest chain) int64, 1 for the policy's first; 0 where the chain has ended.
+    operations: (N, chains, longest chain) int64, 1 for the policy's first operation; 0 where the chain has ended.
     magnitudes: (N, chains, longest chain) float32, of the operations.
-    shares: (N, 1 + chains) float32 of the image itself and of each chain's end; their sum is 1.
+    shares: (N, 1 + chains) float32, weights of the image itself and of each chain's result; their sum is 1.
     """
 
     policy: Policy
@@ -120,12 +120,12 @@ class Chains:
         return [self.operations, self.magnitudes, self.shares]
 
     def each(self, change: Callable[[Tensor], Tensor]) -> "Chains":
-        """The chains with every tensor changed alike: moved, or cut to some of the images."""
+        """Apply `change` to every tensor, for example to move it or to select some of the images."""
         return Chains(self.policy, *map(change, self.tensors()))
 
 
 def draw_chains(policy: Policy, count: int, generator: torch.Generator) -> Chains:
-    """The draws for `count` images, on the CPU."""
+    """Draw the chains of `count` images, on the CPU."""
     shape = (count, policy.chains, policy.lengths[1])
     lengths = torch.randint(policy.lengths[0], policy.lengths[1] + 1, shape[:2], generator=generator)
     drawn = torch.randint(1, len(policy.operations) + 1, shape, generator=generator)
@@ -150,7 +150,7 @@ def draw_chains(policy: Policy, count: int, generator: torch.Generator) -> Chain
 
 
 def augment(images: Tensor, chains: Chains) -> Tensor:
-    """Augment images (n, H, W, C) uint8 with one channel or three, by draws for as many images on the same device."""
+    """Augment images (n, H, W, C) uint8 with one or three channels by the draws of n images, on the same device."""
     policy = chains.policy
     number = policy.chains
     results = images.repeat(number, 1, 1, 1)  # chain by chain
@@ -167,7 +167,7 @@ def augment(images: Tensor, chains: Chains) -> Tensor:
 
 
 def _operate_on_each(images: Tensor, operations: Tensor, magnitudes: Tensor, policy: Policy) -> Tensor:
-    """Take each operation on the images for which it was drawn."""
+    """Apply each operation to the images for which it was drawn."""
     results = images.clone()
     for place, (function, _) in enumerate(policy.operations, start=1):
         chosen = (operations == place).nonzero()[:, 0]
@@ -177,7 +177,7 @@ def _operate_on_each(images: Tensor, operations: Tensor, magnitudes: Tensor, pol
 
 
 def _operate_on_all(images: Tensor, operations: Tensor, magnitudes: Tensor, policy: Policy) -> Tensor:
-    """Take every operation on all images and choose: which images are chosen is not read back from the device."""
+    """Apply every operation to all images and select the results, so that no draws are read back from the device."""
     results = images
     for place, (function, _) in enumerate(policy.operations, start=1):
         chosen = (operations == place)[:, None, None, None]

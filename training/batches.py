@@ -1,7 +1,7 @@
-"""The training images and the batches cut from them: cropped from a reflected border, mirrored, perhaps augmented.
+"""Training images and their batches: cropped from images with a reflected border, mirrored and optionally augmented.
 
-Images that fit stay on the device as uint8, and a batch is one gather from all of them. Others stay in their
-memory-mapped file; a thread gathers the next batches there, and the device crops them. Both ways make the same batches.
+Images that fit stay on the device as uint8, and a batch is one gather from all of them. Otherwise they stay in their
+memory-mapped file: a thread gathers the next batches there, and the device crops them. Both give the same batches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,15 +20,15 @@ SHARE = 0.5  # of the free memory that the images may take; the net and its acti
 
 @dataclass
 class Draws:
-    """What chance decides in an epoch, on one device: order, crop corners, mirroring and augmentation of all images."""
+    """Random draws of one epoch, on one device: order, crop corners, mirroring and augmentation of all images."""
 
     order: Tensor  # (N,) a permutation
-    corners: Tensor  # (N, 2) y and x of each crop in the image with its border, 0..8
+    corners: Tensor  # (N, 2) y and x of each crop in the image with its border, from 0 to 8
     mirrored: Tensor  # (N,) bool
     chains: Chains | None  # of the augmentation, if there is one
 
     def copy_(self, other: "Draws") -> None:
-        """Take over other draws for as many images, in place."""
+        """Copy the draws of `other`, for the same number of images, in place."""
         for own, new in zip(self._tensors(), other._tensors(), strict=True):
             own.copy_(new)
 
@@ -40,27 +40,27 @@ class Draws:
 def draw_epoch(
     count: int, seed: int, epoch: int, flip: bool, device: torch.device, augmentation: Augmentation = "none"
 ) -> Draws:
-    """The draws of one epoch; seed and epoch alone decide them, so a resumed run needs no generator state."""
+    """Draw one epoch; only seed and epoch determine the draws, so a resumed run needs no generator state."""
     generator = torch.Generator().manual_seed(epoch_seed(seed, epoch))
     order = torch.randperm(count, generator=generator)
     corners = torch.randint(0, 2 * PADDING + 1, (count, 2), generator=generator)
     mirrored = torch.rand(count, generator=generator) < 0.5 if flip else torch.zeros(count, dtype=torch.bool)
     chains = None
     if augmentation != "none":
-        generator.manual_seed(epoch_seed(seed, epoch, 1))  # its own draws, whatever was drawn before
+        generator.manual_seed(epoch_seed(seed, epoch, 1))  # independent of the draws above
         chains = draw_chains(POLICIES[augmentation], count, generator).each(lambda drawn: drawn.to(device))
     return Draws(order.to(device), corners.to(device), mirrored.to(device), chains)
 
 
 def epoch_seed(seed: int, epoch: int, *purpose: int) -> int:
-    """A seed for the generators of one epoch, one of each purpose."""
+    """A seed for a random generator of one epoch; each purpose has its own."""
     sequence = np.random.SeedSequence([seed, epoch, *purpose])
     return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 @dataclass
 class TrainingSet:
-    """Images (N, H, W, C) uint8, labels (N,) int64 on the device, and the normalisation of values 0..1 per channel.
+    """Images (N, H, W, C) uint8, labels (N,) int64 on the device, and per-channel mean and std of values in 0..1.
 
     `images` is a tensor on the device, or an array on the host that is read batch by batch.
     """
@@ -80,10 +80,10 @@ class TrainingSet:
         device: torch.device,
         resident: bool | None = None,
     ) -> "TrainingSet":
-        """Put images (N, H, W, C) uint8 and labels (N,) where training reads them.
+        """Place images (N, H, W, C) uint8 and labels (N,) for training on `device`.
 
-        `resident` says whether the images move to the device; by default they do where they take at most half of its
-        free memory. Images that stay are best a memory map.
+        `resident` says whether the images are moved to the device; by default they are if they take at most half of
+        its free memory. Otherwise they should be a memory map.
         """
         if resident is None:
             resident = images.nbytes <= SHARE * free_memory(device)
@@ -121,12 +121,12 @@ class TrainingSet:
 
 
 def cut(images: Tensor, chosen: Tensor, draws: Draws, part: Tensor) -> Tensor:
-    """A batch as training sees it: crops by the draws of an epoch, augmented where they say so.
+    """Cut a training batch: cropped, mirrored and, if the draws contain chains, augmented.
 
     Args:
         images: (N, H, W, C) uint8.
-        chosen: (n,) which of them.
-        part: (n,) their places in the draws.
+        chosen: (n,) indices of the batch's images.
+        part: (n,) their indices in the draws.
 
     Returns:
         (n, H, W, C) uint8.
@@ -136,14 +136,14 @@ def cut(images: Tensor, chosen: Tensor, draws: Draws, part: Tensor) -> Tensor:
 
 
 def crop(images: Tensor, chosen: Tensor, corners: Tensor, mirrored: Tensor) -> Tensor:
-    """Cut crops of their own size from images (N, H, W, C) with a border of `PADDING` reflected pixels around each.
+    """Cut crops of the original size from images (N, H, W, C), extended by a border of `PADDING` reflected pixels.
 
-    The border is never made: a pixel that lies in it is read where it is reflected from. The result has its channels
-    last in memory, which is how the convolutions like it.
+    The border is not stored: its pixels are read from the positions they are reflected from. The result has the
+    channels last in memory, the layout that convolutions prefer.
 
     Args:
         images: (N, H, W, C).
-        chosen: (n,) which images.
+        chosen: (n,) indices of the images.
         corners: (n, 2) y and x of each crop in its image with the border, 0 to 2 * PADDING.
         mirrored: (n,) whether the crop is mirrored.
 
@@ -159,16 +159,16 @@ def crop(images: Tensor, chosen: Tensor, corners: Tensor, mirrored: Tensor) -> T
 
 
 def _reflected(position: Tensor, size: int) -> Tensor:
-    """Where a position outside 0..size - 1 is reflected from; the edge pixel itself is not repeated."""
+    """Reflect positions outside 0..size - 1 into that range; the edge pixel itself is not repeated."""
     period = max(2 * size - 2, 1)
     position = position.remainder(period)
     return torch.minimum(position, period - position)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on the device; for the CPU, what the system can give without swapping."""
+    """Free memory of the device in bytes; for the CPU, what the system can provide without swapping."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    import psutil  # here alone: a machine that trains on its GPU does without
+    import psutil  # imported here because training on a GPU does not need it
 
     return psutil.virtual_memory().available

@@ -1,4 +1,4 @@
-"""The device that trains: how it is chosen and described, and how it is held to the same algorithms in every run."""
+"""The training device: its choice, its description, and deterministic algorithms on it."""
 
 import os
 import platform
@@ -10,10 +10,10 @@ from training import parallel
 
 
 def choose_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `cuda` names; `auto` is cuda where there is one.
+    """Return the device for `auto`, `cpu` or `cuda`; `auto` is cuda if available.
 
     Raises:
-        ValueError: cuda where there is none.
+        ValueError: cuda is not available.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is cuda, but torch finds no GPU here; set it to auto or cpu")
@@ -23,25 +23,25 @@ def choose_device(name: str) -> torch.device:
 
 
 def make_deterministic(device: torch.device) -> None:
-    """Make torch choose the same algorithms in every run; an operation that has none warns.
+    """Make torch choose the same algorithms in every run; an operation without a deterministic algorithm warns.
 
-    To be called before anything is computed on the device: cuBLAS reads its variable once.
+    Call this before anything is computed on the device, because cuBLAS reads its environment variable only once.
     """
     if device.type == "cuda":
-        torch.backends.cudnn.benchmark = False  # its choice, and so the weights, would vary by run
+        torch.backends.cudnn.benchmark = False  # its choices, and so the weights, would vary between runs
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # costs a pass over every new tensor
 
 
 def describe(device: torch.device) -> str:
-    """What a training runs on, as far as it decides how sums are rounded."""
+    """Describe the hardware of a training, as far as it determines how sums are rounded."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu x {torch.get_num_threads()}"
     return name if parallel.ranks() == 1 else f"{parallel.ranks()} processes, {name}"
 
 
 def processor() -> str:
-    """Name of the processor; its architecture where the system does not say more."""
+    """Name of the processor, or its architecture if the system gives no name."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     named = (line.partition(":") for line in lines)

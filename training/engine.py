@@ -1,7 +1,7 @@
-"""Training of one net with the paper's recipe (section 4.2.2): SGD on cropped and mirrored images.
+"""Train one net with the paper's recipe (section 4.2.2): SGD on cropped and mirrored images.
 
-Nothing is read back from the device inside an epoch, so a GPU never waits for the next launch. The same code runs in
-several processes under torchrun, each on its part of every batch.
+Nothing is read back from the device during an epoch, so a GPU never waits for the next kernel launch. The same code
+runs in several processes under torchrun, each on its part of every batch.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,28 +34,29 @@ def train_epochs(
     state: dict | None = None,
     on_batch: Callable[[], object] = lambda: None,
 ) -> Iterator[tuple[dict[str, float], dict]]:
-    """Train `net` in place; after each epoch yield its row of the training curve and the state to resume from.
+    """Train `net` in place; after each epoch, yield its row of the training curve and the state to resume from.
 
-    Seed and epoch decide every draw, and the epoch the learning rate; so net, optimizer and epoch are the whole state.
-    In several processes (`training.parallel`) each computes its part of every batch, and all yield the same.
+    Seed and epoch determine every random draw, and the epoch the learning rate, so net, optimizer and epoch are the
+    whole state. With several processes (`training.parallel`), each computes its part of every batch, and all yield the
+    same.
 
     Args:
         net: on the device of `data`.
-        test_images, test_labels: (M, H, W, C) uint8 and (M,); measured after each epoch, never trained on.
-        recipe: epochs, batches, rates and the seed.
-        layout: in which net and images are computed; by default `common_corruptions.evaluation.memory_format`.
-        graph: take the steps of `training.graph.RecordedEpochs`, which a GPU replays from a recording; by default
-            where the images lie on a GPU and one process trains. The bits are the same.
-        state: what an earlier call yielded last; training goes on after that epoch.
+        test_images, test_labels: (M, H, W, C) uint8 and (M,); evaluated after each epoch, never trained on.
+        recipe: epochs, batch size, learning rates and seed.
+        layout: memory format of net and images; by default `common_corruptions.evaluation.memory_format`.
+        graph: replay the training steps from a CUDA graph (`training.graph.RecordedEpochs`); by default if the images
+            are on a GPU and one process trains. The results are bit-identical.
+        state: the last state yielded by an earlier call; training continues after that epoch.
         on_batch: called after every batch, for a progress bar.
 
     Yields:
-        ({epoch, lr, train_loss, train_error, test_error} with errors in percent, {net, optimizer, epoch}). The latter,
-        the state to go on from, is live: save or copy it before the next epoch.
+        ({epoch, lr, train_loss, train_error, test_error} with errors in percent, {net, optimizer, epoch}). The latter
+        is the state to resume from. It is not a copy: save or copy it before the next epoch.
 
     Raises:
-        DivergedError: the loss of an epoch is not finite; the epoch and learning rate are named.
-        ValueError: tf32 on another device than CUDA.
+        DivergedError: the loss of an epoch is not finite; the message names the epoch and learning rate.
+        ValueError: tf32 on a device other than CUDA.
     """
     device, precision = data.device, recipe.precision
     if precision == "tf32" and device.type != "cuda":
@@ -80,7 +81,7 @@ def train_epochs(
         recorded = RecordedEpochs(trained, optimizer, data, draw(first), recipe.batch_size, precision, layout)
     for epoch in range(first, recipe.epochs + 1):
         rate.fill_(recipe.learning_rate(epoch))
-        torch.manual_seed(epoch_seed(recipe.seed, epoch) + parallel.rank())  # of dropout
+        torch.manual_seed(epoch_seed(recipe.seed, epoch) + parallel.rank())  # for dropout
         if recorded:
             loss_sum, wrong = recorded(draw(epoch), on_batch)
         else:
@@ -105,7 +106,7 @@ def train_epochs(
 def sgd(
     net: nn.Module, recipe: Recipe, device: torch.device, saved: dict | None
 ) -> tuple[torch.optim.Optimizer, Tensor]:
-    """The optimizer of a recipe, in the saved state if there is one, and its rate, to be filled for each epoch."""
+    """The optimizer of a recipe, restored from `saved` if given, and its learning rate tensor, set for each epoch."""
     optimizer = torch.optim.SGD(
         net.parameters(),
         lr=recipe.lr,
@@ -116,21 +117,21 @@ def sgd(
     )
     if saved is not None:
         optimizer.load_state_dict(saved)
-    rate = torch.tensor(recipe.lr, device=device)  # a recorded step reads it where it lies
+    rate = torch.tensor(recipe.lr, device=device)  # a recorded step reads this tensor
     for group in optimizer.param_groups:
         group["lr"] = rate
     return optimizer, rate
 
 
 def own_part(images: np.ndarray, labels: np.ndarray, data: TrainingSet) -> TrainingSet:
-    """The test images that this process measures, normalised and placed as those of `data`."""
+    """The test images that this process evaluates, with the normalisation and device of `data`."""
     part = slice(parallel.rank(), None, parallel.ranks())
     return TrainingSet.place(images[part], labels[part], data.mean, data.std, data.device)
 
 
 def count_errors(net: nn.Module, data: TrainingSet) -> Tensor:
-    """Number of images that `net` gives another class than their label; on the device."""
-    if not len(data):  # of fewer images than processes
+    """Number of images that `net` misclassifies, as a tensor on the device."""
+    if not len(data):  # fewer images than processes
         return torch.zeros((), dtype=torch.int64, device=data.device)
     logits = torch.cat(list(outputs(net, data.images, mean=data.mean, std=data.std, device=data.device)))
     return (logits.argmax(1) != data.labels).sum()

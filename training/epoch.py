@@ -1,4 +1,4 @@
-"""One epoch of training: batch after batch through net, loss and optimizer, and nothing read from the device."""
+"""One epoch of training, without reading anything back from the device."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -12,7 +12,7 @@ from training import parallel
 from training.batches import Draws, TrainingSet
 from training.recipe import Precision
 
-# Normalisations over several processes are of other classes and count for themselves.
+# Batch normalisations synchronised over processes have other classes and count for themselves.
 COUNTING = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -26,9 +26,9 @@ def train_epoch(
     on_batch: Callable[[], object],
     layout: torch.memory_format | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One pass over this process's part of every batch; sum of the losses and number of errors, on the device."""
+    """Train on this process's part of every batch; return the sum of losses and number of errors, on the device."""
     device, ranks = data.device, parallel.ranks()
-    # Sums stay on the device: reading one each step would stop the queue of launches.
+    # Sums stay on the device: reading one in each step would stall the queue of kernel launches.
     loss_sum = torch.zeros((), device=device)
     wrong = torch.zeros((), device=device, dtype=torch.int64)
     step = training_step(net, optimizer, data, precision, layout)
@@ -37,7 +37,7 @@ def train_epoch(
     with float32_as("tf32" if precision == "tf32" else "ieee"), counted_together(net, len(starts)):
         batches = data.batches(draws, batch_size, parallel.rank(), ranks)
         for start, (images, labels) in zip(starts, batches, strict=True):
-            # The gradient of the mean over the whole batch, once it is averaged over the processes.
+            # Averaged over the processes, this gives the gradient of the mean over the whole batch.
             loss, errors = step(images, labels, ranks / min(batch_size, len(data) - start))
             loss_sum += loss
             wrong += errors
@@ -52,22 +52,22 @@ def training_step(
     precision: Precision,
     layout: torch.memory_format | None = None,
 ) -> Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]:
-    """A function that trains on one batch and gives the sum of its losses and its number of errors, on the device.
+    """Return a function that trains on one batch and returns its sum of losses and number of errors, on the device.
 
-    It takes images (n, H, W, C) uint8, labels (n,), and the factor of the sum of losses that is minimised.
+    It takes images (n, H, W, C) uint8, labels (n,), and a factor; the objective is the sum of losses times the factor.
 
     Args:
-        net, optimizer: which are trained.
-        data: says how images are normalised, and the device.
+        net, optimizer: the net to train and its optimizer.
+        data: provides the normalisation of the images and the device.
         precision: as in `training.recipe.Recipe`.
-        layout: of the images; by default that of `common_corruptions.evaluation.memory_format`.
+        layout: memory format of the images; by default that of `common_corruptions.evaluation.memory_format`.
     """
     device = data.device
     scale, shift = affine(data.mean, data.std, data.images.shape[3], device)
     layout = layout or memory_format(device, precision)
 
     def step(images: Tensor, labels: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-        # Weights are cast once a step anyway; a cast that is kept could not be part of a recording.
+        # Weights are cast once per step anyway, and a cached cast could not be part of a recording.
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
             logits = net(normalise(images, scale, shift).contiguous(memory_format=layout))
         if precision == "bf16":
@@ -83,9 +83,9 @@ def training_step(
 
 @contextlib.contextmanager
 def counted_together(net: nn.Module, steps: int) -> Iterator[None]:
-    """Count the batches of `steps` steps at their end: each batch normalisation would launch a kernel a step for it.
+    """Update `num_batches_tracked` once, after `steps` steps: it would take each batch norm a kernel launch per step.
 
-    One without momentum averages by its count, so it goes on counting for itself.
+    A batch norm without momentum uses the count for its averages, so it still counts every step.
     """
     norms = [part for part in net.modules() if isinstance(part, COUNTING) and part.momentum is not None]
     counters = {norm: norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None}

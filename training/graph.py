@@ -1,8 +1,8 @@
-"""Epochs that a GPU replays from a recording of one step, so that it never waits for the next launch of a kernel.
+"""Epochs that a GPU replays from a CUDA graph of one step, so that it never waits for the next kernel launch.
 
-A step of a small net is hundreds of kernels that take less time than the host needs to launch them. A CUDA graph
-launches all at once. For that, whatever changes from step to step lies on the device: draws, place in the epoch,
-learning rate and sums. Without CUDA the same steps run one by one.
+A step of a small net consists of hundreds of kernels that take less time than the host needs to launch them. A CUDA
+graph launches all of them at once. This requires that everything that changes between steps is on the device: draws,
+position in the epoch, learning rate and sums. Without CUDA the same steps run one by one.
 """
 
 import contextlib
@@ -19,19 +19,20 @@ from training.recipe import Precision
 
 log = logging.getLogger(__name__)
 
-WARM_UP = 3  # steps before a recording, in which libraries choose algorithms and take memory
+WARM_UP = 3  # steps before a recording, in which libraries choose algorithms and allocate memory
 
 
 class RecordedEpochs:
-    """A callable that trains an epoch, with the bits of `training.epoch.train_epoch`.
+    """A callable that trains one epoch, bit-identical to `training.epoch.train_epoch`.
 
-    On CUDA it records a step of each of the two batch sizes as it is made; net and optimizer are then as before. A net
-    whose step reads something back from the device cannot be recorded: the log says why, and its steps run one by one.
+    On CUDA the constructor records one step for each batch size (full batches and a smaller last one), and leaves net
+    and optimizer unchanged. A net whose step reads something back from the device cannot be recorded: the reason is
+    logged, and its steps run one by one.
 
     Args:
-        net, optimizer: which are trained; the learning rate of the optimizer is a tensor on the device.
-        data: its images lie on the device.
-        draws: of any epoch; those of each epoch take their place.
+        net, optimizer: the net to train and its optimizer, whose learning rate is a tensor on the device.
+        data: its images are on the device.
+        draws: those of any epoch; the draws of each epoch are copied into them.
         batch_size, precision, layout: as for `train_epoch`.
     """
 
@@ -51,13 +52,13 @@ class RecordedEpochs:
         self.precision = precision
         count, device = len(data), data.device
         self.sizes = [min(batch_size, count - start) for start in range(0, count, batch_size)]
-        self.first = torch.zeros((), dtype=torch.int64, device=device)  # place of the next batch in the order
+        self.first = torch.zeros((), dtype=torch.int64, device=device)  # start of the next batch in the order
         self.places = torch.arange(batch_size, device=device)
         self.loss_sum = torch.zeros((), device=device)
         self.wrong = torch.zeros((), dtype=torch.int64, device=device)
         for group in optimizer.param_groups:
             for parameter in group["params"]:
-                # Made now, a buffer is no special case of the first step, which a recording would repeat.
+                # Created now, so that the first step is no special case that a recording would repeat.
                 state = optimizer.state[parameter]
                 if state.get("momentum_buffer") is None:
                     state["momentum_buffer"] = torch.zeros_like(parameter)
@@ -72,7 +73,7 @@ class RecordedEpochs:
         for start in (self.first, self.loss_sum, self.wrong):
             start.zero_()
         self.net.train()
-        # What is recorded keeps its arithmetic; only steps that are launched one by one need it set for all threads.
+        # Recorded steps keep their float32 precision; only steps launched one by one need it set, for all threads.
         arithmetic = contextlib.nullcontext() if self.recorded else float32_as(self._float32())
         with arithmetic, counted_together(self.net, len(self.sizes)):
             for size in self.sizes:
@@ -85,14 +86,14 @@ class RecordedEpochs:
 
     @property
     def recorded(self) -> bool:
-        """Whether the steps are replayed."""
+        """Whether the steps are replayed from a recording."""
         return bool(self._graphs)
 
     def _float32(self) -> str:
         return "tf32" if self.precision == "tf32" else "ieee"
 
     def _work(self, size: int) -> None:
-        """One step on the `size` images from the current place on."""
+        """Run one step on the next `size` images from the current position."""
         part = self.draws.order[self.first + self.places[:size]]
         images = cut(self.data.images, part, self.draws, part)
         loss, errors = self._step(images, self.data.labels[part], 1 / size)
@@ -104,7 +105,7 @@ class RecordedEpochs:
         kept = [*self.net.parameters(), *self.net.buffers(), *self._momentum()]
         before = [value.detach().clone() for value in kept]
         self.net.train()
-        # A stream of its own, for what cuBLAS works in belongs to a stream: recordings of one must not run together.
+        # A separate stream, because cuBLAS has one workspace per stream: recordings that share one must not overlap.
         stream = torch.cuda.Stream(self.data.device)
         with float32_as(self._float32()), counted_together(self.net, 0):
             reason = self._warm_up(stream)
@@ -112,7 +113,7 @@ class RecordedEpochs:
                 for size in set(self.sizes):
                     graph = torch.cuda.CUDAGraph()
                     self.first.zero_()
-                    # Other threads, as one that watches the GPU, go on meanwhile.
+                    # "thread_local" lets other threads, such as one that monitors the GPU, go on meanwhile.
                     with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                         self._work(size)
                     self._graphs[size] = graph
@@ -121,13 +122,13 @@ class RecordedEpochs:
         with torch.no_grad():
             for value, old in zip(kept, before, strict=True):
                 value.copy_(old)
-        self.optimizer.zero_grad(set_to_none=True)  # gradients are inside the recordings
+        self.optimizer.zero_grad(set_to_none=True)  # the gradients belong to the recordings
 
     def _warm_up(self, stream: torch.cuda.Stream) -> str | None:
-        """Run steps of each size on the stream that will record them; why there can be no recording, if so.
+        """Run steps of each size on the stream that will record them; return why they cannot be recorded, or None.
 
-        What reads something back is found here, where that is an error like any other. In a recording it would leave
-        the device in a state that nothing can be done with.
+        A step that reads something back is detected here, where it raises an ordinary error. During a recording it
+        would leave the device in an unusable state.
         """
         device = self.data.device
         stream.wait_stream(torch.cuda.current_stream(device))

@@ -1,9 +1,9 @@
-"""The operations of image augmentations on a batch, each image by a magnitude of its own.
+"""Image augmentation operations on a batch, with one magnitude per image.
 
-All take images (n, H, W, C) uint8 with one channel or three and magnitudes (n,) float32, and give images of the same
-shape and type, each as if it were alone; a magnitude outside an operation's range gives some image, but no error. They
-do what Pillow's operations of the same names do, which compute in double precision: here a value may differ by 1, and
-a nearest pixel that lies as near as another may be the other.
+All take images (n, H, W, C) uint8 with one or three channels and magnitudes (n,) float32, and return images of the same
+shape and type. Each image is processed independently. A magnitude outside an operation's range gives an undefined image
+but no error. The operations match Pillow's of the same names, which compute in double precision: here a value may
+differ by 1, and of two equally near pixels the other one may be read.
 """
 
 from collections.abc import Callable
@@ -14,31 +14,31 @@ from torch import Tensor
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 
-ROUNDING = 2.0**-10  # of a level: what single precision leaves below a whole number is one
+ROUNDING = 2.0**-10  # of a level; lifts values that single precision leaves just below an integer
 
 
 def shear_x(images: Tensor, factors: Tensor, bilinear: bool = False) -> Tensor:
-    """Shift each row to the left by the factor times its distance from the upper edge; what comes in is black."""
+    """Shift each row to the left by the factor times its distance from the upper edge; new pixels are black."""
     return _warp(images, 1.0, factors, 0.0, 0.0, 1.0, 0.0, bilinear)
 
 
 def shear_y(images: Tensor, factors: Tensor, bilinear: bool = False) -> Tensor:
-    """Shift each column upwards by the factor times its distance from the left edge; what comes in is black."""
+    """Shift each column upwards by the factor times its distance from the left edge; new pixels are black."""
     return _warp(images, 1.0, 0.0, 0.0, factors, 1.0, 0.0, bilinear)
 
 
 def translate_x(images: Tensor, shares: Tensor, bilinear: bool = False) -> Tensor:
-    """Shift the image to the left by the share of its width, in whole pixels; what comes in is black."""
+    """Shift the image to the left by a fraction of its width, in whole pixels; new pixels are black."""
     return _warp(images, 1.0, 0.0, (shares * images.shape[2]).trunc(), 0.0, 1.0, 0.0, bilinear)
 
 
 def translate_y(images: Tensor, shares: Tensor, bilinear: bool = False) -> Tensor:
-    """Shift the image upwards by the share of its height, in whole pixels; what comes in is black."""
+    """Shift the image upwards by a fraction of its height, in whole pixels; new pixels are black."""
     return _warp(images, 1.0, 0.0, 0.0, 0.0, 1.0, (shares * images.shape[1]).trunc(), bilinear)
 
 
 def rotate(images: Tensor, degrees: Tensor, bilinear: bool = False) -> Tensor:
-    """Turn the image counter-clockwise about its centre; what comes in is black."""
+    """Rotate the image counter-clockwise about its centre; new pixels are black."""
     height, width = images.shape[1:3]
     angle = torch.deg2rad(-degrees)
     cosine, sine = angle.cos(), angle.sin()
@@ -54,10 +54,10 @@ def _warp(
     yx: Tensor | float, yy: Tensor | float, y0: Tensor | float,
     bilinear: bool,
 ) -> Tensor:  # fmt: skip
-    """Read each pixel at (xx x + xy y + x0, yx x + yy y + y0), where x and y are those of its centre, 0.5 in the first.
+    """Read each pixel at (xx x + xy y + x0, yx x + yy y + y0), where (x, y) is its centre, (0.5, 0.5) for the first.
 
-    Nearest pixel or bilinear, the latter with the edge repeated and cut to whole levels; black where the place lies
-    outside.
+    Reads the nearest pixel or interpolates bilinearly, with the edge repeated and the result truncated to an integer
+    level. Positions outside of the image are black.
     """
     count, height, width, _ = images.shape
     x = torch.arange(width, device=images.device) + 0.5
@@ -81,24 +81,24 @@ def _warp(
 
 
 def brightness(images: Tensor, factors: Tensor) -> Tensor:
-    """Multiply all values: 0 gives black, 1 the image, more a brighter one."""
+    """Multiply all values: a factor of 0 gives black, 1 the image, more a brighter image."""
     return _blend(torch.zeros((), device=images.device), images, factors)
 
 
 def color(images: Tensor, factors: Tensor) -> Tensor:
-    """Multiply the distance to the grey image: 0 gives grey, 1 the image, more a more colourful one."""
+    """Multiply the difference to the grey image: a factor of 0 gives grey, 1 the image, more a more colourful image."""
     return _blend(_grey(images), images, factors)
 
 
 def contrast(images: Tensor, factors: Tensor) -> Tensor:
-    """Multiply the distance to the mean grey level of the image."""
+    """Multiply the difference to the mean grey level of the image."""
     pixels = images.shape[1] * images.shape[2]
     total = _grey(images).sum((1, 2, 3), keepdim=True)
     return _blend((2 * total + pixels) // (2 * pixels), images, factors)
 
 
 def sharpness(images: Tensor, factors: Tensor) -> Tensor:
-    """Multiply the distance to the image smoothed by 3 x 3 taps, 5 in the middle and 1 around; the border stays."""
+    """Multiply the difference to the image smoothed by 3 x 3 weights, 5 in the centre, 1 around; the border stays."""
     values = images.int()
     across = values[:, :, :-2] + values[:, :, 1:-1] + values[:, :, 2:]
     around = across[:, :-2] + across[:, 1:-1] + across[:, 2:]
@@ -108,13 +108,13 @@ def sharpness(images: Tensor, factors: Tensor) -> Tensor:
 
 
 def _blend(start: Tensor, images: Tensor, factors: Tensor) -> Tensor:
-    """From `start` by the factor of the way to the image, or beyond it."""
+    """Interpolate from `start` (factor 0) to the image (factor 1), or extrapolate beyond it."""
     blended = start + factors[:, None, None, None] * (images.int() - start)
     return blended.clamp(0, 255).to(torch.uint8)
 
 
 def _grey(images: Tensor) -> Tensor:
-    """(n, H, W, 1) int32: ITU-R 601 luma in the whole numbers of Pillow."""
+    """Grey images (n, H, W, 1) int32: ITU-R 601 luma in Pillow's integer arithmetic."""
     values = images.int()
     if images.shape[3] == 1:
         return values
@@ -123,18 +123,18 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
-    """Keep the highest bits of each value."""
+    """Keep the given number of highest bits of each value."""
     mask = (256 - 2 ** (8 - bits.int())).to(torch.uint8)
     return images & mask[:, None, None, None]
 
 
 def solarize(images: Tensor, thresholds: Tensor) -> Tensor:
-    """Invert the values that reach the threshold."""
+    """Invert the values at or above the threshold."""
     return torch.where(images >= thresholds[:, None, None, None], 255 - images, images)
 
 
 def autocontrast(images: Tensor, _: Tensor) -> Tensor:
-    """Stretch each channel to 0..255."""
+    """Stretch the values of each channel to 0..255."""
     values = images.int()
     low, high = values.amin((1, 2), keepdim=True), values.amax((1, 2), keepdim=True)
     stretched = (values - low) * 255 // (high - low).clamp(min=1)
@@ -142,12 +142,12 @@ def autocontrast(images: Tensor, _: Tensor) -> Tensor:
 
 
 def equalize(images: Tensor, _: Tensor) -> Tensor:
-    """Spread the values of each channel so that all are about equally frequent; few pixels, such as 8 x 8, stay."""
+    """Equalise the histogram of each channel; images of few pixels, such as 8 x 8, stay unchanged."""
     count, height, width, channels = images.shape
     values = images.permute(0, 3, 1, 2).reshape(-1, height * width).long()
     counts = values.new_zeros(len(values), 256).scatter_add_(1, values, torch.ones_like(values))
     below = counts.cumsum(1) - counts
-    others = below.gather(1, values.amax(1, keepdim=True))  # pixels but those of the highest value
+    others = below.gather(1, values.amax(1, keepdim=True))  # all pixels except those of the highest value
     step = others // 255
     table = ((step // 2 + below) // step.clamp(min=1)).clamp(max=255)
     spread = torch.where(step > 0, table.gather(1, values), values).to(torch.uint8)

@@ -1,7 +1,8 @@
 """Training in several processes under torchrun, each on its part of every batch, with the result of one process.
 
-What a batch decides, it decides as a whole: gradients are summed over the processes, and batch normalisation takes its
-mean and variance over all of them. Without torchrun every function here is that of one process.
+Gradients and batch statistics are those of the whole batch: gradients are averaged over the processes, and batch
+normalisation takes its mean and variance over all of them. Without torchrun every function here works as for one
+process.
 """
 
 import contextlib
@@ -18,19 +19,19 @@ from torch.nn.modules.batchnorm import _BatchNorm
 T = TypeVar("T")
 
 
-# How launchers that know nothing of torch tell a process how many they started.
+# Variables in which launchers other than torchrun tell a process how many processes they started.
 STARTED = {"SLURM_STEP_NUM_TASKS": "srun", "OMPI_COMM_WORLD_SIZE": "mpirun", "PMI_SIZE": "mpiexec"}
 
 
 def is_first() -> bool:
-    """Whether this is the first process of torchrun, or the only one; known before they have joined."""
+    """Whether this is torchrun's first process or the only process; works before the processes have joined."""
     return not dist.is_torchelastic_launched() or os.environ["RANK"] == "0"
 
 
 def check_launch(device: torch.device) -> None:
-    """Raise ValueError unless the processes that were started can train one net together.
+    """Raise ValueError unless the started processes can train one net together.
 
-    Without torchrun each of them would train the whole net, all into one folder; and a GPU takes one process.
+    Without torchrun each process would train the whole net, all into the same folder. A GPU takes only one process.
     """
     if not dist.is_torchelastic_launched():
         for variable, launcher in STARTED.items():
@@ -50,14 +51,14 @@ def check_launch(device: torch.device) -> None:
 
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[torch.device]:
-    """Join the processes that torchrun started, if it did; yields the device of this one."""
+    """Join the process group if torchrun started this process, and yield the device of this process."""
     if not dist.is_torchelastic_launched():
         yield device
         return
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-        # Bound to its GPU from the start, a process makes no context on another one.
+        # Bound to its GPU from the start, a process creates no context on another GPU.
         dist.init_process_group("nccl", device_id=device)
     else:
         dist.init_process_group("gloo")
@@ -68,7 +69,7 @@ def joined(device: torch.device) -> Iterator[torch.device]:
 
 
 def rank() -> int:
-    """Number of this process, 0 for the first or only one."""
+    """Rank of this process, 0 for the first or only one."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -91,7 +92,7 @@ def in_any(flag: bool, device: torch.device) -> bool:
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """What `make` returns in the first process, in all of them; it is not called in the others."""
+    """Call `make` in the first process only, and return its result in all processes."""
     if not dist.is_initialized():
         return make()
     made = [make() if rank() == 0 else None]
@@ -100,15 +101,15 @@ def from_first(make: Callable[[], T]) -> T:
 
 
 def distributed(net: nn.Module) -> nn.Module:
-    """The net whose backward pass averages the gradients over the processes; shares its parameters with `net`.
+    """Wrap `net` so that its backward pass averages the gradients over the processes; the parameters are shared.
 
-    Batch normalisation in `net` is replaced by one over all processes, under the same names.
+    Batch normalisations in `net` are replaced by ones over all processes, under the same names.
     """
     if ranks() == 1:
         return net
     on_gpu = next(net.parameters()).is_cuda
     net = nn.SyncBatchNorm.convert_sync_batchnorm(net) if on_gpu else synchronise_norms(net)
-    # Every process has the same statistics already; broadcasting them would cost a message a step.
+    # Every process already has the same statistics; broadcasting them would cost a message per step.
     return nn.parallel.DistributedDataParallel(net, broadcast_buffers=False)
 
 
@@ -116,7 +117,7 @@ def synchronise_norms(net: nn.Module) -> nn.Module:
     """Replace every batch normalisation inside `net` by a `SyncedBatchNorm` with its parameters and statistics.
 
     Raises:
-        ValueError: one without parameters, or without running statistics of a fixed momentum.
+        ValueError: a batch normalisation without parameters, running statistics or a fixed momentum.
     """
     for name, child in net.named_children():
         if isinstance(child, _BatchNorm):
@@ -154,7 +155,7 @@ class SyncedBatchNorm(_BatchNorm):
         *sums, count = all_reduce(torch.cat((input.sum(axes), own))).split(input.shape[1])
         mean = sums[0] / count
         centred = input - mean.view(shape)
-        # Squares of centred values, at the price of a second message: the difference of two large sums is inexact.
+        # Squares of centred values cost a second message, but the difference of two large sums would be inexact.
         variance = all_reduce(centred.square().sum(axes)) / count
         with torch.no_grad():
             self.num_batches_tracked += 1

@@ -1,6 +1,7 @@
-"""One training as a task on another machine, and the mailbox to which it sends its checkpoints.
+"""Training of one net as a task on another machine, and the mailbox to which it sends its checkpoints.
 
-Arguments and results are arrays, plain values and functions of these rooms: a machine needs no more of the repository.
+Arguments and results are arrays, plain values and functions of the packages that this module imports, so the machine
+needs no other part of the repository.
 """
 
 import time
@@ -16,11 +17,11 @@ from training.device import choose_device, describe
 from training.recipe import Recipe
 from training.resumable import checkpoints, pack, prepare, same_hardware
 
-SECONDS_BETWEEN = 30  # between the checkpoints that a task sends
+SECONDS_BETWEEN = 30  # minimum time between two checkpoints that a task sends
 
 
 class Mailbox:
-    """What the tasks have sent since it was last emptied: an actor, which works through `ray://` as well."""
+    """Ray actor that collects what the tasks send until it is taken; also works through `ray://`."""
 
     def __init__(self) -> None:
         self.epochs: dict[Hashable, int] = {}
@@ -32,7 +33,7 @@ class Mailbox:
             self.checkpoints[job] = checkpoint
 
     def take(self) -> tuple[dict[Hashable, int], dict[Hashable, bytes]]:
-        """The newest epoch of every job, and the newest checkpoint of each that sent one since the last call."""
+        """Return the newest epoch of every job, and the newest checkpoint of each that sent one since the last call."""
         newest, self.checkpoints = self.checkpoints, {}
         return self.epochs, newest
 
@@ -47,19 +48,19 @@ def train_task(
     job: Hashable,
     mailbox: Any,
 ) -> bytes:
-    """Train one net on the machine that Ray chose; the last checkpoint as the bytes of its file.
+    """Train one net on the machine that Ray chose, and return the last checkpoint as the bytes of its file.
 
     Args:
-        create: makes the net; its weights are drawn from the recipe's seed.
+        create: builds the net; its weights are drawn with the recipe's seed.
         images: training images (N, H, W, C) uint8 and labels (N,), test images and labels.
-        normalisation: mean and standard deviation per channel of values 0..1.
+        normalisation: mean and standard deviation per channel of values in 0..1.
         device_name: auto, cpu or cuda.
-        saved: the checkpoint to go on from, if this machine has the hardware it was begun on.
-        job: under which the mailbox keeps what is sent.
+        saved: checkpoint to resume from; ignored if this machine has other hardware than the one it was started on.
+        job: key of this task in the mailbox.
         mailbox: handle of the actor `Mailbox`.
 
     Raises:
-        ValueError: no such device here, or it does not compute in the recipe's precision.
+        ValueError: the device is not available, or does not support the recipe's precision.
         DivergedError: the loss of an epoch is not finite.
     """
     device = choose_device(device_name)

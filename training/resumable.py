@@ -1,6 +1,6 @@
-"""Training that can be stopped after any epoch, and taken up with the weights that it would have had.
+"""Training that can be stopped after any epoch and resumed, with the same final weights as without interruption.
 
-A checkpoint is {state: of `training.engine.train_epochs`, rows: of the training curve so far, device: what it ran on}.
+A checkpoint is {state: of `training.engine.train_epochs`, rows: training curve so far, device: hardware it ran on}.
 """
 
 import io
@@ -20,19 +20,19 @@ from training.device import describe, make_deterministic
 from training.engine import train_epochs
 from training.recipe import Precision, Recipe
 
-# Between checkpoints that are kept: an epoch can take less than to write one.
+# Minimum time between checkpoints, because an epoch can take less time than writing one.
 SECONDS_BETWEEN = 15
 
 
 class TerminatedError(RuntimeError):
-    """SIGTERM came in a training; the epoch that it names was finished and kept."""
+    """SIGTERM arrived during training; the epoch named in the message was finished and its checkpoint kept."""
 
 
 def prepare(device: torch.device, precision: Precision) -> None:
     """Make torch choose the same algorithms in every run.
 
     Raises:
-        ValueError: the device does not compute in the precision.
+        ValueError: the device does not support the precision.
     """
     if precision == "tf32" and device.type != "cuda":
         raise ValueError(f"tf32 is a mode of CUDA GPUs and this is a {device}; set it to fp32 or bf16")
@@ -51,31 +51,31 @@ def train_resumably(
     keep: Callable[[dict], object],
     log: Callable[[list[dict]], object],
 ) -> list[dict[str, float]]:
-    """Train to the end in sight of a progress bar, and keep checkpoints; the rows of the training curve.
+    """Train to the end with a progress bar and checkpoints; return the rows of the training curve.
 
-    In several processes the first one keeps, logs and shows the bar.
+    With several processes, the first one calls `keep` and shows the bar.
 
     Args:
         module: on the device of `data`; trained in place.
-        test_images, test_labels: (M, H, W, C) uint8 and (M,); measured after each epoch.
+        test_images, test_labels: (M, H, W, C) uint8 and (M,); evaluated after each epoch.
         label: of the progress bar.
-        saved: the checkpoint to go on from; that of the first process counts.
-        keep: called with a checkpoint after the first epoch and the last, at times between them, and at SIGTERM.
-        log: called with the curve so far when a checkpoint was kept in its time, and with the whole one at the end.
+        saved: checkpoint to resume from; the first process's is used in all.
+        keep: called with a checkpoint after the first and the last epoch, at intervals between them, and at SIGTERM.
+        log: called with the curve so far after each regular checkpoint, and with the whole curve at the end.
 
     Raises:
-        TerminatedError: SIGTERM came; `keep` had the checkpoint.
+        TerminatedError: SIGTERM arrived; `keep` has received the checkpoint.
         DivergedError: the loss of an epoch is not finite.
     """
     saved = parallel.from_first(lambda: saved)
     rows = saved["rows"] if saved else []
     first = parallel.rank() == 0
     steps = -(-len(data) // recipe.batch_size)
-    kept, at = len(rows), -math.inf  # the last epoch that was kept, and when
+    kept, at = len(rows), -math.inf  # the last epoch kept, and the time
     bar = tqdm(
         total=recipe.epochs * steps, initial=len(rows) * steps, desc=label, unit="batch", disable=not first
     )
-    stops: list[int] = []  # SIGTERMs so far: the epoch that runs is finished and kept
+    stops: list[int] = []  # SIGTERMs so far; the current epoch is still finished and kept
     with bar, on_sigterm(stops.append):
         for content in checkpoints(module, data, test_images, test_labels, recipe, saved, bar.update):
             rows = content["rows"]
@@ -102,7 +102,7 @@ def checkpoints(
     saved: dict | None,
     on_batch: Callable[[], object] = lambda: None,
 ) -> Iterator[dict]:
-    """Train from a checkpoint, or from the start, to the end; yield a checkpoint after each epoch."""
+    """Train from a checkpoint or from the start to the end, yielding a checkpoint after each epoch."""
     rows: list[dict[str, float]] = list(saved["rows"]) if saved else []
     started = time.monotonic()
     begun = saved and saved["state"]
@@ -114,9 +114,9 @@ def checkpoints(
 
 
 def same_hardware(saved: dict, hardware: str, epochs: int) -> bool:
-    """Whether a checkpoint can be taken up on hardware as `training.device.describe` names it; a finished one always.
+    """Whether a checkpoint can be resumed on `hardware` (see `training.device.describe`); a finished one always can.
 
-    Other hardware rounds otherwise, so a training begun there would end with weights that neither of the two gives.
+    Other hardware rounds differently, so the final weights would be those of neither hardware.
     """
     return saved["device"] == hardware or saved["state"]["epoch"] == epochs
 
