@@ -1,8 +1,8 @@
-"""The nets of the push-pull paper and today's baselines, each with or without push-pull layers.
+"""The nets of the push-pull paper and current baselines, each with or without push-pull layers.
 
-`create_net` builds one by name, `list_nets` names them, `@register` adds one; `python -m nets` prints the table.
-`load_official` and `export_official` read and write the checkpoints of the paper's authors. Each module that registers
-nets is a family of them.
+`create_net` builds a net by name, `list_nets` lists the names, `@register` adds a net; `python -m nets` prints a table.
+`load_official` and `export_official` read and write checkpoints of the paper's authors. Each module that registers
+nets is a family.
 """
 
 import importlib
@@ -19,7 +19,7 @@ _HOME |= {"export_official": "official", "load_official": "official"}
 
 
 def __getattr__(name: str) -> Any:
-    # At the first use, so that `nets.families` can be asked without loading torch.
+    # Imported at the first use, so that `nets.families` works without loading torch.
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(importlib.import_module(f"nets.{_HOME[name]}"), name)

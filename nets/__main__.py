@@ -1,4 +1,4 @@
-"""`python -m nets`: the table of nets, their size, cost, and the places where push-pull layers go."""
+"""`python -m nets`: table of the nets with their size, cost and the positions of push-pull layers."""
 
 import copy
 
@@ -15,31 +15,31 @@ COLUMNS = ("net", "family", "image", "parameters", "multiply-adds", "with first"
 
 
 def count_parameters(net: nn.Module) -> int:
-    """Number of trained values."""
+    """Number of values in all parameters."""
     return sum(parameter.numel() for parameter in net.parameters())
 
 
 def count_multiply_adds(net: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """Multiply-adds of one image (channels, height, width) in the convolutions and linear layers of a net.
+    """Multiply-adds for one image (channels, height, width) in the convolutions and linear layers of a net.
 
-    A push-pull layer costs its two convolutions, and upsampling its kernels. The net may lie on the meta device.
+    A push-pull layer costs its two convolutions and the upsampling of its kernels. The net may be on the meta device.
     """
     image = torch.empty(1, *image_shape, device=next(net.parameters()).device)
-    evaluated = copy.deepcopy(net).eval()  # leaves the modes of the net's modules alone
+    evaluated = copy.deepcopy(net).eval()  # leaves the training mode of the net's modules unchanged
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         evaluated(image)
     return counter.get_total_flops() // 2
 
 
 def push_pull_layers(net: nn.Module) -> list[str]:
-    """Names of the push-pull layers."""
+    """Names of the push-pull layers in a net."""
     return [name for name, module in net.named_modules() if isinstance(module, PushPull2d)]
 
 
 def describe(name: str) -> tuple[str, ...]:
     """One row of the table, as text."""
     entry = get_entry(name)
-    with torch.device("meta"):  # shapes are all that is needed
+    with torch.device("meta"):  # only shapes are needed
         plain = create_net(name, in_channels=entry.image_shape[0])
         push_pull, everywhere = (
             create_net(name, in_channels=entry.image_shape[0], pushpull=layers) for layers in ("first", "all")
@@ -60,7 +60,7 @@ def describe(name: str) -> tuple[str, ...]:
 
 
 def table(rows: list[tuple[str, ...]]) -> str:
-    """Rows as a Markdown table with aligned columns."""
+    """Format rows as a Markdown table with aligned columns."""
     rows = [COLUMNS, *rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     numeric = range(3, 6)

@@ -1,7 +1,7 @@
-"""The AlexNet that normalises the corruption errors (paper, appendix 2 and figure 8).
+"""AlexNet, the baseline that normalises the corruption errors (paper, appendix 2 and figure 8).
 
-Krizhevsky's net for 32 x 32 images: all kernels 3 x 3, a first stride of 2, 1024 inputs of the fully connected part.
-The figure shows no dropout; it is kept from the original, before each of the two wide layers with p = 0.5. The
+Krizhevsky's net for 32 x 32 images: all kernels are 3 x 3, the first stride is 2, and the fully connected part has 1024
+inputs. The figure shows no dropout; as in the original, dropout with p = 0.5 precedes each of the two wide layers. The
 response normalisation of the original is left out, as in the figure.
 """
 
@@ -14,9 +14,9 @@ from nets.registry import register
 class AlexNet(nn.Module):
     """Five convolutions and three fully connected layers: 23,272,266 parameters for 3 channels and 10 classes.
 
-    Weights start normal with variance 1 / fan-in, biases at zero: with PyTorch's smaller weights the signal fades over
-    the eight layers and training stands still for its first epochs. The last pooling is adaptive, so images of
-    16 x 16 and larger can be given; at 32 x 32 it is the 2 x 2 max-pooling of figure 8.
+    Initial weights are normal with variance 1 / fan-in, and biases zero: with PyTorch's smaller default weights the
+    signal fades over the eight layers and training stalls in the first epochs. The last pooling is adaptive, so images
+    may be 16 x 16 or larger; at 32 x 32 it is the 2 x 2 max-pooling of figure 8.
     """
 
     def __init__(self, *, num_classes: int = 10, in_channels: int = 3) -> None:
@@ -31,7 +31,7 @@ class AlexNet(nn.Module):
         self.fc5 = nn.Linear(4096, 4096)
         self.fc6 = nn.Linear(4096, num_classes)
         for layer in self.modules():
-            # Drawn on the meta device, which has shapes alone, they would have torch load its compiler, for seconds.
+            # Drawing on the meta device, which has only shapes, would make torch load its compiler for seconds.
             if isinstance(layer, nn.Conv2d | nn.Linear) and not layer.weight.is_meta:
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
                 nn.init.zeros_(layer.bias)

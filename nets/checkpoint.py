@@ -1,4 +1,4 @@
-"""Files of `torch.save`, read without running anything in them."""
+"""Read files of `torch.save` without executing anything in them."""
 
 import io
 import os
@@ -10,11 +10,11 @@ import torch
 
 
 def read_checkpoint(source: str | os.PathLike | bytes) -> Any:
-    """The tensors and plain values of a file, or of its bytes, on the CPU.
+    """Return the tensors and plain values in a file, or in its bytes, on the CPU.
 
     Raises:
-        OSError: a file that is not there or cannot be opened.
-        ValueError: it is damaged, or holds anything else; nothing of it was executed.
+        OSError: the file does not exist or cannot be opened.
+        ValueError: it is damaged, or holds anything but tensors and plain values; nothing in it was executed.
     """
     content = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
@@ -28,7 +28,7 @@ def read_checkpoint(source: str | os.PathLike | bytes) -> Any:
 
 
 def _damaged_record(content: bytes) -> str | None:
-    """The first damaged file of a zip archive: PyTorch does not look at the checksums. Its older form has none."""
+    """Name of the first damaged file in a zip archive, as PyTorch ignores checksums; its older format has none."""
     if not zipfile.is_zipfile(io.BytesIO(content)):
         return None
     with zipfile.ZipFile(io.BytesIO(content)) as archive:

@@ -1,8 +1,8 @@
 """DenseNet-BC for small images (Huang et al., *Densely connected convolutional networks*, CVPR 2017).
 
-Three dense blocks with bottlenecks, compression 0.5 between them. As in the push-pull paper's nets, the first
-convolution has 24 output channels whatever the growth rate, and neither batch normalisation, ReLU nor pooling follows
-it. Huang et al. start with twice the growth rate, so their DenseNet-BC-100-24 is slightly larger.
+Three dense blocks with bottlenecks, and compression 0.5 between them. As in the push-pull paper's nets, the first
+convolution has 24 output channels for every growth rate, and is not followed by batch normalisation, ReLU or pooling.
+Huang et al. start with twice the growth rate, so their DenseNet-BC-100-24 is slightly larger.
 """
 
 from collections.abc import Iterator
@@ -17,15 +17,15 @@ from nets.initialisation import initialise
 from nets.registry import register
 
 STEM_CHANNELS = 24
-BOTTLENECK = 4  # channels of the 1 x 1 convolution, in growth rates
+BOTTLENECK = 4  # channels of the 1 x 1 convolution, as a multiple of the growth rate
 
 
 class DenseLayer(nn.Module):
-    """Bottleneck layer: all features before it to `growth` new ones.
+    """Bottleneck layer that computes `growth` new features from all previous ones.
 
-    With `memory_efficient`, the concatenation and normalisation of all features before the layer, whose size grows
-    with the square of the depth, are not stored for the backward pass but computed again there. Running statistics are
-    updated once all the same.
+    With `memory_efficient`, the concatenated and normalised previous features, whose total size grows with the square
+    of the depth, are not stored for the backward pass but recomputed there. Running statistics are still updated only
+    once.
     """
 
     def __init__(self, in_channels: int, growth: int, memory_efficient: bool) -> None:
@@ -52,7 +52,7 @@ class DenseLayer(nn.Module):
 
 @contextmanager
 def _frozen_statistics(norm: nn.BatchNorm2d) -> Iterator[None]:
-    """Let a normalisation update copies of its running statistics."""
+    """Make a batch normalisation update copies of its running statistics instead of the originals."""
     statistics = dict(norm.named_buffers())
     for name, value in statistics.items():
         setattr(norm, name, value.clone())
@@ -64,7 +64,7 @@ def _frozen_statistics(norm: nn.BatchNorm2d) -> Iterator[None]:
 
 
 class DenseBlock(nn.Module):
-    """Dense layers, each fed with the block's input and the outputs of all layers before it."""
+    """Dense layers, each of which takes the block's input and the outputs of all previous layers."""
 
     def __init__(self, depth: int, in_channels: int, growth: int, memory_efficient: bool) -> None:
         super().__init__()
@@ -85,8 +85,8 @@ class DenseNet(nn.Module):
     Args:
         depth: number of layers, 6 n + 4: n bottleneck layers of two convolutions in each of the three blocks.
         growth: feature maps that each layer adds (k in the paper of Huang et al.).
-        num_classes, in_channels: length of the output, image channels.
-        memory_efficient: trade time for memory in training, see `DenseLayer`; the function computed is the same.
+        num_classes, in_channels: number of logits, image channels.
+        memory_efficient: trade time for memory in training, see `DenseLayer`; the computed function is the same.
 
     Raises:
         ValueError: a depth that is not 6 n + 4.
@@ -127,7 +127,7 @@ class DenseNet(nn.Module):
 
 
 def _transition(channels: int) -> nn.Sequential:
-    """Halve the channels and the image."""
+    """Transition layer, which halves the channels and the image sides."""
     parts = nn.Sequential()
     parts.add_module("norm", nn.BatchNorm2d(channels))
     parts.add_module("relu", nn.ReLU(inplace=True))

@@ -1,4 +1,4 @@
-"""Which module of this folder holds which net, read from the sources, so that nobody waits for torch to know it."""
+"""Which module of this folder registers which net, read from the sources to avoid importing torch."""
 
 import ast
 import functools
@@ -7,7 +7,7 @@ from pathlib import Path
 
 @functools.cache
 def families() -> dict[str, str]:
-    """Registered name -> the module of `nets/` that registers it, by name, in the order of modules and lines."""
+    """Map each registered name to the name of the module in `nets/` that registers it, in module and line order."""
     found = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -16,7 +16,7 @@ def families() -> dict[str, str]:
 
 
 def _registered(node: ast.AST) -> str | None:
-    """The name in a decorator `@register("name")`, if the node is one."""
+    """The name in a decorator `@register("name")`, or None for any other node."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "register":
         match node.args:
             case [ast.Constant(value=str(name)), *_]:

@@ -8,8 +8,8 @@ from torch import nn
 def initialise(net: nn.Module) -> None:
     """He initialisation (He et al. 2015): zero-mean normal kernels with variance 2 / (kernel area * output channels).
 
-    All else is left as PyTorch makes it: batch normalisations as the identity, linear layers as it draws them.
-    A net on the meta device has shapes alone and is left as it is: to draw there, torch loads its compiler for seconds.
+    Other layers keep PyTorch's initialisation: batch normalisations are the identity, linear layers random. A net on
+    the meta device has only shapes and is left unchanged: drawing there would make torch load its compiler for seconds.
     """
     if any(parameter.is_meta for parameter in net.parameters()):
         return

@@ -1,8 +1,8 @@
-"""The LeNets of the paper's MNIST experiments (section 4.1, table 1): A, B, C, D, and with push-pull PA to PD.
+"""The LeNets of the paper's MNIST experiments (section 4.1, table 1): A to D, and PA to PD with push-pull.
 
 LeCun's LeNet-5 with other widths: two 5 x 5 convolutions, each followed by ReLU and 2 x 2 max-pooling, then three
-fully connected layers. As in LeNet-5 the image is seen on a 32 x 32 field: smaller images, as the 28 x 28 of MNIST, are
-surrounded by zeros, so the same net takes both. The paper does not print this detail, nor the nonlinearity.
+fully connected layers. As in LeNet-5 the input field is 32 x 32: smaller images, such as the 28 x 28 of MNIST, are
+padded with zeros, so the same net takes both. The paper states neither this detail nor the nonlinearity.
 
 PA to PD are `create_net("lenet_a", pushpull="first", in_channels=1)` and so on.
 """

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class LowPass(nn.Module):
-    """Binomial blur of each channel, then every `stride`-th pixel; borders are continued by reflection.
+    """Binomial blur of each channel, followed by subsampling with `stride`; borders are padded by reflection.
 
     (N, channels, H, W) to (N, channels, ceil(H / stride), ceil(W / stride)). H and W must exceed `size // 2`.
 
@@ -31,7 +31,7 @@ class LowPass(nn.Module):
         self.stride = stride
         row = torch.tensor([math.comb(size - 1, k) for k in range(size)], dtype=torch.get_default_dtype())
         kernel = torch.outer(row, row) / row.sum() ** 2
-        # A constant: it moves with the net but is no part of its weights.
+        # A constant, which moves with the net but is not part of its state_dict.
         self.register_buffer("kernel", kernel.repeat(channels, 1, 1, 1), persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class LowPass(nn.Module):
 
 
 def _reflected(input: Tensor, before: int, after: int, side: int) -> Tensor:
-    """One side continued by reflection at its outer values, as F.pad does, whose gradient on a GPU varies by run."""
+    """Pad one side by reflection, like F.pad, whose gradient on a GPU varies between runs."""
     length = input.shape[side]
     if length <= max(before, after):
         raise ValueError(f"a low-pass filter that reaches {after} pixels needs more than {length} of them")

@@ -1,6 +1,6 @@
-"""Checkpoints of the paper's authors (github.com/nicstrisc/Push-Pull-CNN-layer): reading theirs, writing ours.
+"""Read and write checkpoints in the format of the paper's authors (github.com/nicstrisc/Push-Pull-CNN-layer).
 
-A file is what `torch.save` makes of {"epoch", "state_dict", "best_prec1"}. Their tensors are named as ours but for:
+A file is what `torch.save` makes of {"epoch", "state_dict", "best_prec1"}. Their tensors have our names, except:
 
 | theirs                          | ours                        |                                          |
 |---------------------------------|-----------------------------|------------------------------------------|
@@ -9,7 +9,7 @@ A file is what `torch.save` makes of {"epoch", "state_dict", "best_prec1"}. Thei
 | `layer1.0.pp1`, `layer1.0.pp2`  | `layer1.0.conv1`, `.conv2`  | push-pull layers in blocks of ResNets    |
 | `layer2.0.conv1.0.filt`         |                             | low-pass filters, constants for us       |
 
-A fixed alpha and the scale are not in the file; they are 1 and 2 in all their nets.
+The file does not contain a fixed alpha or the scale, which are 1 and 2 in all their nets.
 """
 
 import os
@@ -33,12 +33,12 @@ ALPHA, SCALE = 1.0, 2.0
 def load_official(path: str | os.PathLike) -> nn.Module:
     """Read a checkpoint of the authors and return its net in evaluation mode, on the CPU.
 
-    Architecture, depth, growth rate, number of classes, low-pass filters, push-pull layers and learned alpha are told
-    from the tensors alone. Nothing in the file is executed (`weights_only`).
+    Architecture, depth, growth rate, number of classes, low-pass filters, push-pull layers and learned alpha are
+    inferred from the tensors alone. Nothing in the file is executed (`weights_only`).
 
     Raises:
-        OSError: a file that is not there or cannot be opened.
-        ValueError: a file that is damaged, holds anything but tensors and plain values, or is of another net.
+        OSError: the file does not exist or cannot be opened.
+        ValueError: the file is damaged, holds anything but tensors and plain values, or belongs to another net.
     """
     state = _read(path)
     try:
@@ -48,7 +48,7 @@ def load_official(path: str | os.PathLike) -> nn.Module:
 
 
 def official_name(net: nn.Module) -> str:
-    """The name that a net of `load_official` has in the paper, such as `resnet20-pp`, and after it what else it has."""
+    """The paper's name of a net from `load_official`, such as `resnet20-pp`, followed by its additional features."""
     count = sum(isinstance(module, BasicBlock | DenseLayer) for module in net.modules())
     if isinstance(net, ResNet):
         name = f"resnet{2 * count + 2}"
@@ -117,7 +117,7 @@ def _our_name(name: str) -> str:
 
 
 def _plain_net(weights: dict[str, Tensor], filter_sizes: set[tuple[int, ...]]) -> nn.Module:
-    """The net, without push-pull layers, that tensors in our names are of; its weights are yet to be loaded."""
+    """Build the net, without push-pull layers, that `weights` (in our names) belong to; the weights are not loaded."""
     if "conv1.weight" in weights:
         _, in_channels, *_ = _shape(weights, "conv1.weight", 4)
         num_classes, _ = _shape(weights, "fc.weight", 2)
@@ -126,7 +126,7 @@ def _plain_net(weights: dict[str, Tensor], filter_sizes: set[tuple[int, ...]]) -
             raise ValueError(
                 f"their ResNets have three equal stages, this one has {depths} blocks in its stages"
             )
-        # A file with filters of several sizes fails when they are compared with those of one size.
+        # Filters of several sizes are rejected later, when they are compared with those of the net.
         lpf_size = max(filter_sizes, default=(None,))[0]
         return ResNet(BasicBlock, depths, num_classes=num_classes, in_channels=in_channels, lpf_size=lpf_size)
     if "features.conv0.weight" in weights:
@@ -150,27 +150,27 @@ def _shape(weights: dict[str, Tensor], name: str, ndim: int) -> tuple[int, ...]:
 
 
 def _count_children(weights: dict[str, Tensor], pattern: str) -> tuple[int, ...]:
-    """How many distinct second numbers the names have for each first number, in order."""
+    """Count the distinct second numbers in the matching names for each first number, in order of the latter."""
     children = {match.groups() for name in weights if (match := re.match(pattern, name))}
     counts = Counter(parent for parent, _ in children)
     return tuple(counts[parent] for parent in sorted(counts))
 
 
 def export_official(net: nn.Module, path: str | os.PathLike, *, epoch: int, best_prec1: float) -> None:
-    """Write a ResNet or DenseNet made by `create_net` as a checkpoint that the authors' scripts load.
+    """Write a ResNet or DenseNet made by `create_net` as a checkpoint that the authors' scripts can load.
 
-    The file is complete or not there: it is written under a temporary name and renamed. It has the form that
-    PyTorch used before 1.6, which old and new versions read.
+    The file is written under a temporary name and renamed, so it is never incomplete. It has the format of PyTorch
+    before 1.6, which old and new versions read.
 
     Args:
         net: the net; its weights may be on any device.
-        path: the file, which their scripts expect as `models/<arch>-cifar/<name>/checkpoint.pth.tar`.
+        path: the file; their scripts expect `models/<arch>-cifar/<name>/checkpoint.pth.tar`.
         epoch: number of epochs trained.
         best_prec1: best test accuracy in percent.
 
     Raises:
-        ValueError: a net that their code cannot build: another architecture, push-pull layers in other places, a
-            fixed alpha other than 1, a scale other than 2, images of other than 3 channels.
+        ValueError: their code cannot build the net: another architecture, push-pull layers in other positions, a
+            fixed alpha other than 1, a scale other than 2, images without 3 channels.
     """
     path = Path(path)
     if not 0 <= best_prec1 <= 100:
@@ -178,7 +178,7 @@ def export_official(net: nn.Module, path: str | os.PathLike, *, epoch: int, best
     if problem := _not_theirs(net):
         raise ValueError(f"the authors' code cannot build this net: {problem}")
     state = _their_state(net)
-    _rebuild(state)  # refuses what is not of their shapes before anything is written
+    _rebuild(state)  # rejects tensors of other shapes than theirs before anything is written
     checkpoint = {"epoch": int(epoch), "state_dict": state, "best_prec1": float(best_prec1)}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -189,7 +189,7 @@ def export_official(net: nn.Module, path: str | os.PathLike, *, epoch: int, best
 
 
 def _not_theirs(net: nn.Module) -> str | None:
-    """What in a net the authors' code has no option for, or None; shapes are checked by rebuilding the net."""
+    """Describe what the authors' code cannot build in a net, or None; shapes are checked by rebuilding the net."""
     if not isinstance(net, ResNet | DenseNet):
         return f"it has ResNets and DenseNets, this is a {type(net).__name__}"
     convolutions = {n: m for n, m in net.named_modules() if isinstance(m, nn.Conv2d | PushPull2d)}
@@ -227,7 +227,7 @@ def _their_state(net: nn.Module) -> dict[str, Tensor]:
     for name, value in tensors.items():
         value = value.detach().cpu().clone()
         layer, _, kind = name.rpartition(".")
-        if kind == "_extra_state":  # alpha and scale, of which `_not_theirs` has made sure
+        if kind == "_extra_state":  # alpha and scale, which `_not_theirs` has checked
             continue
         if layer in push_pull and kind == "alpha":
             value = value.view(1, -1, 1, 1)
@@ -238,7 +238,7 @@ def _their_state(net: nn.Module) -> dict[str, Tensor]:
 
 
 def _their_name(layer: str, push_pull: set[str]) -> str:
-    """In a residual block with push-pull layers `conv1` and `conv2` are `pp1` and `pp2`, filters in them too."""
+    """The authors' name of a layer: `pp1` for `conv1` in a residual block with push-pull layers, also for filters."""
     block = re.match(r"layer\d+\.\d+\.", layer)
     if block and any(name.startswith(block[0]) for name in push_pull):
         return re.sub(r"^(layer\d+\.\d+)\.conv([12])\b", r"\1.pp\2", layer)

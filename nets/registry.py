@@ -1,4 +1,4 @@
-"""The registry of nets: `@register` puts a net in, `create_net` builds it, with or without push-pull layers."""
+"""Registry of nets: `@register` adds a net, `create_net` builds it, with or without push-pull layers."""
 
 import difflib
 import importlib
@@ -18,7 +18,7 @@ PUSH_PULL_CHOICES = (None, "first", "block1", "all")
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered net: the function that builds it, its first block, its native image (channels, height, width)."""
+    """A registered net: its build function, its first block and its native image shape (channels, height, width)."""
 
     name: str
     build: Callable[..., nn.Module]
@@ -34,9 +34,9 @@ def register(
 ) -> Callable[[Callable[..., nn.Module]], Callable[..., nn.Module]]:
     """Decorator that makes a function available to `create_net` under `name`.
 
-    In a module of this folder the name is written as it stands: `nets.families` reads it there. The function takes the
-    keywords `num_classes` and `in_channels`, and any option of its own with a default, and returns a net of plain
-    convolutions; `create_net` puts push-pull layers in.
+    In modules of this folder the name must be a string literal, because `nets.families` reads it from the source. The
+    function takes the keywords `num_classes` and `in_channels`, and any further options with defaults. It returns a net
+    of plain convolutions, in which `create_net` inserts push-pull layers.
 
         @register("tinynet", block1="stage1")
         def tinynet(*, num_classes=10, in_channels=3):
@@ -48,12 +48,12 @@ def register(
         image_shape: (channels, height, width) the net was designed for.
 
     Raises:
-        ValueError: the name is taken, or the function lacks one of the two keywords.
+        ValueError: the name is already registered, or the function lacks one of the two keywords.
     """
 
     def decorate(build: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
         taken = _ENTRIES.get(name)
-        # The same function again is a re-run notebook cell or a reloaded module, not a clash.
+        # Registering the same function again is a re-run notebook cell or a reloaded module, not a conflict.
         if taken and (taken.build.__module__, taken.build.__qualname__) != (
             build.__module__,
             build.__qualname__,
@@ -69,14 +69,14 @@ def register(
 
 
 def list_nets() -> list[str]:
-    """Names of all registered nets, in order of registration: the families of this folder, then others."""
+    """Names of all registered nets, in order of registration: the families of this folder, then any others."""
     for family in dict.fromkeys(families().values()):
         importlib.import_module(f"nets.{family}")
     return list(_ENTRIES)
 
 
 def get_entry(name: str) -> Entry:
-    """The entry of a net; ValueError with the nearest names for one that is not there."""
+    """Return the entry of a net; the ValueError for an unknown name suggests similar ones."""
     if name not in _ENTRIES and name in families():
         importlib.import_module(f"nets.{families()[name]}")
     if name in _ENTRIES:
@@ -103,29 +103,29 @@ def create_net(
 ) -> nn.Module:
     """Build a net with random weights; it takes normalised float images (N, in_channels, H, W) and returns logits.
 
-    With the same seed, a net has the same initial weights whatever `pushpull` is, and the generator is left in the
-    same state: baseline and push-pull net can be compared in pairs.
+    For a given seed, the initial weights and the final state of the random number generator do not depend on
+    `pushpull`, so baseline and push-pull net can be compared in pairs.
 
     Args:
         name: one of `list_nets()`.
-        pushpull: which convolutions are push-pull layers:
+        pushpull: which convolutions become push-pull layers:
 
             - None: none;
             - "first": the first convolution, as in all results of the paper;
-            - "block1": the first convolution and those of the first block, except of 1 x 1: the part of the net that
+            - "block1": the first convolution and those of the first block, except 1 x 1: the part of the net that
               the paper compares with the visual system up to area V1 (section 5);
-            - "all": every convolution that `pushpull.convert` takes for all.
-        alpha, scale, train_alpha, pull, average_size: inhibition strength, upsampling factor, learned alpha, which pull
-            kernel and the average of its response; as for `pushpull.PushPull2d`, without effect where `pushpull` is
-            None.
+            - "all": the convolutions that `pushpull.convert` replaces for "all".
+        alpha, scale, train_alpha, pull, average_size: inhibition strength, upsampling factor, whether alpha is learned,
+            form of the pull kernel and averaging of its response, as for `pushpull.PushPull2d`; no effect if `pushpull`
+            is None.
         lpf_size: side 1 to 7 of the low-pass filter before each stride; ResNets only.
-        num_classes: length of the output.
-        in_channels: image channels; 3 also for a net designed for grey images, unless given.
-        **options: options of the net's own, as `memory_efficient` of the DenseNets.
+        num_classes: number of logits.
+        in_channels: image channels; the default is 3 even for nets designed for grey images.
+        **options: further options of the net, such as `memory_efficient` of the DenseNets.
 
     Raises:
-        ValueError: unknown name (the nearest is named), unknown `pushpull` or one that the net has no place for, or an
-            option that it does not have.
+        ValueError: unknown name (the message suggests similar ones), unknown `pushpull` or one that the net does not
+            support, or an option that the net does not have.
     """
     entry = get_entry(name)
     if pushpull not in PUSH_PULL_CHOICES:
@@ -158,10 +158,10 @@ def create_net(
 
 
 def block1_layers(net: nn.Module, block1: str | None) -> list[str]:
-    """Names of the convolutions of a plain net that are push-pull layers with pushpull="block1".
+    """Names of the convolutions of a plain net that become push-pull layers with pushpull="block1".
 
     Raises:
-        ValueError: a net without a first block.
+        ValueError: the net has no first block.
     """
     if block1 is None:
         raise ValueError(f'{type(net).__name__} has no first block; pushpull can be None, "first" or "all"')

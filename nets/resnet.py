@@ -1,11 +1,11 @@
 """Residual nets for small images (He et al., *Deep residual learning for image recognition*, CVPR 2016).
 
-ResNet-14 to 56 are the CIFAR form of the paper's experiments: a 3 x 3 stem, three stages of 16, 32 and 64 channels.
-Where the shape changes, the shortcut is a 1 x 1 convolution with batch normalisation (option B), which the push-pull
-paper uses; He et al. pad with zeros there (option A), so their parameter counts are lower by 2,752.
-ResNet-18 and 50 have the four stages of the ImageNet form behind a 3 x 3 stem without stride or pooling.
+ResNet-14 to 56 are the CIFAR variants of the paper's experiments: a 3 x 3 stem, three stages of 16, 32 and 64 channels.
+Where the shape changes, the shortcut is a 1 x 1 convolution with batch normalisation (option B), as in the push-pull
+paper; He et al. pad with zeros there (option A), so their parameter counts are lower by 2,752.
+ResNet-18 and 50 have the four stages of the ImageNet variants after a 3 x 3 stem without stride or pooling.
 
-With `lpf_size`, a strided convolution becomes a low-pass filter with the stride followed by the convolution.
+With `lpf_size`, a strided convolution becomes a low-pass filter with that stride, followed by an unstrided convolution.
 """
 
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from nets.registry import register
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut; `out_channels` leave it."""
+    """Two 3 x 3 convolutions and a shortcut; the output has `channels` channels."""
 
     expansion = 1
 
@@ -37,7 +37,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 (with the stride) and 1 x 1 convolutions and a shortcut; four times `channels` leave it."""
+    """1 x 1, 3 x 3 (strided) and 1 x 1 convolutions and a shortcut; the output has 4 * `channels` channels."""
 
     expansion = 4
 
@@ -67,7 +67,7 @@ class ResNet(nn.Module):
         block: BasicBlock or Bottleneck.
         depths: number of blocks in each stage; every stage but the first halves the image and doubles the channels.
         width: channels of the stem and of the first stage's convolutions.
-        num_classes, in_channels: length of the output, image channels.
+        num_classes, in_channels: number of logits, image channels.
         lpf_size: side 1 to 7 of the low-pass filter before each stride, or None for strided convolutions.
     """
 

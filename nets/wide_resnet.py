@@ -1,7 +1,7 @@
 """Wide residual nets (Zagoruyko and Komodakis, *Wide residual networks*, BMVC 2016), RobustBench's usual reference.
 
-Pre-activation blocks: batch normalisation and ReLU come before each convolution. Modules are named as in RobustBench's
-WideResNet, so that weights of that form load.
+Pre-activation blocks: batch normalisation and ReLU precede each convolution. Modules are named as in RobustBench's
+WideResNet, so that its weights can be loaded.
 """
 
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from nets.registry import register
 
 
 class PreActivationBlock(nn.Module):
-    """Two normalised and rectified 3 x 3 convolutions; a 1 x 1 convolution on the shortcut where channels change."""
+    """Two 3 x 3 convolutions of normalised, rectified inputs; a 1 x 1 convolution as shortcut if channels change."""
 
     def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class WideResNet(nn.Module):
     Args:
         depth: number of layers, 6 n + 4: n blocks in each of the three stages.
         widen: factor on the 16, 32 and 64 channels of the stages.
-        num_classes, in_channels: length of the output, image channels.
+        num_classes, in_channels: number of logits, image channels.
 
     Raises:
         ValueError: a depth that is not 6 n + 4.
