@@ -1,6 +1,6 @@
-"""Published data sets: which parts of a set are published, and bringing one from its archives to a folder.
+"""Bring one part of a published data set from its archives to a folder.
 
-The archives are found where the user put them, or downloaded, then unpacked.
+Archives are taken from where the user put them, or downloaded, and then unpacked.
 """
 
 import shutil
@@ -27,23 +27,23 @@ def bring(
 
     Args:
         found: at least one archive.
-        out: the new folder; it appears when it is whole.
-        scratch: folder for unfinished work and locks, one for all processes that may bring the same set.
-        placed: folder where archives are looked for and, if missing, downloaded to and kept. Without it they are
-            downloaded to a folder in `scratch` and removed once they are unpacked.
-        members: corruptions or perturbations to take; by default all.
-        ranges: download these members alone, so that nobody waits for 18 GB for one table; the digest of the whole
-            archive then cannot be checked.
+        out: the new folder; it appears only once it is complete.
+        scratch: folder for unfinished work and locks, shared by all processes that may bring the same set.
+        placed: folder in which archives are looked for and, if missing, to which they are downloaded and kept. Without
+            it they are downloaded to a folder in `scratch` and removed after unpacking.
+        members: corruptions or perturbations to unpack; by default all.
+        ranges: download only these members, which avoids 18 GB for a single table; the digest of the whole archive
+            then cannot be checked.
 
     Raises:
-        ArchiveError: as `download` and `unpack` do, and before the first byte when archives and arrays together do
-            not fit on the disk.
+        ArchiveError: as `download` and `unpack` do; also, before anything is downloaded, if archives and arrays
+            together do not fit on the disk.
         OSError: `scratch` cannot be written to.
     """
     label = f"{found[0].data}-{found[0].part}"
     asked = members if ranges else None
     scratch.mkdir(parents=True, exist_ok=True)
-    with FileLock(scratch / f"archives-{label}.lock"):  # else another process removes what this one unpacks
+    with FileLock(scratch / f"archives-{label}.lock"):  # no other process may remove what this one unpacks
         passing = scratch / "archives" / label
         folder = placed or passing
         arrays = sum(member.nbytes for archive in found for member in archive.choose(members))
@@ -56,7 +56,7 @@ def bring(
 
 
 def _still_to_come(archive: Archive, folder: Path, names: Collection[str] | None) -> int:
-    """How many bytes `download` will write: those of the archive or of its chosen members, less what has arrived."""
+    """Bytes that `download` still has to write: the archive or its chosen members, minus what has arrived."""
     if (folder / archive.name).exists():
         return 0
     size = sum(member.nbytes for member in archive.choose(names))

@@ -1,6 +1,6 @@
-"""The published archives as data/archives.yaml describes them, and what every step with them shares.
+"""The published archives described in data/archives.yaml, and functions that all steps with them share.
 
-`download` brings an archive to the disk, `unpack` turns it into arrays; both take an `Archive` from here.
+`download` fetches an archive and `unpack` turns it into arrays; both take an `Archive` from this module.
 """
 
 import hashlib
@@ -25,13 +25,13 @@ Md5 = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
 class Entry(BaseModel):
-    """A mapping of archives.yaml: no unknown key, no value of another type."""
+    """A mapping in archives.yaml; unknown keys and values of other types are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Member(Entry):
-    """One array inside an archive; `md5` is that of the member file, where one is published."""
+    """One array inside an archive; `md5` is that of the member file, if published."""
 
     name: str
     shape: Annotated[tuple[Annotated[int, Field(gt=0, strict=True)], ...], Field(strict=False)]
@@ -45,12 +45,12 @@ class Member(Entry):
 
     @property
     def stem(self) -> str:
-        """The name people use: `fog` for `fog.npy`."""
+        """The name without suffix: `fog` for `fog.npy`."""
         return self.name.removesuffix(".npy")
 
 
 class Archive(Entry):
-    """One file of archives.yaml; the comments at the top of that say what the fields mean."""
+    """One archive file in archives.yaml; the comments at the top of archives.yaml explain the fields."""
 
     name: str
     data: str
@@ -66,7 +66,7 @@ class Archive(Entry):
     @model_validator(mode="before")
     @classmethod
     def named_members(cls, entry: Any) -> Any:
-        """Give each member the name under which it stands."""
+        """Set the name of each member to its key."""
         if isinstance(entry, dict) and isinstance(entry.get("members"), dict):
             members = {n: m | {"name": n} if isinstance(m, dict) else m for n, m in entry["members"].items()}
             entry = entry | {"members": members}
@@ -74,13 +74,13 @@ class Archive(Entry):
 
     @property
     def digests(self) -> dict[str, str]:
-        """Every published digest of the whole file, by the name `hashlib` knows."""
+        """Every published digest of the whole file, by its `hashlib` name."""
         return {"md5": self.md5} | ({"sha256": self.sha256} if self.sha256 else {})
 
     def choose(self, names: Collection[str] | None) -> list[Member]:
-        """The members called `names` (`fog`, not `fog.npy`) and the labels beside them; None is all of them.
+        """The members called `names` (`fog`, not `fog.npy`) and the labels; all members if None.
 
-        Raises ArchiveError for a name that the archive does not hold.
+        Raises ArchiveError for a name that the archive does not contain.
         """
         if names is None:
             return list(self.members.values())
@@ -93,7 +93,7 @@ class Archive(Entry):
 
 
 def read_archives(path: Path = ARCHIVES) -> dict[str, Archive]:
-    """Every archive that `path` describes, by file name. Raises ArchiveError where an entry is wrong."""
+    """Every archive that `path` describes, by file name. Raises ArchiveError if the file or an entry is invalid."""
     try:
         entries = YAML(typ="safe").load(path)
     except OSError as error:
@@ -111,7 +111,7 @@ def read_archives(path: Path = ARCHIVES) -> dict[str, Archive]:
 
 
 def archives_of(archives: Mapping[str, Archive], data: str, part: str) -> list[Archive]:
-    """The archives behind `datasets/<data>/<part>`. Raises ArchiveError when none is published."""
+    """The archives of `datasets/<data>/<part>`. Raises ArchiveError if none is published."""
     found = [archive for archive in archives.values() if (archive.data, archive.part) == (data, part)]
     if not found:
         remedy = (
@@ -122,9 +122,9 @@ def archives_of(archives: Mapping[str, Archive], data: str, part: str) -> list[A
 
 
 def require_space(needs: Collection[tuple[Path, int]], purpose: str) -> None:
-    """Refuse to start what cannot end: `needs` lists folders (they may not exist yet) and bytes to be written.
+    """Check that the disks have enough space; `needs` lists folders (they may not exist yet) and bytes to be written.
 
-    Folders on the same file system are added up. Raises ArchiveError with need and free in GB.
+    Folders on the same file system are added up. Raises ArchiveError with the needed and free space in GB.
     """
     totals: dict[int, tuple[Path, int]] = {}
     for folder, need in needs:
@@ -143,7 +143,7 @@ def require_space(needs: Collection[tuple[Path, int]], purpose: str) -> None:
 
 
 def verify_size(archive: Archive, path: Path) -> None:
-    """Raise ArchiveError when `path` cannot be `archive` by its size."""
+    """Raise ArchiveError if `path` does not have the size of `archive`."""
     size = path.stat().st_size
     if archive.bytes is not None and size != archive.bytes:
         raise ArchiveError(
@@ -154,9 +154,9 @@ def verify_size(archive: Archive, path: Path) -> None:
 
 
 def verify_file(archive: Archive, path: Path, halt: threading.Event | None = None) -> None:
-    """Read `path` once and compare its size and every published digest. Raises ArchiveError on a difference.
+    """Check the size and every published digest of `path` in one pass. Raises ArchiveError on a difference.
 
-    `halt`, once set by another thread, ends the reading early and without a verdict.
+    If another thread sets `halt`, reading stops early and nothing is raised.
     """
     verify_size(archive, path)
     digests = {name: hashlib.new(name) for name in archive.digests}
@@ -182,5 +182,5 @@ def file_digest(path: Path, name: str) -> str:
 
 
 def gigabytes(size: int) -> str:
-    """`size` in decimal GB as people read it; small sizes keep enough digits to tell them apart."""
+    """Format `size` in decimal GB; small sizes get more digits, so that they can be told apart."""
     return f"{size / 1e9:.2f} GB" if size >= 1e7 else f"{size / 1e9:.6f} GB"

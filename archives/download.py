@@ -1,8 +1,8 @@
-"""Bring one published archive to the disk, whole and verified, over connections that break.
+"""Download one published archive, complete and verified, over unreliable connections.
 
-A file is cut into segments that several connections ask for in order of position, so what has arrived without a
-gap grows steadily and is hashed behind the writers, from the page cache and in the main thread: verification adds
-no pass over the disk. After a restart the part that is already there is hashed again while the rest arrives.
+A file is divided into segments that several connections request in order of position. The gapless prefix therefore
+grows steadily, and the main thread hashes it from the page cache behind the writers: verification needs no extra pass
+over the disk. After a restart, the part that is already there is hashed again while the rest arrives.
 """
 
 import logging
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SMALLEST_SEGMENT = 8 << 20
-_HASH_TURN = 64 << 20  # hashed at most between two looks at the clock
+_HASH_TURN = 64 << 20  # most bytes hashed between two checks of the time
 _FLUSH_EVERY = 2.0  # seconds
 _WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype html|html|head|body|!--)", re.IGNORECASE)
 _TITLE = re.compile(rb"<title[^>]*>\s*(.{1,80}?)\s*</title", re.IGNORECASE | re.DOTALL)
@@ -41,38 +41,38 @@ _TITLE = re.compile(rb"<title[^>]*>\s*(.{1,80}?)\s*</title", re.IGNORECASE | re.
 
 @dataclass(frozen=True)
 class Policy:
-    """How a file is asked for, and how patiently. Times in seconds, sizes in bytes."""
+    """Connections, request sizes, retries and timeouts of a download. Times in seconds, sizes in bytes."""
 
     connections: int = 4
-    segment: int = 64 << 20  # at most this much in one request
-    attempts: int = 6  # failures in a row, without a byte of progress, after which a URL is given up
-    backoff: float = 1.0  # before the first repetition; doubles with each further one
-    longest_pause: float = 300.0  # a server that asks for more is given up
-    timeout: float = 30.0  # without a byte
-    slow: int = 100_000  # bytes a second; below it the next URL is tried, if there is one
+    segment: int = 64 << 20  # most bytes in one request
+    attempts: int = 6  # consecutive failures, without a byte of progress, after which a URL is given up
+    backoff: float = 1.0  # pause before the first retry; doubles with each further one
+    longest_pause: float = 300.0  # a server that asks for a longer pause is given up
+    timeout: float = 30.0  # without receiving a byte
+    slow: int = 100_000  # bytes per second; below it the next URL is tried, if there is one
     slow_after: float = 30.0
 
 
 class _TooSlow(Refused):
-    """This URL would give the file, but not soon."""
+    """This URL provides the file, but too slowly."""
 
 
 class _Halted(Exception):
-    """This connection stops because something else failed for good."""
+    """This connection stops because something else failed permanently."""
 
 
 def download(
     archive: Archive, folder: Path, names: Collection[str] | None = None, policy: Policy = Policy()
 ) -> Path:
-    """Bring `archive` into `folder` and return its path; a file already there under its name is used as it is.
+    """Download `archive` into `folder` and return its path; an existing file of that name is used as it is.
 
-    The URLs are tried in order, and what one of them gave is kept for the next. The file carries its final name
-    only after its size and every published digest were found right. With `names` (`fog`, `frost`, ...) only those
-    members of a plain tar are asked for, where the server gives byte ranges: the result is then `<name>.tar.part`,
-    a tar with holes in which just these members may be read. Members with a published md5 are verified.
+    The URLs are tried in order, and data from one URL is kept for the next. The file gets its final name only after
+    its size and every published digest have been verified. With `names` (`fog`, `frost`, ...), only those members of a
+    plain tar are requested, if the server supports byte ranges. The result is then `<name>.tar.part`, a tar with holes
+    in which only these members may be read. Members with a published md5 are verified.
 
-    Raises ArchiveError, with the URLs, what was wrong with each and what to do, when no URL gives the file, when
-    the disk is full or too small, or when `names` holds an unknown one. What arrived is kept for the next run.
+    Raises ArchiveError if no URL provides the file (the message lists the URLs, their failures and remedies), if the
+    disk is full or too small, or if `names` contains an unknown name. What has arrived is kept for the next run.
     """
     archive.choose(names)
     target = folder / archive.name
@@ -80,7 +80,7 @@ def download(
         return target
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{archive.name}.lock"):  # a second process waits, and finds the file
+        with FileLock(folder / f".{archive.name}.lock"):  # a second process waits, then finds the file
             if target.exists():
                 return target
             with PartFile(target.with_name(f"{target.name}.part")) as part, open_session() as session:
@@ -100,7 +100,7 @@ def _from_any_url(
     names: Collection[str] | None,
     policy: Policy,
 ) -> Path:
-    """Try the URLs in order; one that is only slow gets a second, unhurried turn after the others."""
+    """Try the URLs in order; a slow one gets a second try, without a speed limit, after the others."""
     failures: dict[str, str] = {}
     turns = deque((url, len(archive.urls) > 1) for url in archive.urls)
     while turns:
@@ -124,7 +124,7 @@ def _from_any_url(
 
 
 class _Transfer:
-    """One attempt to bring one archive from one URL. Raises Refused when the URL fails, OSError when the disk does."""
+    """One attempt to download an archive from one URL. Raises Refused if the URL fails, OSError if the disk does."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class _Transfer:
         self.halt = threading.Event()
 
     def run(self, target: Path, names: Collection[str] | None) -> Path:
-        """Bring the file, verify it and give it its name; or only the members called `names`, as a `.part`."""
+        """Download the file, verify it and give it its final name; or only the members called `names`, as a `.part`."""
         log.info("%s: from %s to %s", self.archive.name, self.url, target.parent)
         total, ranged = self.patiently(self.probe, lambda: 0)
         if self.archive.bytes is not None and total not in (None, self.archive.bytes):
@@ -159,7 +159,7 @@ class _Transfer:
             self.work([self.bring_stream], self.part.total, digests)
         if wrong := digests.difference():
             self.part.restart()
-            if resumed:  # an earlier run or another URL may have brought the wrong bytes
+            if resumed:  # the wrong bytes may be from an earlier run or another URL
                 log.warning("%s: %s; all of it is fetched again", self.archive.name, wrong)
                 return self.run(target, names)
             raise Refused(f"{wrong}: it is damaged there or not the published file")
@@ -167,10 +167,10 @@ class _Transfer:
         return target
 
     def probe(self) -> tuple[int | None, bool]:
-        """The size of the file, where the server states it, and whether it gives byte ranges."""
+        """Return the size of the file, or None if not stated, and whether the server supports byte ranges."""
         with Reply(self.session, self.url, 0, 1024, self.policy.timeout) as reply:
             head = b"".join(reply.blocks(1024))
-        # The content decides, not its declared type: servers mislabel both archives and error pages.
+        # Check the content, not its declared type: servers mislabel both archives and error pages.
         if _WEB_PAGE.match(head):
             title = _TITLE.search(head)
             named = f" ({title[1].decode(errors='replace')!r})" if title else ""
@@ -178,7 +178,7 @@ class _Transfer:
         return reply.total, reply.ranged
 
     def bring_members(self, names: set[str]) -> Path:
-        """Bring the members called `names` and the tar headers that lead to them; verify those that can be."""
+        """Download the members called `names` and the tar headers before them; verify members with a published md5."""
         places = {}
         try:
             with tarfile.open(fileobj=Window(self.part, self.bring_segment), mode="r:") as tar:
@@ -229,11 +229,11 @@ class _Transfer:
             self.work([connection] * connections, goal, digests)
             if len(failures) == connections:
                 raise failures[0]
-            connections -= len(failures)  # the server may allow fewer than were tried
+            connections -= len(failures)  # the server may allow fewer connections
             failures.clear()
 
     def bring_segment(self, start: int, stop: int) -> None:
-        """Write the bytes [start, stop), going on where a connection broke."""
+        """Download the bytes [start, stop), resuming where a connection broke."""
         position = start
 
         def attempt() -> None:
@@ -252,16 +252,16 @@ class _Transfer:
         self.patiently(attempt, lambda: position)
 
     def bring_stream(self) -> None:
-        """Write the file from its beginning to its end; after a broken connection from the beginning again."""
+        """Download the file from start to end; after a broken connection, from the start again."""
         total = self.part.total
 
         def attempt() -> None:
             position = 0
-            if total is None:  # nothing tells whether what has arrived is of the same file
+            if total is None:  # nothing shows that the bytes so far are of the same file
                 self.part.restart()
             with Reply(self.session, self.url, 0, None, self.policy.timeout) as reply:
                 for block in reply.blocks(total):
-                    # What is there may have been hashed: a second copy of it might be another.
+                    # Existing bytes are not overwritten: they may be hashed already, and the new ones may differ.
                     for start, stop in self.part.missing(position, position + len(block)):
                         self.write(block[start - position : stop - position], start)
                     position += len(block)
@@ -276,7 +276,7 @@ class _Transfer:
         self.part.write(block, position)
 
     def patiently(self, attempt: Callable[[], T], progress: Callable[[], int]) -> T:
-        """Repeat `attempt` after failures that may pass, at growing distances or when the server asks for it."""
+        """Retry `attempt` after transient failures, with increasing pauses or those that the server asks for."""
         failures, best = 0, progress()
         while True:
             try:
@@ -298,10 +298,10 @@ class _Transfer:
     def work(
         self, connections: list[Callable[[], None]], goal: int | None, digests: PrefixDigests | None
     ) -> None:
-        """Run the connections in threads; meanwhile hash, flush, show the progress and watch the pace."""
+        """Run the connections in threads; meanwhile hash, flush, show progress and check the transfer rate."""
         begun, flushed, received = time.monotonic(), time.monotonic(), self.part.received
         bar = tqdm(desc=self.archive.name, total=goal, initial=received, unit="B", unit_scale=True)
-        bar.mininterval = 0.5 if sys.stderr.isatty() else 30  # a line in a log each time
+        bar.mininterval = 0.5 if sys.stderr.isatty() else 30  # each update is a line in a log
         with ThreadPoolExecutor(max(len(connections), 1)) as pool, logging_redirect_tqdm(), bar:
             running = [pool.submit(connection) for connection in connections]
             try:
@@ -333,7 +333,7 @@ class _Transfer:
 
 
 def _settled(running: list[Future[None]]) -> bool:
-    """Whether all have ended, or one has failed."""
+    """Whether all futures are done, or one has failed."""
     return all(future.done() for future in running) or any(
         future.done() and future.exception() is not None for future in running
     )

@@ -1,4 +1,4 @@
-"""The one form that every data set has on disk, that of the published CIFAR-10-C: writing it, whole or not at all.
+"""Write data sets in the common form on disk, that of the published CIFAR-10-C, completely or not at all.
 
 `clean/{train,test}_{images,labels}.npy`, `c/<corruption>.npy` (severities 1 to 5 stacked) and `p/<perturbation>.npy`
 (images x frames); images uint8 NHWC, labels uint8.
@@ -12,12 +12,12 @@ import numpy as np
 
 
 def save_clean(folder: Path, splits: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
-    """Check the clean images and labels of a set and write them, all of them or none, in the place of what was there.
+    """Check the clean images and labels of a set and write all of them or none, replacing an existing `folder`.
 
     Raises:
-        OSError: what the file system has against it.
-        ValueError: images that are not uint8 NHWC of 1 or 3 channels, labels of another number, splits of
-            different image shapes, a class in the test set alone: no net could learn it.
+        OSError: the file system fails.
+        ValueError: images that are not uint8 NHWC with 1 or 3 channels, a different number of labels, splits of
+            different image shapes, a class that only the test set has, which no net could learn.
     """
     shapes = set()
     for split, (images, labels) in splits.items():
@@ -49,7 +49,7 @@ def save_clean(folder: Path, splits: dict[str, tuple[np.ndarray, np.ndarray]]) -
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
-    """What `np.save` does; but its error for a full disk does not say that the disk is full."""
+    """Save like `np.save`, whose error for a full disk does not say that the disk is full."""
     array = np.ascontiguousarray(array)
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
@@ -57,10 +57,10 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 
 def put_in_place(source: Path, target: Path) -> None:
-    """Give a complete folder of files its final name; what was there is removed. On another disk that is a copy.
+    """Move a complete folder of files to its final name, replacing what was there; copies it to another disk.
 
     Raises:
-        OSError: the other disk does not take it.
+        OSError: the move or copy fails.
     """
     shutil.rmtree(target, ignore_errors=True)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def put_in_place(source: Path, target: Path) -> None:
         shutil.rmtree(near, ignore_errors=True)
         try:
             near.mkdir()
-            # copytree goes on after a file that finds no room, and its error is a list of all of them.
+            # copytree continues after a file that does not fit, and its error is a list of all failures.
             for path in sorted(source.iterdir()):
                 shutil.copyfile(path, near / path.name)
             near.rename(target)

@@ -1,8 +1,8 @@
 """The two formats in which clean sets are published: CIFAR's pickled batches and MNIST's IDX files.
 
-A pickle is a program. The batches are read by an unpickler that runs nothing: the four names a numpy array needs are
-answered by stand-ins that hold bytes and accept integer arrays only, every other name is an error. (numpy's own names
-would not do: its `dtype.__setstate__` accepts fields that lie outside of the array, and reading one crashes.)
+A pickle is a program. The batches are read by an unpickler that executes nothing: the names that a numpy array needs
+resolve to stand-ins, which hold bytes and accept integer arrays only; every other name is an error. (numpy's own
+classes are not safe: `dtype.__setstate__` accepts fields that lie outside of the array, and reading one crashes.)
 """
 
 import gzip
@@ -30,13 +30,13 @@ _MOST_IDX_BYTES = 1 << 30
 
 
 class ArchiveError(ValueError):
-    """A file that cannot be had or cannot be trusted: the message names it, its source and the remedy."""
+    """A file that is unavailable or cannot be trusted; the message names it, its source and the remedy."""
 
 
 def cifar_files(folder: Path) -> list[Path]:
-    """The batches of CIFAR-10 or CIFAR-100 in a folder, or in the folder that they come in.
+    """The batches of CIFAR-10 or CIFAR-100 in a folder, or in its subfolder as extracted from the archive.
 
-    Raises ArchiveError when there are none, or those of both.
+    Raises ArchiveError if there is no set or more than one.
     """
     found = [
         [place / name for name in names]
@@ -56,19 +56,19 @@ def cifar_files(folder: Path) -> list[Path]:
 
 
 def read_cifar_batches(folder: Path) -> Splits:
-    """CIFAR-10 or CIFAR-100 in the official "python version" layout, as published or a subset of it.
+    """Read CIFAR-10 or CIFAR-100, or a subset, in the official "python version" layout.
 
-    `folder` holds the batches (`data_batch_1` ... `test_batch`, or `train` and `test`) or the folder they come in.
+    `folder` contains the batches (`data_batch_1` ... `test_batch`, or `train` and `test`) or their subfolder.
 
-    Returns for "train" and "test" the images (N x 32 x 32 x 3) and the labels (N), both uint8.
-    Raises ArchiveError when a file is missing or is not a batch.
+    Returns images (N x 32 x 32 x 3) and labels (N), both uint8, for "train" and "test".
+    Raises ArchiveError if a file is missing or is not a batch.
     """
     files = cifar_files(folder)
     return load_batches(files[0].parent, {file.name: None for file in files})
 
 
 def mnist_files(folder: Path) -> list[Path]:
-    """MNIST's four gzipped IDX files in a folder. Raises ArchiveError."""
+    """MNIST's four gzipped IDX files in a folder. Raises ArchiveError if one is missing."""
     if missing := [name for name in MNIST_FILES if not (folder / name).is_file()]:
         raise ArchiveError(
             f"{folder} lacks {', '.join(missing)}: MNIST needs all of {', '.join(MNIST_FILES)}."
@@ -77,7 +77,7 @@ def mnist_files(folder: Path) -> list[Path]:
 
 
 def read_mnist(folder: Path) -> Splits:
-    """MNIST from its four gzipped IDX files; images are N x 28 x 28 x 1. All else is as in `read_cifar_batches`."""
+    """Read MNIST from its four gzipped IDX files, like `read_cifar_batches`; images are N x 28 x 28 x 1."""
     arrays = {idx_array_name(file.name): read_idx(file) for file in mnist_files(folder)}
     splits = {split: (arrays[f"{split}_images"], arrays[f"{split}_labels"]) for split in ("train", "test")}
     for split, (images, labels) in splits.items():
@@ -87,7 +87,7 @@ def read_mnist(folder: Path) -> Splits:
 
 
 def load_batches(folder: Path, sizes: Mapping[str, int | None]) -> Splits:
-    """The result of `read_cifar_batches` from the files named, with as many images in each as it says, if it does."""
+    """Return what `read_cifar_batches` does, from the batches in `sizes`, which maps names to image counts or None."""
     batches: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"train": [], "test": []}
     for name, size in sizes.items():
         images, labels = _read_batch(folder / name)
@@ -104,7 +104,7 @@ def load_batches(folder: Path, sizes: Mapping[str, int | None]) -> Splits:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The uint8 array of a gzipped IDX file; images get a last axis of one channel. Raises ArchiveError."""
+    """Read the uint8 array of a gzipped IDX file; images get a last axis of one channel. Raises ArchiveError."""
     try:
         with gzip.open(path) as file:
             magic = file.read(4)
@@ -113,7 +113,7 @@ def read_idx(path: Path) -> np.ndarray:
             shape = tuple(int(side) for side in np.frombuffer(file.read(4 * magic[3]), ">u4"))
             size = math.prod(shape)
             data = file.read(size + 1) if len(shape) == magic[3] and size <= _MOST_IDX_BYTES else b""
-    except ArchiveError:  # a ValueError too, and clear already
+    except ArchiveError:  # also a ValueError, but its message is clear already
         raise
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ArchiveError(f"{path} cannot be read: {error}. Fetch it again.") from error
@@ -132,7 +132,7 @@ def idx_array_name(file_name: str) -> str:
 
 
 def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N x 32 x 32 x 3) and labels (N), both uint8, of one pickled batch."""
+    """Read images (N x 32 x 32 x 3) and labels (N), both uint8, from one pickled batch."""
     try:
         with path.open("rb") as file:
             batch = _BatchUnpickler(file, encoding="bytes").load()
@@ -161,7 +161,7 @@ def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _BatchUnpickler(pickle.Unpickler):
-    """Reads plain containers, numbers, strings and integer arrays; refuses every other name."""
+    """Unpickler for plain containers, numbers, strings and integer arrays; rejects every other name."""
 
     def find_class(self, module: str, name: str) -> object:
         try:
@@ -171,7 +171,7 @@ class _BatchUnpickler(pickle.Unpickler):
 
 
 class _PickledDtype:
-    """Stands in for numpy.dtype."""
+    """Stand-in for numpy.dtype."""
 
     def __init__(self, code: str | bytes, *_: object):
         code = code.decode() if isinstance(code, bytes) else code
@@ -187,7 +187,7 @@ class _PickledDtype:
 
 
 class _PickledArray:
-    """Stands in for numpy.ndarray: keeps the shape and the bytes, and makes an array of them on demand."""
+    """Stand-in for numpy.ndarray, which builds an integer array from the pickled shape and bytes."""
 
     array: np.ndarray
 
@@ -206,21 +206,21 @@ class _PickledArray:
 
 
 def _reconstruct(*_: object) -> _PickledArray:
-    """Stands in for numpy's function of that name; the state that follows in the pickle fills the array."""
+    """Stand-in for numpy's function of that name; the state that follows in the pickle fills the array."""
     return _PickledArray()
 
 
 def _frombuffer(
     data: bytes, dtype: _PickledDtype, shape: tuple[int, ...], order: str, *_: object
 ) -> _PickledArray:
-    """Stands in for numpy's function of that name, which pickle protocol 5 uses."""
+    """Stand-in for numpy's function of that name, which pickle protocol 5 uses."""
     array = _PickledArray()
     array._fill(data, dtype, shape, order)
     return array
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """Stands in for _codecs.encode: Python 3 writes bytes through it in old pickle protocols."""
+    """Stand-in for _codecs.encode, which Python 3 uses to write bytes in old pickle protocols."""
     if encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError(f"it asks for the codec {encoding!r}")
     return str.encode(text, "latin1")

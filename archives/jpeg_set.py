@@ -1,12 +1,12 @@
-"""A clean set whose images are JPEG files laid end to end in one `.npz`, as `cifar10-jpeg.npz` is.
+"""A clean set whose images are concatenated JPEG files in one `.npz`, such as `cifar10-jpeg.npz`.
 
 | array | holds |
 |---|---|
 | `{train,test}_bytes` uint8 (B,) | the files, one after the other |
-| `{train,test}_offsets` integers (N + 1,) | where each begins, and at the end B |
+| `{train,test}_offsets` integers (N + 1,) | start of each file, and finally B |
 | `{train,test}_labels` integers (N,) | class of each image |
 
-Such images are a lossy copy of what they were made from, so figures of one set do not hold for the other.
+The images are lossy copies of their originals, so results on one set do not apply to the other.
 """
 
 import zipfile
@@ -19,22 +19,22 @@ import numpy as np
 from archives.formats import ArchiveError, Splits
 
 KINDS = ("bytes", "offsets", "labels")
-ORDER_SEED = 0  # of the order in which the images are returned
+ORDER_SEED = 0  # for the order in which the images are returned
 
 
 def read_jpeg_set(path: Path) -> Splits:
-    """The images (N, H, W, 3) uint8 RGB and labels (N,) of "train" and "test".
+    """Read images (N, H, W, 3) uint8 RGB and labels (N,) for "train" and "test".
 
-    They are shuffled, always in the same way: in the file they may be grouped by class, and the first images of a set
-    are taken for a sample of it.
+    They are shuffled in a fixed order, because the file may group them by class, and the first images of a set are
+    used as a sample of it.
 
     Raises:
-        ArchiveError: no such file, or not one of this form; the message names the array or the image.
+        ArchiveError: the file is missing or does not have this form; the message names the array or the image.
     """
     splits = {}
     try:
         with path.open("rb") as stream:
-            if not zipfile.is_zipfile(stream):  # np.load takes other files too, and advises to trust a pickle
+            if not zipfile.is_zipfile(stream):  # np.load accepts other files, and suggests trusting a pickle
                 raise ArchiveError(f"{path} cannot be read: it is no .npz file, or cut short")
         with np.load(path) as file:
             for split in ("train", "test"):
@@ -42,7 +42,7 @@ def read_jpeg_set(path: Path) -> Splits:
                 if missing:
                     raise ArchiveError(f"{path} lacks {', '.join(missing)}: it is no set of JPEG images.")
                 splits[split] = _decoded(path, split, *(file[f"{split}_{kind}"] for kind in KINDS))
-    except ArchiveError:  # a ValueError too, and clear already
+    except ArchiveError:  # also a ValueError, but its message is clear already
         raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ArchiveError(f"{path} cannot be read: {error}") from error

@@ -1,4 +1,4 @@
-"""A file that arrives in pieces and in any order, and survives a kill: `<name>.part` and its map beside it."""
+"""A file that arrives in pieces in any order and survives a kill of the process: `<name>.part` and its map."""
 
 import bisect
 import hashlib
@@ -17,15 +17,15 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class PartFile:
-    """A `.part` file and `.part.map`, which says in JSON which byte ranges are in it.
+    """A `.part` file and its `.part.map`, which lists in JSON the byte ranges that have arrived.
 
-    Several threads may `write`. The map is replaced after every hundredth of the file, so a kill costs hardly more
-    than that: what was written is with the operating system. A power cut takes from there what was not flushed;
-    therefore the map also holds the ranges that were flushed before it was written (`synced`, by `checkpoint`), and
-    after a reboot only those count. Unwritten ranges are holes and take no space.
+    Several threads may `write`. The map is rewritten after every hundredth of the file, so a kill loses little more
+    than that, as the operating system keeps what was written. A power cut also loses what was not flushed. Therefore
+    the map also lists the ranges that `checkpoint` flushed before writing it (`synced`), and after a reboot only those
+    count. Unwritten ranges are holes and take no space.
 
     Attributes: `total`, the size of the whole file in bytes (None until known); `generation`, which changes
-    whenever something that had arrived is thrown away.
+    whenever data that had arrived is discarded.
     """
 
     def __init__(self, path: Path):
@@ -48,24 +48,24 @@ class PartFile:
 
     @property
     def received(self) -> int:
-        """How many bytes have arrived."""
+        """Number of bytes that have arrived."""
         with self._lock:
             return sum(stop - start for start, stop in self._done)
 
     @property
     def prefix(self) -> int:
-        """How many bytes from the beginning have arrived without a gap."""
+        """Number of bytes that have arrived from the start of the file without a gap."""
         with self._lock:
             return self._done[0][1] if self._done and self._done[0][0] == 0 else 0
 
     def begin(self, total: int | None) -> None:
-        """State the size of the whole. What belongs to a file of another size is thrown away."""
+        """Set the size of the whole file, and discard data that belongs to a file of another size."""
         if total is None or total != self.total:
             self.restart()
             self.total = total
 
     def restart(self) -> None:
-        """Throw away what has arrived."""
+        """Discard everything that has arrived."""
         with self._lock:
             self._map.unlink(missing_ok=True)
             self._file.truncate(0)
@@ -98,7 +98,7 @@ class PartFile:
         return gaps
 
     def write(self, block: bytes, position: int) -> None:
-        """Store `block` at `position`. Raises OSError, for one when the disk is full."""
+        """Store `block` at `position`. Raises OSError, for example if the disk is full."""
         view, at = memoryview(block), position
         while view:
             count = os.pwrite(self._file.fileno(), view, at)
@@ -110,11 +110,11 @@ class PartFile:
                 self._save_map()
 
     def read_into(self, buffer: memoryview, position: int) -> int:
-        """Fill `buffer` with the bytes from `position` on; return how many there were."""
+        """Read bytes from `position` into `buffer` and return their number."""
         return os.preadv(self._file.fileno(), [buffer], position)
 
     def checkpoint(self) -> None:
-        """Make what has arrived survive a power cut too. Raises OSError when the disk does not take it."""
+        """Flush what has arrived, so that it also survives a power cut. Raises OSError if the disk fails."""
         with self._lock:
             done = [list(pair) for pair in self._done]
         os.fsync(self._file.fileno())
@@ -139,7 +139,7 @@ class PartFile:
         self._map.unlink(missing_ok=True)
 
     def _add(self, start: int, stop: int) -> None:
-        """Join [start, stop) with the ranges it touches."""
+        """Merge [start, stop) with the ranges it touches."""
         first = bisect.bisect_left(self._done, start, key=itemgetter(1))
         last = bisect.bisect_right(self._done, stop, key=itemgetter(0))
         touched = self._done[first:last]
@@ -155,7 +155,7 @@ class PartFile:
         self._unsaved = 0
 
     def _load_map(self) -> None:
-        """Take over what an earlier process left; a map that cannot be right counts as none."""
+        """Load the state that an earlier process left; an invalid map counts as none."""
         try:
             state = json.loads(self._map.read_text(encoding="utf-8"))
             same_boot = state["boot"] is not None and state["boot"] == _boot_id()
@@ -180,7 +180,7 @@ class PrefixDigests:
         self.buffer = memoryview(bytearray(_HASH_BLOCK))
 
     def advance(self, most: int) -> int:
-        """Hash up to `most` further bytes that have arrived; return how many."""
+        """Hash up to `most` further bytes that have arrived, and return their number."""
         if self.generation != self.part.generation:
             self.generation, self.position = self.part.generation, self.start
             self.hashes = {name: hashlib.new(name) for name in self.expected}
@@ -195,7 +195,7 @@ class PrefixDigests:
         return hashed
 
     def difference(self) -> str | None:
-        """Hash what is left, and say which digest is not the expected one."""
+        """Hash the remaining bytes; return a description of the first wrong digest, or None."""
         while self.expected and self.advance(_HASH_BLOCK):
             pass
         for name, expected in self.expected.items():
@@ -205,7 +205,7 @@ class PrefixDigests:
 
 
 class Window(io.RawIOBase):
-    """A read-only, seekable view of a part file that brings what is missing when it is read."""
+    """A read-only, seekable view of a part file that downloads missing bytes when they are read."""
 
     def __init__(self, part: PartFile, bring: Callable[[int, int], None]):
         self.part, self.bring, self.position = part, bring, 0
@@ -234,7 +234,7 @@ class Window(io.RawIOBase):
 
 
 def _boot_id() -> str | None:
-    """What tells one run of this machine from the next; None where it does not say."""
+    """Identifier of the current boot of this machine, or None if the system provides none."""
     try:
         return _BOOT_ID.read_text(encoding="utf-8").strip()
     except OSError:

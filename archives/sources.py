@@ -1,4 +1,4 @@
-"""Where clean images come from: the embedded digits, or a folder of the user's."""
+"""Sources of clean images: the embedded digits, or a folder of the user."""
 
 import hashlib
 import logging
@@ -25,7 +25,7 @@ def digits(seed: int) -> Splits:
 
     images, labels = load_digits(return_X_y=True)
     grey = images.reshape(-1, 8, 8).astype(np.float64)
-    # Of whole numbers and weights that are multiples of 2^-11 no sum is rounded: it is the same on every processor.
+    # Sums of integers with weights that are multiples of 2^-11 are exact, and so the same on every processor.
     large = np.stack([cv2.resize(image, (32, 32), interpolation=cv2.INTER_CUBIC) for image in grey])
     levels = (large * (255 / 16)).clip(0, 255)
     rgb = np.repeat(np.rint(levels).astype(np.uint8)[..., None], 3, axis=3)
@@ -34,10 +34,10 @@ def digits(seed: int) -> Splits:
 
 
 def from_folder(path: Path) -> Splits:
-    """The set in a folder, in whichever of three forms: ours, CIFAR's python batches, or MNIST's IDX files.
+    """Read the set in a folder in one of three forms: our own, CIFAR's python batches, or MNIST's IDX files.
 
     Raises:
-        ArchiveError: no such folder, none of the forms in it, or a file of it is missing or damaged.
+        ArchiveError: the folder does not exist or has none of these forms, or a file is missing or damaged.
     """
     if not path.is_dir():
         raise ArchiveError(f"data.path: no folder {path}")
@@ -62,7 +62,7 @@ def from_folder(path: Path) -> Splits:
 
 
 def name_others(files: Iterable[Path], archives: Path = ARCHIVES) -> None:
-    """Log which of the files have the md5 of no published one: a subset, or a set of one's own."""
+    """Log which files do not have the md5 of a published file, as they are a subset or the user's own set."""
     entries = read_archives(archives).values()
     published = {member.md5 for entry in entries for member in entry.members.values()}
     published |= {entry.md5 for entry in entries}
@@ -75,10 +75,10 @@ def name_others(files: Iterable[Path], archives: Path = ARCHIVES) -> None:
 
 
 def npy_files(folder: Path) -> Splits:
-    """A set in our own form, `{train,test}_{images,labels}.npy`.
+    """Read a set in our own form, `{train,test}_{images,labels}.npy`.
 
     Raises:
-        ArchiveError: a file is missing or is no array, or no value of the images is above 1.
+        ArchiveError: a file is missing or is not an array, or the uint8 images have no value above 1.
     """
     splits = {}
     for split in ("train", "test"):
@@ -101,6 +101,6 @@ def npy_files(folder: Path) -> Splits:
 
 
 def count_shared(train: np.ndarray, test: np.ndarray) -> int:
-    """How many test images are among the training images, byte for byte; both (N, H, W, C)."""
+    """Count the test images that are also, byte for byte, among the training images; both (N, H, W, C)."""
     learnt = {hashlib.md5(image.tobytes()).digest() for image in train}
     return sum(hashlib.md5(image.tobytes()).digest() in learnt for image in test)

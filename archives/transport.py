@@ -1,8 +1,8 @@
-"""One request for some bytes of a URL, and which of its failures may pass.
+"""One request for some bytes of a URL, and which of its failures are transient.
 
-`requests` carries http(s): it is already here with MLflow, honours proxies and .netrc, and hands over the bytes of
-the body as they were sent; pooch and fsspec resume neither an interrupted file nor a dropped byte range, so that is
-written out in `download`. file: URLs are read from the disk behind the same interface.
+`requests` handles http(s): MLflow already depends on it, it honours proxies and .netrc, and it provides the body's
+bytes as they were sent. pooch and fsspec resume neither an interrupted file nor a dropped byte range, so `download`
+implements that itself. file: URLs are read from the disk behind the same interface.
 """
 
 import os
@@ -22,7 +22,7 @@ _TRANSIENT_STATUS = {408, 425, 429}  # and every 5xx
 
 
 class Transient(Exception):
-    """A failure that may pass; `pause` is how many seconds the server asked to wait, if it did."""
+    """A failure that may be temporary; `pause` is the number of seconds the server asked to wait, or None."""
 
     def __init__(self, reason: str, pause: float | None = None):
         super().__init__(reason)
@@ -30,22 +30,22 @@ class Transient(Exception):
 
 
 class Refused(Exception):
-    """This URL does not give the file; another may."""
+    """This URL does not provide the file; another one may."""
 
 
 def open_session() -> requests.Session:
-    """A session that names itself: Zenodo asks for that, and has throttled clients named after their library."""
+    """Open a session with its own User-Agent: Zenodo asks for one, and has throttled clients named after a library."""
     session = requests.Session()
     session.headers.update({"User-Agent": "pushpull-fetch/1.0", "Accept-Encoding": "identity"})
     return session
 
 
 class Reply:
-    """The answer to a request for the bytes [start, stop) of `url`; without `stop`, for the whole file.
+    """The response to a request for the bytes [start, stop) of `url`, or for the whole file without `stop`.
 
-    Attributes: `total`, the size of the whole file, None where it is not stated; `ranged`, whether the body is the
-    range asked for (otherwise it is the whole file). Use as a context manager, and once. Raises Transient or Refused
-    here and in `blocks`.
+    Attributes: `total`, the size of the whole file, or None if not stated; `ranged`, whether the body is the requested
+    range (otherwise it is the whole file). Use it as a context manager, and only once. The constructor and `blocks`
+    raise Transient or Refused.
     """
 
     def __init__(self, session: requests.Session, url: str, start: int, stop: int | None, timeout: float):
@@ -61,11 +61,11 @@ class Reply:
         self._body.close()
 
     def blocks(self, limit: int | None) -> Iterator[bytes]:
-        """The body in blocks of up to 64 KiB, `limit` bytes at most."""
+        """Yield the body in blocks of up to 64 KiB, at most `limit` bytes in total."""
         while limit is None or limit > 0:
             size = _BLOCK if limit is None else min(_BLOCK, limit)
             try:
-                # Undecoded: some servers label a .gz file as a gzip-encoded one, and the checksums are of the file.
+                # Not decoded: some servers declare a .gz file as gzip-encoded, but the checksums are of the .gz file.
                 block = self._body.read(size, **self._read_options)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 raise Transient(_reason(error)) from error
@@ -92,7 +92,7 @@ class Reply:
         try:
             response = session.get(url, headers=headers, stream=True, timeout=timeout)
         except requests.RequestException as error:
-            if isinstance(error, ValueError):  # not a URL, or of a scheme nobody knows
+            if isinstance(error, ValueError):  # not a URL, or an unknown scheme
                 raise Refused(str(error)) from error
             raise Transient(_reason(error)) from error
         self._body, self._read_options = response.raw, {"decode_content": False}
@@ -116,7 +116,7 @@ class Reply:
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header, which holds either seconds or a date."""
+    """Seconds to wait according to a Retry-After header, which contains either seconds or a date."""
     if value is None:
         return None
     if value.strip().isdecimal():
@@ -128,7 +128,7 @@ def _retry_after(value: str | None) -> float | None:
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause, which is the one that says something ("Connection refused")."""
+    """Message of the innermost cause, which is the informative one ("Connection refused")."""
     while error.__context__ is not None:
         error = error.__context__
     return str(error) or type(error).__name__

@@ -1,8 +1,8 @@
-"""Turn archives into the arrays of one folder of a data set: all of them, verified, or none.
+"""Unpack archives into the arrays of one folder of a data set: all of them, verified, or none.
 
-The members of a tar go straight into their final `.npy`, block by block, so 18 GB need no second copy on the disk
-and little memory. Every byte that ends in an array is covered by a published digest: that of its member where there
-is one, that of the whole archive otherwise. Hashing runs beside reading and writing, in a thread of its own.
+The members of a tar are copied directly into their final `.npy`, block by block, so 18 GB need no second copy on the
+disk and little memory. Every byte of an array is covered by a published digest: that of its member if there is one,
+otherwise that of the whole archive. Hashing runs in a separate thread, parallel to reading and writing.
 """
 
 import io
@@ -27,10 +27,10 @@ from archives.formats import idx_array_name, load_batches, read_idx
 
 log = logging.getLogger(__name__)
 
-_BLOCK = 128 << 10  # stays in the cache of a core between read, write and hash
-_DEPTH = 8  # blocks that may wait for the hash
+_BLOCK = 128 << 10  # stays in the cache of a core while it is read, written and hashed
+_DEPTH = 8  # blocks that may wait to be hashed
 _LONGEST_HEADER = 4096
-# A pickled batch is its pixels, its labels and its file names: far below this much a row.
+# A pickled batch has labels and file names besides its pixels: far fewer bytes per row than this.
 _BATCH_ROW_EXTRA = 1024
 
 
@@ -39,14 +39,14 @@ def unpack(
 ) -> None:
     """Write the arrays of `sources`, pairs of an archive and its file, into the new folder `out`.
 
-    A set of corruptions or perturbations gives `<name>.npy` and `labels.npy`, and `names` (`fog`, `frost`, ...)
-    chooses among them; a clean set gives `{train,test}_{images,labels}.npy`. Of a file called `<name>.part`, which
-    `download` makes for a choice of members, the whole has no digest: members without an md5 of their own are then
-    checked for shape and dtype only, and the log says so.
+    A set of corruptions or perturbations gives `<name>.npy`, of which `names` (`fog`, `frost`, ...) selects some, and
+    `labels.npy`; a clean set gives `{train,test}_{images,labels}.npy`. A file called `<name>.part`, which `download`
+    creates for selected members, has no digest of the whole: members without their own md5 are then checked for shape
+    and dtype only, which is logged.
 
-    The folder appears under its name when every file in it is complete and verified; what it held before is
-    replaced. Raises ArchiveError, and leaves `out` as it was, when an archive is damaged, is not the published one,
-    lacks a member, holds anything unsafe, or does not fit on the disk.
+    The folder gets its name once every file in it is complete and verified; previous content is replaced. Raises
+    ArchiveError, and leaves `out` unchanged, if an archive is damaged, is not the published one, lacks a member,
+    contains anything unsafe, or does not fit on the disk.
     """
     fresh = out.with_name(f"{out.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)  # of a run that was killed
@@ -76,10 +76,10 @@ def unpack(
 
 
 def published_members(tar: tarfile.TarFile, archive: Archive) -> Iterator[tuple[tarfile.TarInfo, Member]]:
-    """The members of `tar` that archives.yaml lists, in the order of the tar; other plain files are passed over.
+    """Yield the members of `tar` that archives.yaml lists, in the order of the tar; other plain files are skipped.
 
-    Raises ArchiveError for what no data set needs and an attack does: links, devices, absolute paths, `..`, a
-    member twice, a member of the wrong size, headers that lead backwards.
+    Raises ArchiveError for anything that a data set does not need but an attack may use: links, devices, absolute
+    paths, `..`, duplicate members, members of the wrong size, headers that lead backwards.
     """
     seen: set[str] = set()
     last = -1
@@ -110,7 +110,7 @@ def published_members(tar: tarfile.TarFile, archive: Archive) -> Iterator[tuple[
 
 
 def _unpack_npy(archive: Archive, path: Path, folder: Path, names: Collection[str] | None) -> None:
-    """Copy the chosen members of a plain tar, hashing the whole file beside it if a member has no md5."""
+    """Copy the chosen members of a plain tar; if one has no md5, hash the whole file in parallel."""
     chosen = archive.choose(names)
     unlisted = [member.stem for member in chosen if member.md5 is None]
     halt = threading.Event()
@@ -134,7 +134,7 @@ def _unpack_npy(archive: Archive, path: Path, folder: Path, names: Collection[st
 
 
 def _unpack_batches(archive: Archive, path: Path, folder: Path) -> None:
-    """Extract the pickles under their md5, read them, keep the arrays."""
+    """Extract the pickled batches, verify their md5, and save their arrays."""
     verify_file(archive, path)  # before anything in it is interpreted
     batches = folder / "batches"
     batches.mkdir()
@@ -151,7 +151,7 @@ def _unpack_batches(archive: Archive, path: Path, folder: Path) -> None:
 
 
 def _unpack_idx(archive: Archive, path: Path, folder: Path) -> None:
-    """Decompress the one array of an IDX file."""
+    """Decompress the single array of an IDX file and save it."""
     verify_file(archive, path)
     array = read_idx(path)
     (member,) = archive.members.values()
@@ -161,7 +161,7 @@ def _unpack_idx(archive: Archive, path: Path, folder: Path) -> None:
 
 
 def _copy_members(archive: Archive, path: Path, chosen: list[Member], folder: Path, mode: str) -> None:
-    """Write the `chosen` members to files of their own names in `folder`, each checked and hashed on the way."""
+    """Copy the `chosen` members to files of the same names in `folder`, checking and hashing each."""
     wanted = {member.name for member in chosen}
     try:
         size = sum(member.nbytes for member in chosen)
@@ -192,10 +192,10 @@ def _copy_member(
     target: Path,
     hasher: ThreadPoolExecutor,
 ) -> None:
-    """Copy one member, its header checked before the first byte is written, its md5 after the last one."""
+    """Copy one member; its header is checked before the first byte is written, its md5 after the last one."""
     digest, position = md5(), 0
     buffers = cycle([memoryview(bytearray(_BLOCK)) for _ in range(_DEPTH)])
-    hashing: deque[Future[None]] = deque()  # of the last buffers; one is filled again when it has been hashed
+    hashing: deque[Future[None]] = deque()  # of the last buffers; each is reused once hashed
     tar.fileobj.seek(info.offset_data)
     with target.open("xb", buffering=0) as file:
         while position < info.size:
@@ -227,7 +227,7 @@ def _check_npy_header(start: bytes, size: int, member: Member, archive: Archive,
         version = np.lib.format.read_magic(stream)
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, fortran, dtype = readers[version](stream)
-    except Exception as error:  # numpy lets the errors of the tokenizer through
+    except Exception as error:  # numpy lets errors of the tokenizer through
         raise ArchiveError(
             f"{path}: {member.name} is not an .npy file: {error}. Delete it and fetch {archive.urls[0]} again."
         ) from error
@@ -239,7 +239,7 @@ def _check_npy_header(start: bytes, size: int, member: Member, archive: Archive,
 
 
 def _largest_extra(archive: Archive, member: Member) -> int:
-    """How many bytes a member file may hold beyond its array: an .npy header, or what a pickle adds."""
+    """Most bytes that a member file may have beyond its array: an .npy header, or what a pickle adds."""
     return _LONGEST_HEADER + (0 if archive.layout == "npy" else _BATCH_ROW_EXTRA * member.shape[0])
 
 
