@@ -1,4 +1,4 @@
-"""Entry points of torch.hub: every net by its name, and with a push-pull first layer by its name and `_pp`.
+"""Entry points for torch.hub: every net under its name, and with a push-pull first layer under its name plus `_pp`.
 
 torch.hub.load("<clone>", "resnet20_pp", source="local", alpha=1.0)
 """

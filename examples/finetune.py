@@ -1,9 +1,9 @@
-"""Give a trained net a push-pull first layer and fine-tune it; errors on clean and corrupted images before and after.
+"""Give a trained net a push-pull first layer, fine-tune it, and compare its errors on clean and corrupted images.
 
-A ResNet-20 with plain convolutions is trained, or a net read from a checkpoint. It is then fine-tuned twice from the
-same weights for the same number of epochs: once as it is, for comparison, and once with its first layer converted. The
-table shows the error in percent on the test images and on their corruptions, mean over the corruptions of
-`common_corruptions` at the severities chosen.
+A ResNet-20 with plain convolutions is trained, or a net is read from a checkpoint. It is then fine-tuned twice from the
+same weights for the same number of epochs: once unchanged, as a baseline, and once with its first layer converted. The
+table shows the error in percent on the clean test images, and the mean error over the corruptions of
+`common_corruptions` at the chosen severities.
 
     python -m examples.finetune /folder/with/cifar-10-batches-py
 """
@@ -35,13 +35,13 @@ Corrupted = dict[tuple[str, int], np.ndarray]
 @click.command(help=__doc__.split("\n\n")[0])
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option(
-    "--epochs", default=10, show_default=True, type=click.IntRange(1), help="Of the first training."
+    "--epochs", default=10, show_default=True, type=click.IntRange(1), help="Epochs of the first training."
 )
 @click.option("--tuning-epochs", default=5, show_default=True, type=click.IntRange(1))
 @click.option(
     "--checkpoint",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Start from this net in the authors' form (nets.export_official writes it), without the first training.",
+    help="Start from this net in the authors' format (see nets.export_official) and skip the first training.",
 )
 @click.option("--alpha", default=1.0, show_default=True, type=click.FloatRange(0))
 @click.option("--train-alpha", is_flag=True, help="Learn one alpha for each kernel, starting at --alpha.")
@@ -104,7 +104,7 @@ def train(
     seed: int,
     title: str,
 ) -> None:
-    """Train in place with the paper's recipe; of three epochs or more the rate drops to a tenth in the last third."""
+    """Train in place with the paper's recipe; of three or more epochs, the last third has a tenth of the rate."""
     recipe = Recipe(
         epochs=epochs,
         batch_size=64,
@@ -124,7 +124,7 @@ def train(
 
 
 def load(path: Path, classes: int) -> nn.Module:
-    """The net of a checkpoint in the authors' form, if it has so many classes and its first layer can be converted."""
+    """Load a checkpoint in the authors' format; it must have `classes` classes and a convertible first layer."""
     try:
         net = load_official(path)
         convert(copy.deepcopy(net), layers="first")
@@ -139,7 +139,7 @@ def load(path: Path, classes: int) -> nn.Module:
 
 
 def corrupt_all(images: np.ndarray, severities: Iterable[int], seed: int) -> Corrupted:
-    """The images under every corruption at every severity."""
+    """Apply every corruption at every severity to the images."""
     cases = [(name, severity) for name in CORRUPTIONS for severity in severities]
     return {
         (name, severity): corrupt(images, name, severity, seed)
@@ -154,7 +154,7 @@ def errors(
     mean: list[float],
     std: list[float],
 ) -> tuple[float, float]:
-    """Error in percent on the clean images, and its mean over the corrupted ones."""
+    """Error in percent on the clean images, and the mean error over all corrupted images."""
 
     def error(images: np.ndarray) -> float:
         return classification_error(predict(net, images, mean=mean, std=std), test[1])
