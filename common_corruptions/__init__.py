@@ -1,15 +1,15 @@
-"""Common corruptions and perturbations of images, and what image classifiers make of them, on arrays.
+"""Common corruptions and perturbations of images, and a benchmark of image classifiers on them.
 
 >>> from common_corruptions import CORRUPTIONS, PERTURBATIONS, corrupt, perturb, benchmark
->>> foggy = corrupt(images, "fog", severity=3, seed=0)  # arrays, PIL images, tensors or a list in, the same out
->>> sequences = perturb(images, "motion_blur", seed=0)  # of (N, H, W, C) it makes (N, T, H, W, C)
+>>> foggy = corrupt(images, "fog", severity=3, seed=0)  # an array, tensor, PIL image or list; returns the same form
+>>> sequences = perturb(images, "motion_blur", seed=0)  # (N, H, W, C) becomes (N, T, H, W, C)
 >>> transform, data = Corrupt("fog", severity=3), CorruptedDataset(dataset, "fog", severity=3)
 >>> table, summary = benchmark(net, "datasets/cifar10")
 
-A function under `corruption` is one more corruption, by whose name all of this takes it.
+A function decorated with `corruption` is a further corruption, which all of these accept by name.
 
-What a name needs is loaded when it is first used; only `benchmark`, `Corrupt` and `CorruptedDataset` need torch, and
-a package that is not installed is named with what to install.
+Modules are loaded when a name is first used. Only `benchmark`, `Corrupt` and `CorruptedDataset` need torch. If a
+package is missing, the error says what to install.
 """
 
 import importlib

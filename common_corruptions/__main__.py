@@ -1,4 +1,4 @@
-"""`python -m common_corruptions`: C and P sets of any images, as `.npy` files, and what a net makes of them."""
+"""`python -m common_corruptions`: make C and P sets of any images as `.npy` files, and benchmark nets on them."""
 
 import functools
 from collections.abc import Callable
@@ -30,13 +30,13 @@ EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--import",
     "module",
     metavar="MODULE",
-    help="Import it first: a module that declares corruptions of your own.",
+    help="Module that declares your own corruptions; it is imported first.",
 )
 def main(module: str | None) -> None:
-    """Make the corrupted (-C) or perturbed (-P) version of any images, as they were published; measure nets.
+    """Make corrupted (-C) or perturbed (-P) versions of any images, as published, and benchmark nets on them.
 
-    IN.npy holds uint8 images of shape (N, H, W, C): 16 to 1024 pixels a side (256 for perturb), C 3 (RGB) or 1. A run
-    that was stopped goes on where it was when it is started again.
+    IN.npy holds uint8 images of shape (N, H, W, C), with sides of 16 to 1024 pixels (256 for perturb) and C 3 (RGB) or
+    1. A run that was stopped resumes when it is started again.
 
     \b
     python -m common_corruptions corrupt test_images.npy out/c --labels test_labels.npy
@@ -53,10 +53,10 @@ def main(module: str | None) -> None:
 
 def _writing_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
-        click.option("--workers", type=click.IntRange(min=1), help="Processes.  [default: one per core]"),
-        click.option("--labels", type=EXISTING_FILE, help="Integers (N,), to be written beside the images."),
-        click.option("--seed", type=int, default=0, show_default=True, help="Decides all that is drawn."),
-        click.option("--only", metavar="NAME,NAME", help="Make these alone; `list` shows the names."),
+        click.option("--workers", type=click.IntRange(min=1), help="Process count.  [default: one per core]"),
+        click.option("--labels", type=EXISTING_FILE, help="Class indices (N,), saved beside the images."),
+        click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random draws."),
+        click.option("--only", metavar="NAME,NAME", help="Make only these; `list` prints the names."),
         click.argument("folder", metavar="OUT_DIR", type=click.Path(file_okay=False, path_type=Path)),
         click.argument("images", metavar="IN.npy", type=EXISTING_FILE),
     ):
@@ -69,13 +69,13 @@ def _writing_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option(
     "--scale",
     type=click.Choice(SCALES),
-    help="Constants of CIFAR-10-C or of ImageNet-C.  [default: cifar up to 64 pixels a side, else imagenet]",
+    help="Use CIFAR-10-C's or ImageNet-C's constants.  [default: cifar up to 64 pixels a side, else imagenet]",
 )
 def corrupt(images: Path, folder: Path, only: str | None, **options: Any) -> None:
     """Write each corruption at severities 1 to 5 to OUT_DIR.
 
-    OUT_DIR/<corruption>.npy is uint8 (5 N, H, W, C), the severities one after the other, and labels.npy the
-    labels five times.
+    OUT_DIR/<corruption>.npy is a uint8 array (5 N, H, W, C) with the severities in order. labels.npy repeats the labels
+    five times.
 
     \b
     python -m common_corruptions corrupt test_images.npy out/c --labels test_labels.npy
@@ -89,8 +89,8 @@ def corrupt(images: Path, folder: Path, only: str | None, **options: Any) -> Non
 def perturb(images: Path, folder: Path, only: str | None, **options: Any) -> None:
     """Write a sequence of frames for each image and perturbation to OUT_DIR.
 
-    OUT_DIR/<perturbation>.npy is uint8 (N, T, H, W, C); T is 31, but 21 for motion_blur and 16 for translate.
-    The stronger noises (gaussian_noise_2, ...) are made only when they are named.
+    OUT_DIR/<perturbation>.npy is a uint8 array (N, T, H, W, C); T is 31, except 21 for motion_blur and 16 for
+    translate. The stronger noise variants (gaussian_noise_2, ...) are made only if they are named.
 
     \b
     python -m common_corruptions perturb test_images.npy out/p --only gaussian_noise,rotate --seed 1

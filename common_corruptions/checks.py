@@ -1,4 +1,4 @@
-"""Arguments that the public functions refuse, each with one clear error."""
+"""Checks of the arguments of public functions, each with one clear error."""
 
 import difflib
 import operator
@@ -6,14 +6,14 @@ from collections.abc import Iterable
 
 import numpy as np
 
-# Pixels a side. On smaller images some blurs would do nothing.
+# Pixels a side. On smaller images some blurs would have no effect.
 SMALLEST, LARGEST = 16, 1024
 
 
 def check_name(name: str, names: Iterable[str], kind: str) -> None:
-    """Raise ValueError, with the nearest of `names` if one is near, unless `name` is one of them.
+    """Raise ValueError unless `name` is one of `names`; the message suggests the nearest, if one is similar.
 
-    `kind` is what the message calls it: "corruption" or "perturbation".
+    `kind` is "corruption" or "perturbation", for the message.
     """
     names = tuple(names)
     if name in names:
@@ -46,7 +46,7 @@ def check_severity(severity: int) -> None:
 
 
 def check_seed(seed: int, start: int) -> None:
-    """Raise TypeError or ValueError unless `seed` is an integer and `start`, an image index, is one of at least 0."""
+    """Raise TypeError or ValueError unless `seed` is an integer and `start`, an image index, an integer from 0."""
     for name, value in (("seed", seed), ("start", start)):
         try:
             operator.index(value)

@@ -1,4 +1,4 @@
-"""The import of a module that a user names."""
+"""Import a module that a user names."""
 
 import importlib
 from types import ModuleType
@@ -7,10 +7,10 @@ from common_corruptions.raising import reason
 
 
 def import_named(name: str) -> ModuleType:
-    """The module of this name, in the current folder or installed.
+    """Import the module of this name, from the current folder or installed.
 
     Raises:
-        ValueError: a path in place of a name, or whatever the module raises, with its type.
+        ValueError: a path in place of a name, or any error of the module, with its type.
     """
     if name.endswith(".py") or "/" in name or "\\" in name:
         plain = name.replace("\\", "/").removesuffix(".py").strip("./").replace("/", ".")

@@ -1,4 +1,4 @@
-"""Logits of which no class is the largest, which no metric may take for an answer."""
+"""Logits without a largest class, which no metric may take for a prediction."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,9 +7,9 @@ import numpy as np
 
 
 class UndefinedLogits(ValueError):
-    """Logits of which no class is the largest: NaN, or the same infinity for several classes that none exceeds.
+    """Logits without a largest class: NaN, or several classes tied at an infinity that no other class exceeds.
 
-    `fault` says which; a net that masks classes may answer -inf for them, and +inf for one.
+    `fault` says which. A net that masks classes may return -inf for them, and +inf for a single class.
     """
 
     def __init__(self, fault: str = "contain NaN", whose: str = "", where: str = "") -> None:
@@ -21,9 +21,9 @@ TIED = "are infinite for several classes of one image"
 
 
 def check_defined(logits: np.ndarray) -> None:
-    """Raise UndefinedLogits unless each row of logits (..., K) has a largest class or equal finite ones."""
+    """Raise UndefinedLogits unless each row of logits (..., K) has a largest class, or several equal finite ones."""
     low, high = logits.min(), logits.max()
-    if -np.inf < low and high < np.inf:  # the two tell of all else, and need no array of their own
+    if -np.inf < low and high < np.inf:  # the common case, without temporary arrays
         return
     if np.isnan(high):
         raise UndefinedLogits
@@ -34,7 +34,7 @@ def check_defined(logits: np.ndarray) -> None:
 
 @contextmanager
 def naming_set(name: str, severity: int = 0) -> Iterator[None]:
-    """Say of undefined logits to which set a net answered with them: the clean one, a corruption, a perturbation."""
+    """Add to UndefinedLogits the set that caused it: the clean one, a corruption or a perturbation."""
     try:
         yield
     except UndefinedLogits as error:

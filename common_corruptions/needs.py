@@ -1,9 +1,9 @@
-"""What to install where a package is missing: the packages themselves, or an extra in the folder of the repository."""
+"""What to install if a package is missing: the packages themselves, or an extra in the folder of the repository."""
 
 import shlex
 from importlib.util import find_spec
 
-# Of each extra: what is imported, and what is installed for it.
+# For each extra: import names, and what to install for them.
 IMAGES = {
     "PIL": "pillow",
     "click": "click",
@@ -23,7 +23,7 @@ EXTRAS = {"common-corruptions": IMAGES, "benchmark": IMAGES | NETS}
 
 
 def what_to_install(what: str, extra: str, error: ModuleNotFoundError) -> str:
-    """What is said where `what`, which needs the packages of `extra`, could not import one of them."""
+    """The error message if `what`, which needs the packages of `extra`, could not import one of them."""
     known = EXTRAS[extra]
     missing = [package for module, package in known.items() if not _installed(module)]
     if error.name is not None and error.name not in known:
@@ -37,5 +37,5 @@ def what_to_install(what: str, extra: str, error: ModuleNotFoundError) -> str:
 def _installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
-    except ModuleNotFoundError:  # as what looks for modules may say it
+    except ModuleNotFoundError:  # import hooks may raise it
         return False

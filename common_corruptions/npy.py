@@ -1,4 +1,4 @@
-"""Reading `.npy` files: an array mapped into memory, or one line that says which file is none and why."""
+"""Read `.npy` files: memory-map an array, or raise a one-line error that says which file is invalid and why."""
 
 import os
 
@@ -6,18 +6,18 @@ import numpy as np
 
 
 def load_array(path: str | os.PathLike[str]) -> np.ndarray:
-    """The array in an `.npy` file, mapped into memory and read-only.
+    """The array in an `.npy` file, memory-mapped and read-only.
 
     Raises:
-        OSError: no such file, or what the file system has against reading it.
-        ValueError: the file is empty, cut short, damaged, holds Python objects, or is something else altogether, such
+        OSError: no such file, or another error of the file system.
+        ValueError: the file is empty, truncated, damaged, holds Python objects, or is something else altogether, such
             as an archive or a web page.
     """
     try:
         return np.lib.format.open_memmap(path, mode="r")
     except OSError:
         raise
-    except Exception as error:  # a damaged header raises anything, from a ValueError to one of the tokenizer
+    except Exception as error:  # a damaged header may raise anything, even an error of the tokenizer
         reason = _fault(path) or " ".join(str(error).split())
         raise ValueError(
             f"{path} is not an .npy file of numbers: {reason}; fetch it or make it again"
@@ -39,7 +39,7 @@ def load_labels(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def _fault(path: str | os.PathLike[str]) -> str | None:
-    """What the file is instead, told by its first bytes; None if they are those of an `.npy` file."""
+    """What the file is instead, judged by its first bytes; None if they are those of an `.npy` file."""
     with open(path, "rb") as file:
         start = file.read(16)
     prefix = np.lib.format.MAGIC_PREFIX

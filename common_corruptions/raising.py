@@ -1,4 +1,4 @@
-"""What code that is not this package's raises, a corruption, a data set or a net: the error in one line, and where."""
+"""Describe errors raised by foreign code (a corruption, a data set, a net): the error in one line, and its location."""
 
 import itertools
 import traceback
@@ -16,7 +16,7 @@ def reason(error: BaseException) -> str:
 
 
 def where(error: BaseException) -> str:
-    """`file:line` of the first code that is not that of the file which catches the error, or of what it calls."""
+    """`file:line` of the first code outside the file that catches the error and outside the registry of corruptions."""
     frames = traceback.extract_tb(error.__traceback__)
     own = (Path(frames[0].filename), CALLS_OWN)
     frame = next((frame for frame in frames if Path(frame.filename) not in own), frames[-1])
@@ -24,11 +24,11 @@ def where(error: BaseException) -> str:
 
 
 def raised_by_net(error: BaseException) -> str | None:
-    """What a net raised, and in which file and line; None of an error that is this package's own.
+    """What a net raised, with file and line; None for an error of this package itself.
 
-    The line is the last one outside of torch, or of torch where a net is made of its modules alone.
+    The line is the last one outside torch, or inside torch if the net consists of torch's modules only.
     """
-    import torch  # here alone, so that the commands without nets do without it
+    import torch  # imported here, so that commands without nets work without it
 
     frames = traceback.extract_tb(error.__traceback__)
     files = [Path(frame.filename) for frame in frames]

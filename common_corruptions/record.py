@@ -1,4 +1,4 @@
-"""`generated.json`: from what each file of a folder was made, and the digest by which a damaged one is known."""
+"""`generated.json`: what each file of a folder was made from, and the digest that detects a damaged file."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ Entry = dict[str, str | int]
 
 @dataclass
 class Record:
-    """What a folder holds. An entry and its file together mean a whole file; an entry alone, one still to be made."""
+    """What a folder holds. An entry with its file means a complete file; an entry alone, one still to be made."""
 
     kind: str
     """corruption or perturbation"""
@@ -28,7 +28,7 @@ class Record:
 
 
 def find_record(folder: Path) -> Record | None:
-    """The record in a folder, where there is one.
+    """The record in a folder, or None.
 
     Raises:
         ValueError: it is damaged.
@@ -47,7 +47,7 @@ def find_record(folder: Path) -> Record | None:
 
 
 def read_record(folder: Path, kind: str) -> Record:
-    """The record in a folder; an empty one of this kind where there is none.
+    """The record in a folder, or an empty one of this kind.
 
     Raises:
         FileExistsError: it is of the other kind.
@@ -60,7 +60,7 @@ def read_record(folder: Path, kind: str) -> Record:
 
 
 def write_record(record: Record, folder: Path, partial: Path) -> None:
-    """Write it to `folder` by way of `partial`, on the same file system."""
+    """Write the record to `folder` by way of `partial`, on the same file system."""
     text = json.dumps(asdict(record), indent=1, sort_keys=True)
     (partial / RECORD).write_text(text + "\n", encoding="utf-8")
     os.replace(partial / RECORD, folder / RECORD)
@@ -69,7 +69,7 @@ def write_record(record: Record, folder: Path, partial: Path) -> None:
 def digest(path: Path) -> Entry:
     """Size and SHA-256 of a file.
 
-    Of the digests of hashlib it is the fastest on processors that have instructions for it: 0.1 s for the 154 MB of a
+    SHA-256 is the fastest digest of hashlib on processors with instructions for it: 0.1 s for the 154 MB of one
     corruption of CIFAR-10.
     """
     with open(path, "rb") as file:
@@ -77,7 +77,7 @@ def digest(path: Path) -> Entry:
 
 
 def digest_of_images(described: str, images: np.ndarray) -> str:
-    """SHA-256 of a description of images (N, ...), such as their shape, and of their bytes; read block by block."""
+    """SHA-256 of a description of images (N, ...), such as their shape, and of their bytes, read block by block."""
     found = hashlib.sha256(described.encode())
     for first in range(0, len(images), BLOCK):
         found.update(np.ascontiguousarray(images[first : first + BLOCK]).data)
@@ -85,6 +85,6 @@ def digest_of_images(described: str, images: np.ndarray) -> str:
 
 
 def check_digest(path: Path, entry: Entry) -> None:
-    """Raise FileExistsError unless a file is the one that the entry was written for."""
+    """Raise FileExistsError unless the entry was written for this file."""
     if path.stat().st_size != entry["bytes"] or digest(path)["sha256"] != entry["sha256"]:
         raise FileExistsError(f"{path} is not what {RECORD} says; remove it and run again")

@@ -1,4 +1,4 @@
-"""A file that is written whole or not at all."""
+"""Write a file completely or not at all."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def check_writable(folder: Path) -> None:
-    """Try to write to a folder, or, where it is not there, to the nearest one above it that is; nothing stays there.
+    """Try to write to a folder, or, if it does not exist, to its nearest existing parent; leaves nothing there.
 
     Raises:
         OSError: nothing can be written there.
@@ -25,10 +25,10 @@ def check_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """The file to write to, which takes the place of `path` when it is whole; hidden, beside it.
+    """A hidden file to write to, beside `path`, which replaces `path` when it is complete.
 
     Raises:
-        OSError: the folder is not there, or cannot be written to.
+        OSError: the folder does not exist or cannot be written to.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

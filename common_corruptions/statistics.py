@@ -1,4 +1,4 @@
-"""Statistics of a comparison: intervals of paired differences, the seeds one needs, and calibration."""
+"""Statistics of a comparison: intervals of paired differences, the number of seeds needed, and calibration."""
 
 import operator
 from typing import NamedTuple
@@ -9,8 +9,8 @@ from scipy.special import chdtri, nctdtr, ndtri, stdtrit
 
 from common_corruptions.metrics.arrays import as_array, class_indices
 
-_BLOCK = 1 << 22  # elements of the bootstrap's weights held at a time
-_ROUNDING = 1e-12  # of a mean, by the largest of its values
+_BLOCK = 1 << 22  # elements of the bootstrap's weights in memory at a time
+_ROUNDING = 1e-12  # of a mean, relative to the largest of its values
 
 
 class Intervals(NamedTuple):
@@ -32,26 +32,27 @@ def paired_bootstrap(
 ) -> Intervals:
     """Mean difference of two nets, with percentile bootstrap intervals over training seeds and test images.
 
-    Each resample draws the seeds and, on their own, the images, both with replacement; the images drawn are the same
+    Each resample draws the seeds and, independently, the images, both with replacement. The images drawn are the same
     for all seeds and all conditions, since all nets saw the same images. Resampling two or three seeds as they are
     would give far too short intervals, so the means of the S seeds are first spread about their mean by
     sqrt(S / (S - 1)) t / z, with the quantiles t of Student's distribution with S - 1 degrees of freedom and z of the
-    normal one: the standard deviation of the resampled mean is then that of which Student's interval is z. Where
-    seeds alone vary, normally, the interval of 95 % over three to five of them is 96 to 105 % as long as Student's and
-    misses the true difference in 5.1 to 5.6 % of studies. Two seeds have no more than three resampled means, and the
-    interval reaches from the first to the last: it is 72 % as long as Student's, and misses in 6.9 %. What images add
-    makes it longer. With one seed both intervals are over images alone.
+    normal one: with the resulting standard deviation of the resampled mean, z standard deviations are Student's
+        interval.
+    If only seeds vary, normally, the 95 % interval over three to five of them is 96 to 105 % as long as Student's and
+    misses the true difference in 5.1 to 5.6 % of studies. Two seeds have at most three resampled means, and the
+    interval reaches from the first to the last: it is 72 % as long as Student's, and misses in 6.9 %. Variation over
+    images makes it longer. With one seed both intervals are over images only.
 
     Args:
-        differences: (M, S, N): for M conditions, S seeds and N images the score of the one net minus that of the
+        differences: (M, S, N): for M conditions, S seeds and N images the score of one net minus that of the
             other, for instance the difference of two 0/1 errors times 100.
-        resamples: how many.
+        resamples: number of resamples.
         level: share of the resampled means within an interval.
         seed: of the resampling; equal input gives equal intervals.
 
     Raises:
-        TypeError: a number of resamples that is no integer.
-        ValueError: another shape, nothing in it, a value that is not finite, no resamples, or a level that is no share.
+        TypeError: a number of resamples that is not an integer.
+        ValueError: another shape, an empty array, a value that is not finite, no resamples, or a level outside 0 to 1.
     """
     values = np.asarray(differences, dtype=np.float64)
     if values.ndim != 3 or 0 in values.shape:
@@ -78,7 +79,7 @@ def paired_bootstrap(
         over_both[block] = np.einsum("bms,bs->bm", drawn, _draw(random, count, seeds) / seeds)
     tails = [(1 - level) / 2, (1 + level) / 2]
     bounds = np.concatenate([np.quantile(means, tails, axis=0) for means in (over_both, over_images)])
-    # A mean that is 0 comes out as 0 up to rounding, and an interval that ends there holds it.
+    # A mean of 0 comes out as 0 up to rounding, and an interval that ends there includes it.
     bounds[np.abs(bounds) <= _ROUNDING * np.abs(values).max()] = 0
     return Intervals(values.mean((1, 2)), *bounds)
 
@@ -86,17 +87,17 @@ def paired_bootstrap(
 def seeds_needed(
     spread: float, difference: float, *, power: float = 0.8, level: float = 0.95, most: int = 1000
 ) -> int:
-    """How many seeds a two-sided t-test, paired by seed, needs to find a difference (Cohen 1988, chapter 2).
+    """Number of seeds that a two-sided t-test, paired by seed, needs to detect a difference (Cohen 1988, chapter 2).
 
     Args:
         spread: standard deviation over seeds of the paired difference, in its unit; at least 0.
-        difference: the one to be found, in the same unit; not 0.
-        power: probability that it is found.
-        level: 1 minus the probability that one is found where there is none.
-        most: where even so many are too few, the answer is this number.
+        difference: the difference to be detected, in the same unit; not 0.
+        power: probability that it is detected.
+        level: 1 minus the probability that a difference is detected if there is none.
+        most: returned if even this number is too small.
 
     Raises:
-        ValueError: a spread below 0 or not finite, a difference of 0, or a power or level that is no share.
+        ValueError: a spread below 0 or not finite, a difference of 0 or not finite, or a power or level outside 0 to 1.
     """
     if not 0 <= spread < np.inf:
         raise ValueError(f"spread must be at least 0 and finite, not {spread}")
@@ -110,22 +111,22 @@ def seeds_needed(
     seeds = np.arange(2, most + 1)
     freedom, shift = seeds - 1, np.sqrt(seeds) * abs(difference) / spread
     critical = stdtrit(freedom, (1 + level) / 2)
-    # SciPy's lower tail is NaN for many a large shift, where it is 0 but for rounding.
+    # SciPy's lower tail is NaN for many large shifts, where it is 0 up to rounding.
     found = 1 - nctdtr(freedom, shift, critical) + np.nan_to_num(nctdtr(freedom, shift, -critical))
     enough = seeds[found >= power]
     return int(enough[0]) if len(enough) else most
 
 
 def spread_interval(spread: float, seeds: int, *, level: float = 0.95) -> tuple[float, float]:
-    """The interval of a standard deviation over seeds, of normal values: what so few of them tell of it.
+    """Confidence interval of a standard deviation over seeds, for normal values.
 
     Args:
-        spread: the standard deviation, of `seeds` - 1 degrees of freedom; at least 0.
-        seeds: how many, at least 2.
-        level: share of the intervals that hold the true one.
+        spread: the standard deviation, with `seeds` - 1 degrees of freedom; at least 0.
+        seeds: number of seeds, at least 2.
+        level: share of the intervals that include the true value.
 
     Raises:
-        ValueError: a spread below 0 or not finite, fewer than 2 seeds, or a level that is no share.
+        ValueError: a spread below 0 or not finite, fewer than 2 seeds, or a level outside 0 to 1.
     """
     if not 0 <= spread < np.inf:
         raise ValueError(f"spread must be at least 0 and finite, not {spread}")
@@ -139,13 +140,13 @@ def spread_interval(spread: float, seeds: int, *, level: float = 0.95) -> tuple[
 
 
 def _widening(seeds: int, level: float) -> float:
-    """By how much to spread the means of so few seeds: z standard deviations of their mean are Student's interval."""
+    """Factor to spread the means of so few seeds: z standard deviations of their mean then are Student's interval."""
     quantile = (1 + level) / 2
     return float(np.sqrt(seeds / (seeds - 1)) * stdtrit(seeds - 1, quantile) / ndtri(quantile))
 
 
 def _draw(random: np.random.Generator, count: int, size: int) -> np.ndarray:
-    """(count, size): how often each of `size` things is drawn, with replacement, in each of `count` resamples."""
+    """(count, size): how often each of `size` items is drawn, with replacement, in each of `count` resamples."""
     drawn = random.integers(size, size=(count, size)) + size * np.arange(count)[:, None]
     return np.bincount(drawn.ravel(), minlength=count * size).reshape(count, size).astype(np.float64)
 
@@ -153,21 +154,21 @@ def _draw(random: np.random.Generator, count: int, size: int) -> np.ndarray:
 def expected_calibration_error(logits: ArrayLike, labels: ArrayLike, *, bins: int = 15) -> np.ndarray:
     """Expected calibration error (ECE, Guo et al. 2017), in percent.
 
-    The mean over images of |accuracy - mean confidence| of the bin that the image's confidence, its largest softmax
-    probability, falls into; the bins divide 0..1 equally, each closed above.
+    Images are binned by confidence, the largest softmax probability. The ECE is the mean over images of
+    |accuracy - mean confidence| of the image's bin; the bins divide 0..1 equally, and each includes its upper bound.
 
     Args:
         logits: (..., N, K) floating point, of the same N images under any number of conditions.
         labels: class indices (N,).
-        bins: how many.
+        bins: number of bins.
 
     Returns:
         One value for each condition, shape (...).
 
     Raises:
-        TypeError: a number of bins that is no integer.
-        ValueError: other shapes, fewer than 2 classes, logits that are not finite, labels that are none of the classes,
-            or no bins.
+        TypeError: a number of bins that is not an integer.
+        ValueError: other shapes, fewer than 2 classes, logits that are not finite, labels that are not classes, or no
+            bins.
     """
     logits = as_array(logits).astype(np.float32)
     labels = class_indices(labels, "labels", 1)
@@ -191,11 +192,11 @@ def expected_calibration_error(logits: ArrayLike, labels: ArrayLike, *, bins: in
 
 
 def calibration_error(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 15) -> float:
-    """The expected calibration error of one condition, in percent, where the logits are not at hand any more.
+    """The expected calibration error of one condition, in percent, from confidences instead of logits.
 
     Args:
         confidence: (N,) largest softmax probability of each image.
-        correct: (N,) whether its class is the image's.
+        correct: (N,) whether the predicted class is the label.
         bins: as for `expected_calibration_error`.
     """
     rows = np.asarray(confidence, np.float64)[None], np.asarray(correct)[None]

@@ -1,4 +1,4 @@
-"""What the tidy measurements of a net come to: mean errors, mCE and rCE, mFP. No torch, so that tables need none."""
+"""Summarise the tidy measurements of a net: mean errors, mCE and rCE, mFP. Works without torch, for tables."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -28,11 +28,11 @@ from common_corruptions.recipes.names import (
 
 @dataclass(frozen=True)
 class Baseline:
-    """The net whose errors normalise CE and rCE: its error per corruption and on clean images, percent.
+    """The net whose errors normalise CE and rCE: its error per corruption and on clean images, in percent.
 
-    `clean` is NaN where it is not known; there is no rCE then. `over` are the corruptions that mCE and rCE are means
-    over, where they are measured: of these it must have an error. `sides` are the pixels a side that its images may
-    have and `scale` the constants of its corruptions, which `images` says in words, where that is known.
+    `clean` is NaN if it is not known; there is no rCE then. `over` are the corruptions that mCE and rCE average, as far
+    as they are measured; the baseline must have an error for each of these. If known, `sides` are the sizes in pixels a
+    side that its images may have, `scale` the constants of its corruptions, and `images` describes both in words.
     """
 
     errors: Mapping[str, float]
@@ -68,22 +68,22 @@ def summarise(
     flips: Iterable[tuple[str, str, str, float]],
     baseline: Baseline | None,
 ) -> dict[str, float]:
-    """What the paper (section 4.2.2) and its authors' repository report of a net, percent, from all its measurements.
+    """Summarise all measurements of a net as the paper (section 4.2.2) and its authors' repository do, in percent.
 
     Args:
-        errors: (corruption, severity, error) with the error on clean images as ("clean", 0, error). Those of
-            corruptions that are not the benchmark's are left out: with them, no mean could be compared.
+        errors: (corruption, severity, error), with the error on clean images as ("clean", 0, error). Corruptions that
+            are not the benchmark's are left out, so that the means stay comparable.
         flips: (perturbation, protocol, metric, value).
-        baseline: normalises CE and rCE; without one those are left out.
+        baseline: normalises CE and rCE, which are left out without it.
 
     Returns:
-        E_clean; E_corr, mCE, rCE over the benchmark's corruptions measured (mCE and rCE as far as the baseline is over
-        them), mCE_15 and rCE_15 over the main 15, if all of them are; mFP and mFP_official over the perturbations
-        measured, without the stronger variants of the noises. rCE leaves out the corruptions of `undefined_relative`.
-        What cannot be had is not there.
+        E_clean; E_corr, mCE, rCE over the benchmark's corruptions measured (mCE and rCE only over those in
+        `baseline.over`), mCE_15 and rCE_15 over the main 15, if all of them are measured; mFP and mFP_official over the
+        perturbations measured, without the stronger variants of the noises. rCE leaves out the corruptions of
+        `undefined_relative`. Figures that cannot be computed are missing.
 
     Raises:
-        ValueError: the baseline lacks a corruption, or an error is not one in percent.
+        ValueError: the baseline lacks a corruption, or an error is not in percent.
     """
     flips = list(flips)  # read once for each protocol
     by_name: dict[str, list[float]] = {}
@@ -117,5 +117,5 @@ def summarise(
 
 
 def undefined_relative(baseline: Baseline, corruptions: Iterable[str]) -> list[str]:
-    """Corruptions that do not raise the baseline's error: rCE divides by that rise and is undefined there."""
+    """Corruptions that do not raise the baseline's error, so that rCE, which divides by this rise, is undefined."""
     return [name for name in corruptions if baseline.errors[name] - baseline.clean <= LEAST_RISE]

@@ -1,11 +1,11 @@
 """The noise sweeps of the paper: Gaussian noise by variance, and Poisson noise by contrast.
 
 Strisciuglio et al. 2020 add Gaussian noise of growing variance to CIFAR-10 (section 4.3, table 4) and MNIST (section
-4.1.2, figure 4), and Poisson noise to MNIST images of lowered contrast (section 4.1.2, figure 5). Variances are those
-of values 0..1. What the paper leaves open is done as MATLAB's `imnoise` does it for 8-bit images: results are clipped
+4.1.2, figure 4), and Poisson noise to MNIST images of lowered contrast (section 4.1.2, figure 5). Variances are for
+values 0..1. What the paper leaves open follows MATLAB's `imnoise` for 8-bit images: results are clipped
 to 0..1 and rounded to 8 bits, and a photon is one grey level, so that white is 255 photons.
 
-An image's noise depends on the seed, the variance or contrast, and its index in the set alone.
+An image's noise depends only on the seed, the variance or contrast, and its index in the set.
 """
 
 import functools
@@ -24,7 +24,7 @@ from common_corruptions.recipes.noise import LEVELS, add_noise, alias_table, poi
 from common_corruptions.recipes.random import Draws
 
 TABLE4_VARIANCES = (0.0001, 0.0005, 0.001, 0.005, 0.01)
-FIGURE4_VARIANCES = (0.01, 0.1, 0.2, 0.3, 0.5)  # the figure leaves out 0.2, of which section 4.1.2 speaks
+FIGURE4_VARIANCES = (0.01, 0.1, 0.2, 0.3, 0.5)  # the figure leaves out 0.2, which section 4.1.2 mentions
 FIGURE5_CONTRASTS = (0.5, 0.4, 0.3, 0.2)
 
 # Name of a sweep: its levels, variances or contrasts.
@@ -41,7 +41,7 @@ def add_gaussian_noise(images: np.ndarray, variance: float, *, seed: int = 0, st
 
     Args:
         images: uint8 (N, H, W, C), 16 to 1024 pixels a side, C 1 or 3.
-        variance: of the noise, for values 0..1; 0 gives the images back.
+        variance: of the noise, for values 0..1; 0 leaves the images unchanged.
         seed: of the noise.
         start: index of the first image in its set.
 
@@ -49,7 +49,7 @@ def add_gaussian_noise(images: np.ndarray, variance: float, *, seed: int = 0, st
         uint8 (N, H, W, C).
 
     Raises:
-        TypeError, ValueError: other images, a negative variance, or a seed or start that is no such number.
+        TypeError, ValueError: other images, a negative or infinite variance, or an invalid seed or start.
     """
     if not 0 <= variance < np.inf:
         raise ValueError(f"variance must be a number of at least 0, not {variance!r}")
@@ -69,7 +69,7 @@ def add_poisson_noise(images: np.ndarray, contrast: float, *, seed: int = 0, sta
         uint8 (N, H, W, C).
 
     Raises:
-        TypeError, ValueError: other images, a negative contrast, or a seed or start that is no such number.
+        TypeError, ValueError: other images, a negative or infinite contrast, or an invalid seed or start.
     """
     if not 0 <= contrast < np.inf:
         raise ValueError(f"contrast must be a number of at least 0, not {contrast!r}")
@@ -85,7 +85,7 @@ ADD: dict[str, Callable[..., np.ndarray]] = {
 def measure_noise(
     net: Net, images: np.ndarray, labels: np.ndarray, *, seed: int = 0, **options: Any
 ) -> Iterator[tuple[str, float, float]]:
-    """(sweep, level, error in percent) of `net` on every level of `SWEEPS`, ("clean", 0, error) first.
+    """Yield (sweep, level, error in percent) of `net` for every level of `SWEEPS`, with ("clean", 0, error) first.
 
     Args:
         net, options: as for `common_corruptions.evaluation.predict`.
@@ -94,7 +94,7 @@ def measure_noise(
 
     Raises:
         TypeError, ValueError: images of another type or shape.
-        UndefinedLogits: a ValueError; the net answers with NaN, and to which set.
+        UndefinedLogits: a ValueError that names the set; the net returns NaN or tied infinities.
     """
     sets = 1 + sum(map(len, SWEEPS.values()))
     net = for_many(net, sets * len(images), options.get("device"))

@@ -1,4 +1,4 @@
-"""SIGTERM while something runs that must not be left half done."""
+"""Handle SIGTERM during work that must not be left half done."""
 
 import contextlib
 import signal
@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def on_sigterm(handle: Callable[[int], object]) -> Iterator[None]:
-    """Meanwhile SIGTERM calls `handle` with its number and does not end the process.
+    """Let SIGTERM call `handle` with its number meanwhile, instead of ending the process.
 
-    Off the main thread, which alone may set handlers, SIGTERM does what it does otherwise.
+    Outside the main thread, which alone may set handlers, SIGTERM keeps its usual effect.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""What people have for a net, as a function from images to logits: modules, functions, ONNX sessions."""
+"""Adapters that turn modules, functions and ONNX sessions into functions from images to logits."""
 
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,22 +15,23 @@ TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(dou
 
 
 def adapt(net: Any, logits: str | int | None = None) -> Net:
-    """A net for `common_corruptions.evaluation.predict`.
+    """Adapt a net for `common_corruptions.evaluation.predict`.
 
     Args:
-        net: a Module, an `onnxruntime.InferenceSession`, or any callable, that takes floats (n, C, H, W) and returns
+        net: a Module, an `onnxruntime.InferenceSession`, or any callable. It takes floats (n, C, H, W) and returns
             logits (n, K) as a tensor, a NumPy array, something that converts to one, a list of rows, or a tuple, list
             or dict that holds them.
-        logits: key, attribute or place of the logits in what the net returns; needed where it returns more than one
-            thing of shape (n, K).
+        logits: key, attribute or index of the logits in the net's output; needed if it holds more than one thing of
+            shape (n, K).
 
     Warns:
-        UserWarning: when first called, a function that leaves a module in training mode, of those that can be seen from
-            it (`common_corruptions.benchmarking.modes`).
+        UserWarning: on the first call of a function that leaves a module in training mode, as far as its modules can be
+            found (`common_corruptions.benchmarking.modes`).
 
     Raises:
         TypeError: a net that cannot be called; when called, a net that returns no logits, or more than one candidate.
-        ValueError: an ONNX model that has not one floating-point input, or, when called, does not take the images.
+        ValueError: an ONNX model without exactly one floating-point input, or, when called, one that rejects the
+            images.
     """
     if isinstance(net, nn.Module):
         return _Module(net, logits)
@@ -45,7 +46,7 @@ def adapt(net: Any, logits: str | int | None = None) -> Net:
 
 
 class _Module(nn.Module):
-    """The logits of a Module, with its parameters and modes."""
+    """Returns the logits of a Module; has its parameters and modes."""
 
     def __init__(self, net: nn.Module, logits: str | int | None) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class _Module(nn.Module):
 
 
 class _Function:
-    """The logits of a function, which is called in the modes that its modules are in."""
+    """Returns the logits of a function, whose modules stay in the modes that they are in."""
 
     def __init__(self, function: Callable[[Tensor], Any], logits: str | int | None) -> None:
         self.function, self.logits = function, logits
@@ -77,7 +78,7 @@ class _Function:
 
 
 class Session:
-    """The logits of an ONNX session; a model for a fixed number of images gets its batches of that size."""
+    """Returns the logits of an ONNX session; a model with a fixed batch size gets batches of that size."""
 
     def __init__(self, session: Any, logits: str | int | None) -> None:
         takes = session.get_inputs()
@@ -100,21 +101,21 @@ class Session:
         filled = np.concatenate([part, np.zeros((size - len(part), *part.shape[1:]), self.type)])
         try:
             answers = self.session.run(None, {self.name: filled})
-        except Exception as error:  # onnxruntime has a type of its own for each of its codes
+        except Exception as error:  # onnxruntime has one exception type per error code
             reason = " ".join(str(error).split())
             raise ValueError(f"the ONNX model does not take images {filled.shape}: {reason[:300]}") from None
         return pick(dict(zip(self.outputs, answers, strict=True)), self.logits)[: len(part)]
 
 
 def pick(answer: Any, logits: str | int | None = None) -> Tensor | np.ndarray:
-    """The logits in what a net returned.
+    """The logits in the output of a net.
 
     Args:
-        answer: see `adapt`.
-        logits: the key of a dict, the place in a tuple or list, or the name of an attribute.
+        answer: the output, see `adapt`.
+        logits: the key of a dict, the index in a tuple or list, or the name of an attribute.
 
     Raises:
-        TypeError: nothing by that key; or, without one, not exactly one entry of shape (n, K).
+        TypeError: nothing under that key; or, without one, not exactly one entry of shape (n, K).
     """
     if logits is not None:
         found = _array(_entry(answer, logits))
@@ -154,7 +155,7 @@ def _entries(answer: Any) -> dict[str | int, Any]:
 
 
 def _array(value: Any) -> Tensor | np.ndarray | None:
-    """A tensor as it is; an array, or rows of numbers or of arrays, as an array that torch can take; or None."""
+    """A tensor unchanged; an array, or rows of numbers, arrays or tensors, as something torch can take; or None."""
     if isinstance(value, Tensor):
         return value
     if isinstance(value, list) and value and all(isinstance(row, Tensor) and row.ndim == 1 for row in value):
@@ -167,7 +168,7 @@ def _array(value: Any) -> Tensor | np.ndarray | None:
     if array.dtype.kind in "fiub":
         return array
     try:
-        return array.astype(np.float32)  # bfloat16 as JAX has it, which NumPy and torch.tensor do not know
+        return array.astype(np.float32)  # JAX's bfloat16, which NumPy and torch.tensor do not support
     except (TypeError, ValueError):
         return None
 

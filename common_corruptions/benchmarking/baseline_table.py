@@ -1,4 +1,4 @@
-"""The baseline that normalises corruption errors: the published one by its name, or a table of one's own."""
+"""The baseline that normalises corruption errors: a published one by its name, or your own table."""
 
 import math
 from collections.abc import Mapping
@@ -11,20 +11,21 @@ PUBLISHED = {"alexnet-cifar10": PUBLISHED_ALEXNET, "alexnet-imagenet": IMAGENET_
 
 
 def as_baseline(baseline: Baseline | Mapping[str, float] | str | Path | None) -> Baseline | None:
-    """A `Baseline` from what was given for one; None stays None.
+    """Convert any form of baseline to a `Baseline`; None stays None.
 
     Args:
         baseline: "alexnet-cifar10", the paper's, or "alexnet-imagenet", over the main 15 of ImageNet-C; a table
-            {corruption: error in percent, "clean": error}, whose "clean" is for rCE alone, and NaN in the answer where
-            it is missing, which leaves rCE out; or the path of a CSV file with such a table, columns `name` and
-            `error`, or with one that `benchmark` gave, whose severities are averaged. Where there is a column
-            `severity`, it must hold each of the five once for every corruption.
+            {corruption: error in percent, "clean": error}, where "clean" is needed for rCE only and becomes NaN if it
+            is missing, which leaves out rCE; or the path of a CSV file with such a table, columns `name` and `error`,
+            or with a table from `benchmark`, whose severities are averaged. A column `severity` must hold each of the
+            five once for every corruption.
 
     Raises:
-        OSError: the file is not there, or cannot be read.
-        TypeError: something else, or an error that is no number.
-        ValueError: no name and no CSV file, one without these columns, an error that is missing or outside 0..100, a
-            name that is missing or given twice, or not all of its severities.
+        OSError: the file does not exist or cannot be read.
+        TypeError: another type, or an error that is not a number.
+        ValueError: neither a known name nor a CSV file, a file without these columns, an error that is missing or
+            outside 0..100, errors that are all at most 1 and so fractions, a name that is missing or repeated, or
+            missing severities.
     """
     if baseline is None or isinstance(baseline, Baseline):
         return baseline
@@ -62,7 +63,7 @@ def _from_table(table: Mapping[str, float], source: str) -> Baseline:
 
 def _read(path: Path) -> dict[str, float]:
     """Mean error of each name."""
-    import pandas as pd  # here alone, as in `benchmark`
+    import pandas as pd  # imported here, as in `benchmark`
 
     try:
         table = pd.read_csv(path)

@@ -1,4 +1,4 @@
-"""The benchmark of any callable net, on a folder or on images: errors by corruption, flips by perturbation."""
+"""The benchmark of any callable net on a folder or on images: errors by corruption, flips by perturbation."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,75 +45,75 @@ def benchmark(
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> tuple["pd.DataFrame", dict[str, float]]:
-    """Measure a net on corruptions and perturbations, those of your own (`corruption`) too.
+    """Measure a net on corruptions and perturbations, including corruptions of your own (`corruption`).
 
     Args:
         net: takes floats (n, C, H, W) and returns logits (n, K), K >= 2: a Module, an `onnxruntime.InferenceSession` or
-            any callable. All of a Module is in eval mode meanwhile; of the nets in any other callable call `eval()`
-            yourself.
-        data: one of these, told apart by what stands in a folder, and never by its name:
+            any callable. A Module and its submodules are in eval mode meanwhile; for nets inside any other callable,
+            call `eval()` yourself.
+        data: one of these; the kind of a folder is recognised by its contents, never by its name:
 
             - CIFAR-10-C or CIFAR-10-P as published, `<corruption>.npy` with `labels.npy` or `<perturbation>.npy`;
-            - a folder with `clean/test_{images,labels}.npy`, `c/<corruption>.npy`, `p/<perturbation>.npy`, where one of
-              `c` and `p` may be missing, and `clean` where `c/labels.npy` is there. Where `c` or `p` holds a
-              `labels.npy` it must repeat the labels of the test images; sequences of the first images alone need one;
+            - a folder with `clean/test_{images,labels}.npy`, `c/<corruption>.npy`, `p/<perturbation>.npy`. One of `c`
+              and `p` may be missing, and so may `clean` if there is a `c/labels.npy`. A `labels.npy` in `c` or `p` must
+              repeat the labels of the test images; sequences of only the first images need one;
             - ImageNet-C as published, `<corruption>/<severity>/<class>/<image>`, or with the corruptions in the folders
-              `noise`, `blur`, `weather`, `digital` and `extra`, and with clean images in `clean/<class>` if there are;
-            - clean images in `<class>/<image>`; a map-style data set of them, such as torchvision's, whose items are
+              `noise`, `blur`, `weather`, `digital` and `extra`; clean images may lie in `clean/<class>`;
+            - clean images, from which corrupted or perturbed ones are made batch by batch, with the same bytes as made
+              at once: a folder `<class>/<image>`; a map-style data set, such as torchvision's, whose items are
               (image, label), or dicts with both, and whose transforms neither draw nor normalise; or (images, labels),
-              images in any form that `corrupt` takes: what is corrupted or perturbed is made from them batch by batch,
-              the same bytes as made at once.
+              with images in any form that `corrupt` takes.
 
-            The images of a folder must have one size. Its classes, sorted by name, are the labels.
-        corruptions, perturbations: measure these alone; [] for none. By default all that a folder has, and of clean
+            The images of a folder must all have the same size. Its classes, sorted by name, are the labels.
+        corruptions, perturbations: measure only these; [] for none. By default all that a folder has, and for clean
             images the 19 corruptions and no perturbation.
-        severities: of the corruptions, by default all five; without one of them there is no mCE and no rCE.
-        seed: of what is made from clean images, by default 0.
-        scale: whose constants corruptions made from clean images have, "cifar" or "imagenet"; by default the images'
-            size decides, as in `common_corruptions.corrupt`.
-        baseline: normalises mCE and rCE, which are not there without one: "alexnet-cifar10", the paper's, for
-            CIFAR-10-C alone; "alexnet-imagenet", for ImageNet-C alone, over its main 15 corruptions; or errors of your
-            own in percent, a dict {corruption: error, ..., "clean": error} or a CSV file with the columns name and
-            error, or with a table as it is returned here.
-        answers: a folder in which the answers to every image are kept (`kept` has the form). What is there already of
-            the same net, images, normalisation and choice of logits is not measured again, so that a run that was
-            killed goes on. A Module is known by its structure and weights, files by their names, sizes and times of
-            change, arrays and items by their bytes, what is made by its seed and recipe; the net must also give the
-            same logits for four images, and eight images of each set must be the same.
-        name: what the net is called, with `answers`: where it is a function, its earlier answers are used if it has a
-            name and they are of this name and `batch_size`. Give it another name when the function changes.
-        logits: where the net returns a tuple, a dict or the like: their place, key or attribute.
+        severities: of the corruptions, by default all five, which mCE and rCE need.
+        seed: for sets made from clean images, by default 0.
+        scale: whose constants to use for corruptions made from clean images, "cifar" or "imagenet"; by default the
+            image size decides, as in `common_corruptions.corrupt`.
+        baseline: errors that normalise mCE and rCE, which are left out without them: "alexnet-cifar10", the paper's,
+            for CIFAR-10-C only; "alexnet-imagenet", for ImageNet-C only, over its main 15 corruptions; or your own
+            errors in percent, as a dict {corruption: error, ..., "clean": error} or a CSV file with the columns name
+            and error, or with a table as returned here.
+        answers: a folder in which the prediction for every image is kept (`kept` describes the files). Predictions
+            already there for the same net, images, normalisation and choice of logits are reused, so that an
+            interrupted run resumes. A Module is identified by its structure and weights, files by their names, sizes
+            and modification times, arrays and items by their bytes, generated sets by their seed and recipe. In
+            addition, the net must give the same logits for four images, and eight images of each set must be the same.
+        name: name of the net, for `answers`. The predictions of a function are reused only if it has a name and they
+            were stored under this name and `batch_size`. Give it another name when the function changes.
+        logits: index, key or attribute of the logits, if the net returns a tuple, a dict or the like.
         mean, std, batch_size, device: as for `common_corruptions.evaluation.predict`.
-        progress: show a bar.
+        progress: show a progress bar.
 
     Returns:
-        (table, summary): a pandas DataFrame with one row a measurement (kind, name, severity, protocol, metric,
-        value; errors in percent, flip probabilities as fractions), whose `attrs["data"]` says what was measured; and a
-        dict as `summarise` makes it, with `corruptions` and `perturbations`, the numbers of the benchmark's that were
-        measured, and `images`, the number of test images, before, and the figures of `measuring.measure_errors`,
-        intervals and ECE, after. A corruption of your own has its rows, and is in none of the means. Without clean
-        images there is no E_clean and no rCE.
+        (table, summary): table is a pandas DataFrame with one row per measurement (kind, name, severity, protocol,
+        metric, value; errors in percent, flip probabilities as fractions), whose `attrs["data"]` describes what was
+        measured. summary is the dict of `summarise`, preceded by `corruptions` and `perturbations`, the numbers of the
+        benchmark's own that were measured, and `images`, the number of test images, and followed by the figures of
+        `measuring.measure_errors`, intervals and ECE. Corruptions of your own have rows but are in none of the means.
+        Without clean images there is no E_clean and no rCE.
 
     Warns:
-        UserWarning: of a function with a module in training mode, as `any_net.adapt`; of a net that the faster ONNX
-            Runtime does not take, so that torch evaluates it; of all that keeps a figure from being the benchmark's
-            own: no clean images, corruptions, severities or perturbations that are missing, or your own; files of other
-            names, or among image files others that are not read; sequences of a part of the images, a baseline of
-            images of another size or without its clean error, corruptions without rCE, no ECE; and of answers that
-            cannot be used again.
+        UserWarning: a function with a module in training mode, see `any_net.adapt`; a net that the faster ONNX Runtime
+            cannot evaluate, so that torch does; anything that makes a figure differ from the full benchmark's: no clean
+            images; corruptions, severities or perturbations that are missing or your own; files with other names, or
+            unread files among image files; sequences of only a part of the images; a baseline for images of another
+            size or without its clean error; corruptions without rCE; no ECE; and kept predictions that cannot be
+            reused.
 
     Raises:
-        FileNotFoundError: neither corruptions nor perturbations, one asked for that is not there, or no labels.
-        ValueError: an unknown name, a file that is damaged or does not fit the others, or a baseline that lacks a
-            corruption, before anything is measured; an image that is damaged or of another size when it is read; and as
+        FileNotFoundError: neither corruptions nor perturbations, a requested one that is missing, or no labels.
+        ValueError: before anything is measured, an unknown name, a file that is damaged or does not fit the others, or
+            a baseline that lacks a corruption; while images are read, one that is damaged or of another size; and as
             `predict` and the metrics.
         TypeError: as `predict`, `any_net.adapt` and `baseline_table.as_baseline`.
-        DifferentLogits: a RuntimeError; ONNX Runtime gives other logits than torch, as
+        DifferentLogits: a RuntimeError; the logits of ONNX Runtime and of torch differ, see
             `common_corruptions.evaluation.onnx_runtime.Exported`.
     """
     _check_pandas()
     adapted, baseline = adapt(net, logits), as_baseline(baseline)
-    # Hours may pass before a file or a baseline is used, so both are tried now.
+    # Files and baseline are checked now, as hours may pass before they are used.
     sets = open_data(data, corruptions, perturbations, severities, seed, scale, progress)
     label = str(data) if isinstance(data, str | Path) else "the images given"
     if baseline is not None:
@@ -126,10 +126,10 @@ def benchmark(
     if answers is not None:
         keeping = keep(Path(answers), net, adapted, name, sets, logits, **options)
         reusable = _reusable(keeping, sets, label)
-    # For all at once, so that it is exported once.
+    # Once for all sets, so that the net is exported once.
     fastest: Net = (
         for_many(adapted, sets.images, device) if callable(net) else adapted
-    )  # an ONNX session is not
+    )  # an ONNX session is not callable
     with tqdm(
         total=sets.images, unit=" images", unit_scale=True, desc=Path(label).name, disable=not progress
     ) as bar:
@@ -144,7 +144,7 @@ def benchmark(
 
 
 def _check_pandas() -> None:
-    """ModuleNotFoundError that says what to install, unless pandas is there; nothing but `benchmark` needs it."""
+    """Raise ModuleNotFoundError, saying what to install, unless pandas is installed; only `benchmark` needs it."""
     try:
         import pandas  # noqa: F401
     except ModuleNotFoundError as error:
@@ -154,7 +154,7 @@ def _check_pandas() -> None:
 
 
 def _numbers(sets: Sets) -> dict[str, float]:
-    """Of how many corruptions and perturbations of the benchmark's, and of how many test images, the sets are."""
+    """How many of the benchmark's corruptions and perturbations the sets have, and how many test images."""
     return {
         "corruptions": sum(one in CORRUPTIONS for one in sets.corruptions),
         "perturbations": sum(one in PERTURBATIONS for one in sets.perturbations),
@@ -163,7 +163,7 @@ def _numbers(sets: Sets) -> dict[str, float]:
 
 
 def _table(errors: list[Error], flips: list[Flip]) -> "pd.DataFrame":
-    import pandas as pd  # here alone, so that the corruptions and metrics do without pandas
+    import pandas as pd  # imported here, so that corruptions and metrics work without pandas
 
     rows: list[tuple[object, ...]] = [
         ("corruption", one, severity, None, "error", value) for one, severity, value in errors
@@ -174,14 +174,14 @@ def _table(errors: list[Error], flips: list[Flip]) -> "pd.DataFrame":
 
 
 def _check_baseline(baseline: Baseline, sets: Sets) -> None:
-    """ValueError unless the baseline has what the means of these sets need."""
+    """Raise ValueError unless the baseline has the errors that the means over these sets need."""
     relative = sets.clean is not None and len(sets.corruptions) > 0
     names = [*(["clean"] if relative else []), *sets.corruptions]
     summarise([(name, 0, 0.0) for name in names], [], baseline)
 
 
 def _reusable(keeping: Keeping, sets: Sets, label: str) -> set[str]:
-    """The places of the answers that need not be found again; what is said of others is one line."""
+    """The places of the predictions that can be reused; a single warning covers all others."""
     reusable, others = keeping.reusable(sets)
     if not keeping.net:
         warnings.warn(

@@ -1,4 +1,4 @@
-"""`python -m common_corruptions benchmark`: what a net makes of the sets in a folder, or of sets made of its images."""
+"""`python -m common_corruptions benchmark`: measure a net on the sets in a folder, or on sets made from its images."""
 
 import sys
 import warnings
@@ -14,7 +14,7 @@ from common_corruptions.recipes.scales import SCALES
 
 
 def chosen(only: str) -> list[str]:
-    """The names between the commas of --only, each once."""
+    """The names in the comma-separated --only, without duplicates."""
     names = [name.strip() for name in only.split(",")]
     if not all(names):
         raise click.UsageError("--only takes names with commas between them, such as fog,snow")
@@ -24,7 +24,7 @@ def chosen(only: str) -> list[str]:
 def _numbers(
     kind: type[float] | type[int], meaning: str
 ) -> Callable[[Any, Any, str | None], list[float] | None]:
-    """A callback that reads numbers with commas between them."""
+    """A callback that parses comma-separated numbers."""
 
     def read(ctx: Any, param: Any, text: str | None) -> list[float] | None:
         try:
@@ -44,34 +44,34 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 @click.command("benchmark")
 @click.argument("folder", metavar="FOLDER", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--net", "spec", required=True, metavar="NET", help="See above.")
-@click.option("--only", metavar="NAME,NAME", help="Measure these alone; `list` shows the names.")
+@click.option("--only", metavar="NAME,NAME", help="Measure only these; `list` prints the names.")
 @click.option(
-    "--severities", callback=SEVERITIES, metavar="N,N", help="Of the corruptions.  [default: 1,2,3,4,5]"
+    "--severities", callback=SEVERITIES, metavar="N,N", help="Corruption severities.  [default: 1,2,3,4,5]"
 )
-@click.option("--perturb", is_flag=True, help="Of clean images: make and measure perturbations, too.")
-@click.option("--seed", type=int, help="Of what is made from clean images.  [default: 0]")
+@click.option("--perturb", is_flag=True, help="Also make and measure perturbations of clean images.")
+@click.option("--seed", type=int, help="Seed for sets made from clean images.  [default: 0]")
 @click.option(
     "--scale",
     type=click.Choice(SCALES),
-    help="Of corruptions of clean images.  [default: cifar up to 64 pixels a side, else imagenet]",
+    help="Constants for corrupting clean images.  [default: cifar up to 64 pixels a side, else imagenet]",
 )
 @click.option(
     "--baseline",
     metavar="NAME|FILE.csv",
-    help="alexnet-cifar10, alexnet-imagenet, or a table: name, error (percent).",
+    help="alexnet-cifar10, alexnet-imagenet, or a table with the columns name and error (percent).",
 )
-@click.option("--logits", metavar="KEY", help="Which is the logits, where the net returns several things.")
-@click.option("--mean", callback=VALUES, metavar="R,G,B", help="Of values 0..1, with --std.  [default: none]")
+@click.option("--logits", metavar="KEY", help="Key, index or attribute of the logits in the net's output.")
+@click.option("--mean", callback=VALUES, metavar="R,G,B", help="For values 0..1 with --std.  [default: none]")
 @click.option("--std", callback=VALUES, metavar="R,G,B")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images at a time.  [default: 64, GPU 1000]")
-@click.option("--device", metavar="DEVICE", help="cpu, cuda, ...  [default: where the net is]")
-@click.option("--output", type=FILE, help="Write the table there, as CSV.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images per batch.  [default: 64, GPU 1000]")
+@click.option("--device", metavar="DEVICE", help="cpu, cuda, ...  [default: the net's device]")
+@click.option("--output", type=FILE, help="Write the table to this CSV file.")
 @click.option(
     "--answers",
     type=FOLDER,
-    help="Keep the answer to every image there.  [default: beside the table: table.csv, table.answers/]",
+    help="Keep the prediction for every image in this folder.  [default with --output t.csv: t.answers/]",
 )
-@click.option("--name", help="What a net is called that is a function: see above.")
+@click.option("--name", help="Name of a net that is a function: see above.")
 def run_benchmark(
     folder: Path,
     spec: str,
@@ -86,28 +86,30 @@ def run_benchmark(
     """Measure a net on the sets in FOLDER: errors by corruption, flips by perturbation, and their means.
 
     \b
-    FOLDER is CIFAR-10-C or CIFAR-10-P as published, or what `corrupt` and `perturb` wrote: one of their folders,
-              or the one with c/ and p/, and with test_images.npy and test_labels.npy in clean/ if there are;
-              ImageNet-C as published, <corruption>/<severity>/<class>/<image> or with noise/, blur/, ... around
-              the corruptions, and with clean images in clean/<class> if there are; or
-              clean images in <class>/<image>, of which corrupted ones are made as they are measured.
+    FOLDER is CIFAR-10-C or CIFAR-10-P as published;
+              an output folder of `corrupt` or `perturb`, or a folder that has these as c/ and p/ and may have
+              test_images.npy and test_labels.npy in clean/;
+              ImageNet-C as published, <corruption>/<severity>/<class>/<image>, or with noise/, blur/, ... around
+              the corruptions, which may have clean images in clean/<class>; or
+              clean images in <class>/<image>, which are corrupted while they are measured.
 
     \b
-    NET is module:net, or module:function, which is called without arguments and returns the net,
+    NET is module:net,
+           module:function, which is called without arguments and returns the net,
            file.onnx, or
            torchvision:model, with its default weights.
     It takes floats 0..1, normalised by --mean and --std, (N, C, H, W), and returns logits.
 
-    With --output or --answers a run that was stopped goes on where it was when it is started again: the answers of the
-    same net to the same images are not measured again. A net that is no torch Module and no ONNX file needs a --name
-    for that, and another one when it changes.
+    With --output or --answers, a run that was stopped resumes when it is started again: predictions of the same net for
+    the same images are reused. A net that is neither a torch Module nor an ONNX file needs a --name for this, and a new
+    name whenever it changes.
 
     \b
     python -m common_corruptions benchmark CIFAR-10-C --net my_nets:resnet20 --baseline alexnet-cifar10
     python -m common_corruptions benchmark ImageNet-C --net torchvision:resnet50 --baseline alexnet-imagenet \\
         --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --output resnet50.csv
     """
-    try:  # here alone, so that the other commands do without torch
+    try:  # imported here, so that the other commands work without torch
         from common_corruptions.benchmarking.benchmark import benchmark
         from common_corruptions.benchmarking.named_nets import digest_of_file, load_net
         from common_corruptions.benchmarking.text import as_text, write_table

@@ -1,4 +1,4 @@
-"""What tells whether a net is that of an earlier run: a digest of what decides its answers."""
+"""Recognise a net of an earlier run by a digest of what determines its predictions."""
 
 import hashlib
 import re
@@ -9,16 +9,16 @@ from torch import Tensor, nn
 
 
 def of_net(net: Any, name: str | None = None) -> str:
-    """A digest of a Module's structure and weights and of the name that was given for the net; "" for others.
+    """Digest of a Module's structure and weights and of the given name; for other nets of the name, or "" without one.
 
-    What a function computes cannot be known from it: without a name it is never taken for an earlier one. Nor can that
-    of a Module whose state holds other things than tensors.
+    What a function computes cannot be identified, nor what a Module does whose state holds anything but tensors:
+    without a name, such a net never counts as that of an earlier run.
     """
     digest = hashlib.sha256(b"" if name is None else f"named {name}".encode())
     values = dict(net.state_dict()) | dict(net.named_buffers()) if isinstance(net, nn.Module) else {}
     if not values or not all(isinstance(value, Tensor) for value in values.values()):
         return "" if name is None else digest.hexdigest()
-    described = re.sub(r" at 0x[0-9a-f]+", "", str(net))  # of a function that a module holds
+    described = re.sub(r" at 0x[0-9a-f]+", "", str(net))  # the address of a function that a module holds
     digest.update(f"{type(net).__module__}.{type(net).__qualname__} {described}".encode())
     for key, value in values.items():
         data = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()

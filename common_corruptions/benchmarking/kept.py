@@ -1,17 +1,17 @@
-"""The answers of a net to every image, kept in a folder: for tests of one's own, and to go on after a kill.
+"""The predictions of a net for every image, kept in a folder: for your own tests, and to resume an interrupted run.
 
     FOLDER/clean.npz, FOLDER/c/<corruption>-<severity>.npz:
         predicted (N,)    the class with the highest logit
-        confidence (N,)   its softmax probability, float32; NaN where the net returns no logits
+        confidence (N,)   its softmax probability, float32; NaN where it is undefined (`per_image.Answers`)
         correct (N,)      whether it is the label
         labels (N,)
-        sample            a digest of some of the images, which other sets with these answers have if they are the same
+        sample            a digest of some of the images, which is the same for all sets with these images
     FOLDER/p/<perturbation>.npz:
         predicted (N, T)  of every frame
-        protocol, metric, value   what was measured of them, a row each
+        protocol, metric, value   the metrics measured on them, one row each
 
-Image n of each file is the n-th of the set; those of folders are in the order of their sorted classes and file names,
-as in torchvision's ImageFolder. Each file is written whole or not at all, with what decided the answers.
+Image n of each file is image n of the set; image folders are sorted by class and file name, as in torchvision's
+ImageFolder. Each file is written completely or not at all, together with what determined the predictions.
 """
 
 import hashlib
@@ -32,18 +32,18 @@ from common_corruptions.sets.identity import of_images, of_sample
 from common_corruptions.sets.opened import Sets
 from common_corruptions.sets.staging import Images
 
-UNREADABLE = (ValueError, KeyError, EOFError, zipfile.BadZipFile)  # a file that is damaged, or not of these
-PROBES = 4  # images that a net answers to, before its earlier answers are taken for its own
+UNREADABLE = (ValueError, KeyError, EOFError, zipfile.BadZipFile)  # a damaged file, or one of another kind
+PROBES = 4  # images whose logits must be the same before earlier predictions are reused
 
 Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Keeping:
-    """A folder of answers, and what decides those of this run.
+    """A folder of predictions, and what determines those of this run.
 
-    net: digest of the net; "" if it cannot be known, and then nothing is taken from the folder.
-    probe: logits (PROBES, K) of images that are the same in every run.
+    net: digest of the net; "" if it cannot be identified, so that nothing is reused.
+    probe: logits (PROBES, K) for images that are the same in every run.
     options: the normalisation and the choice of logits.
     """
 
@@ -55,7 +55,7 @@ class Keeping:
     _samples: dict[str, str] = field(default_factory=dict)
 
     def reusable(self, sets: Sets) -> tuple[set[str], int]:
-        """The places of the sets whose answers are there, and how many files are of something else."""
+        """The places of the sets whose predictions can be reused, and how many files are of something else."""
         found, others = set(), 0
         for place, images in places(sets):
             if (self.folder / f"{place}.npz").exists():
@@ -70,7 +70,7 @@ class Keeping:
             return dict(file)
 
     def save(self, place: str, images: Images, labels: np.ndarray, arrays: Arrays) -> None:
-        """Write answers to their place.
+        """Write predictions to their place.
 
         Raises:
             OSError: the folder cannot be written to.
@@ -119,19 +119,19 @@ class Keeping:
 def keep(
     folder: Path, net: Any, adapted: Any, name: str | None, sets: Sets, chosen: Any, **options: Any
 ) -> Keeping:
-    """A folder for the answers of a net.
+    """Open a folder for the predictions of a net.
 
     Args:
-        folder: made when there is something to write.
-        net, name: the net as it was given, and what it is called, if it has a name.
-        adapted: as `common_corruptions.benchmarking.any_net.adapt` gives it.
-        sets: what is measured; the net answers to a few images of their shape.
-        chosen: which of the things that the net returns are its logits.
+        folder: created when there is something to write.
+        net, name: the net as given, and its name, if it has one.
+        adapted: the net as returned by `common_corruptions.benchmarking.any_net.adapt`.
+        sets: what is measured; the net is run on a few images of their shape.
+        chosen: which part of the net's output is its logits.
         options: as for `common_corruptions.evaluation.predict`.
 
     Raises:
         TypeError, ValueError: as `predict`.
-        NotADirectoryError: a file of this name.
+        NotADirectoryError: a file has this name.
         OSError: nothing can be written there.
     """
     if folder.exists() and not folder.is_dir():
@@ -140,13 +140,13 @@ def keep(
     shape = next(iter(places(sets)))[1].shape[-3:]
     images = np.random.default_rng(0).integers(256, size=(PROBES, *shape), dtype=np.uint8)
     decides = {key: None if options[key] is None else list(options[key]) for key in ("mean", "std")}
-    # To a Module in eval mode the size of a batch is the last bits alone, to a function it may be statistics.
+    # The batch size changes only the last bits of a Module in eval mode, but may change the statistics of a function.
     decides |= {} if isinstance(net, nn.Module) else {"batch_size": options["batch_size"]}
     return Keeping(folder, of_net(net, name), predict(adapted, images, **options), f"{decides} {chosen!r}")
 
 
 def places(sets: Sets) -> Iterator[tuple[str, Images]]:
-    """Every set, with the path of its answers in the folder, without the suffix."""
+    """Every set, with the path of its predictions in the folder, without suffix."""
     if sets.clean is not None:
         yield "clean", sets.clean
     for name, parts in sets.corruptions.items():
@@ -157,14 +157,15 @@ def places(sets: Sets) -> Iterator[tuple[str, Images]]:
 
 
 def load_answers(folder: str | Path) -> dict[tuple[str, int], Arrays]:
-    """The answers in a folder to clean and corrupted images, of each ("clean", 0) or (corruption, severity).
+    """The predictions in a folder for clean and corrupted images, by ("clean", 0) or (corruption, severity).
 
     Returns:
-        Of each `predicted`, `confidence`, `correct` and `labels`, arrays (N,), and `sample`, a string ().
+        For each, `predicted`, `confidence`, `correct` and `labels`, arrays (N,), and `sample`, a string ().
 
     Raises:
         FileNotFoundError: there are none.
-        ValueError: they are of more than one net, or of images with other labels; a file is damaged or of another kind.
+        ValueError: predictions of more than one net, or for images with other labels; a file that is damaged or of
+            another kind.
     """
     folder = Path(folder)
     found: dict[tuple[str, int], Arrays] = {}
@@ -202,7 +203,7 @@ def load_answers(folder: str | Path) -> dict[tuple[str, int], Arrays]:
 def load_paired(
     ours: str | Path, theirs: str | Path
 ) -> tuple[dict[tuple[str, int], Arrays], dict[tuple[str, int], Arrays]]:
-    """The answers of two nets to the same images, each as `load_answers` gives them: for a comparison in pairs.
+    """The predictions of two nets for the same images, each as `load_answers` returns them, for a paired comparison.
 
     Raises:
         FileNotFoundError, ValueError: as `load_answers`.
@@ -214,7 +215,7 @@ def load_paired(
         raise ValueError(f"one of {ours} and {theirs} alone holds answers to {name}, severity {severity}")
     for (name, severity), one in found.items():
         other = others[name, severity]
-        # Answers that an earlier version kept tell nothing of their images.
+        # Files of an earlier version do not identify their images.
         same = str(one["sample"]) != "" and one["sample"] == other["sample"]
         if not same or not np.array_equal(one["labels"], other["labels"]):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""What keeps the figures of a benchmark from being those of the whole benchmark, to be told beside them."""
+"""Reasons why the figures of a benchmark are not those of the whole benchmark, to be reported with them."""
 
 import math
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from common_corruptions.summary import Baseline, undefined_relative
 
 
 def limits(sets: Sets, baseline: Baseline | None) -> Iterator[str]:
-    """A sentence for each limit of what is measured on these sets."""
+    """Yield a sentence for each limit of what is measured on these sets."""
     if sets.others:
         names = ", ".join(sets.others)
         yield (
@@ -40,12 +40,12 @@ def limits(sets: Sets, baseline: Baseline | None) -> Iterator[str]:
     yield from _baseline_limits(sets, baseline, corruptions)
     yield from _perturbation_limits(sets)
     if sets.tested > len(sets.labels) > 0 and corruptions:
-        which = "the first " if sets.classes is None else ""  # in folders they are found by their names
+        which = "the first " if sets.classes is None else ""  # image files are matched by name
         yield f"the corrupted images are of {which}{len(sets.labels)} of the {sets.tested} test images"
 
 
 def severities_of(sets: Sets) -> tuple[int, ...]:
-    """Those of the corrupted sets, the same of each."""
+    """The severities of the corrupted sets, which are the same for each."""
     return tuple(next(iter(sets.corruptions.values()), SEVERITIES))
 
 
@@ -55,7 +55,7 @@ def _baseline_limits(sets: Sets, baseline: Baseline | None, corruptions: list[st
     if corruptions and baseline.sides is not None:
         images = next(iter(sets.corruptions[corruptions[0]].values()))
         height, width, channels = images.shape[1:]
-        scale = getattr(images, "scale", baseline.scale)  # of what is made here; files do not say it
+        scale = getattr(images, "scale", baseline.scale)  # known for sets made here, but not for files
         if not {height, width} <= {*baseline.sides} or channels != 3 or scale != baseline.scale:
             kind = f"{height} x {width}" + ("" if channels == 3 else ", grey")
             if scale != baseline.scale:

@@ -1,4 +1,4 @@
-"""What a net makes of opened sets: errors, their interval over images, calibration, and flips."""
+"""Measure a net on opened sets: errors and their intervals over images, calibration, and flips."""
 
 from typing import Any
 
@@ -21,21 +21,21 @@ Error = tuple[str, int, float]
 def measure_errors(
     net: Net, sets: Sets, bar: tqdm, keeping: Keeping | None, reusable: set[str], **options: Any
 ) -> tuple[list[Error], dict[str, float], str]:
-    """Errors by corruption and severity, and what is known of their means.
+    """Measure errors by corruption and severity, and the intervals and calibration of their means.
 
     Args:
         net, options: as for `common_corruptions.evaluation.predict`.
-        sets: as `common_corruptions.sets.any_data.open_data` gives them.
-        bar: moves by one for each image.
-        keeping: where the answers to single images are kept, if they are.
-        reusable: the places of those that need not be found again.
+        sets: as returned by `common_corruptions.sets.any_data.open_data`.
+        bar: advances by one per image.
+        keeping: where the predictions are kept, if they are.
+        reusable: the places of the predictions that can be reused.
 
     Returns:
-        (rows, figures, reason): rows (corruption, severity, error in percent), ("clean", 0, error) first where there
-        are clean images. Figures of the clean images and of the benchmark's corruptions: `E_clean_low`, `E_clean_high`,
-        `E_corr_low`, `E_corr_high`, the 95 % interval of the mean error over images (percentile bootstrap), and
-        `ECE_clean`, `ECE_corr`, the expected calibration error (15 bins), a mean over the sets; all in percent. The
-        reason why there is no ECE, or "".
+        (rows, figures, reason): rows are (corruption, severity, error in percent), with ("clean", 0, error) first if
+        there are clean images. figures are over the clean images and the benchmark's corruptions: `E_clean_low`,
+        `E_clean_high`, `E_corr_low`, `E_corr_high`, the 95 % interval of the mean error over images (percentile
+        bootstrap), and `ECE_clean`, `ECE_corr`, the expected calibration error (15 bins), a mean over the sets; all in
+        percent. reason says why there is no ECE, or is "".
 
     Raises:
         TypeError, ValueError: as `per_image.answer_images`; UndefinedLogits names the set.
@@ -85,9 +85,9 @@ def _answers(net: Net, images: Images, sets: Sets, bar: tqdm, **options: Any) ->
 def measure_flips(
     net: Net, sets: Sets, bar: tqdm, keeping: Keeping | None, reusable: set[str], **options: Any
 ) -> list[Flip]:
-    """(perturbation, protocol, metric, value): three metrics in both protocols; the bar moves by one for each frame.
+    """Measure (perturbation, protocol, metric, value): up to three metrics in both protocols.
 
-    Args and errors as for `measure_errors`.
+    Arguments and errors are as for `measure_errors`; the bar advances by one per frame.
     """
     rows: list[Flip] = []
     for name, sequences in sets.perturbations.items():
@@ -111,7 +111,7 @@ def measure_flips(
 
 
 def _intervals(wrong: dict[str, list[np.ndarray]]) -> dict[str, float]:
-    """The 95 % interval over images of each mean error."""
+    """The 95 % interval of each mean error, over images."""
     if not wrong:
         return {}
     by_image = np.stack([100 * np.mean(answers, axis=0) for answers in wrong.values()])

@@ -1,4 +1,4 @@
-"""Modules behind a function, as far as they can be seen: a function is given as it is, in whatever mode they are."""
+"""Find the modules that a function refers to, as far as possible: nothing else sets their mode before it is called."""
 
 import functools
 import inspect
@@ -8,18 +8,18 @@ from typing import Any
 
 from torch import nn
 
-DEPTH = 4  # steps from the function; what it reaches by more is seldom a net
+DEPTH = 4  # references followed from the function; nets are seldom farther away
 
 
 def in_training_mode(function: Callable[..., Any]) -> list[str]:
-    """Modules in training mode that a function refers to, each as `name (Type)`, or `Type` where it has no name.
+    """Modules in training mode that a function refers to, each as `name (Type)`, or `Type` if it has no name.
 
-    Looked through are the object of a method, what a function takes from around it and from its module, the parts of
-    a `functools.partial`, the attributes of any other callable object, and lists, tuples and dicts of these.
+    The search covers the object of a method, the closure and global variables of a function, the parts of a
+    `functools.partial`, the attributes of any other callable object, and lists, tuples and dicts of these.
     """
     training = {}
     for name, module in _modules(function, "", DEPTH, set()):
-        # A frozen script has no mode.
+        # A frozen ScriptModule has no mode.
         if any(getattr(part, "training", False) for part in module.modules()):
             kind = type(module).__name__
             training[id(module)] = f"{name} ({kind})" if name else kind
@@ -38,7 +38,7 @@ def _modules(value: Any, name: str, depth: int, seen: set[int]) -> Iterator[tupl
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """What a value is made of, with the names it goes by."""
+    """The parts of a value, with their names."""
     if isinstance(value, MethodType):
         owner = value.__self__
         yield from [("", owner)] if isinstance(owner, nn.Module) else getattr(owner, "__dict__", {}).items()

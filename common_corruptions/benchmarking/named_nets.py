@@ -1,4 +1,4 @@
-"""Nets by what a command line can say of them: what stands in a module, an ONNX file, a name of torchvision."""
+"""Load nets that are named on a command line: from a module, an ONNX file or torchvision."""
 
 import hashlib
 from pathlib import Path
@@ -11,12 +11,12 @@ from common_corruptions.raising import reason
 
 
 def load_net(name: str) -> Any:
-    """A net for `benchmark`.
+    """Load a net for `benchmark`.
 
     Args:
         name: `module:net`, a Module or an ONNX session; `module:function`, called without arguments to build the net;
             `file.onnx`, for ONNX Runtime on the CPU; or `torchvision:model`, with the default weights, which
-            torchvision fetches.
+            torchvision downloads.
 
     Raises:
         OSError: no such file.
@@ -33,10 +33,10 @@ def load_net(name: str) -> Any:
 
 
 def digest_of_file(path: Path) -> str:
-    """A digest of an ONNX file and of the files beside it that hold its weights.
+    """Digest of an ONNX file and of the external files that hold its weights.
 
     Raises:
-        ValueError: the package onnx is not installed, or does not read the file.
+        ValueError: the package onnx is not installed, or cannot read the file.
     """
     try:
         import onnx
@@ -45,7 +45,7 @@ def digest_of_file(path: Path) -> str:
         raise ValueError(f"{path} needs the package onnx") from None
     try:
         tensors = onnx.load(path, load_external_data=False).graph.initializer
-    except Exception as error:  # of the protocol's own types
+    except Exception as error:  # protobuf has its own exception types
         raise ValueError(f"{path} is no model that onnx reads: {reason(error)}") from None
     entries = [entry for tensor in tensors if uses_external_data(tensor) for entry in tensor.external_data]
     beside = sorted({entry.value for entry in entries if entry.key == "location"})
@@ -65,7 +65,7 @@ def _from_onnx(path: Path) -> Any:
         raise ValueError(f"{path} needs the package onnxruntime") from None
     try:
         return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a type of its own for each of its codes
+    except Exception as error:  # onnxruntime has one exception type per error code
         raise ValueError(f"{path} is no model that ONNX Runtime reads: {reason(error)}") from None
 
 
@@ -78,7 +78,7 @@ def _from_torchvision(model: str) -> Any:
         raise ValueError(f"torchvision has no model {model!r}; torchvision.models.list_models() names them")
     try:
         return models.get_model(model, weights="DEFAULT")
-    except Exception as error:  # the download, or the weights that it brought
+    except Exception as error:  # from the download or the downloaded weights
         raise ValueError(f"torchvision:{model} cannot be loaded: {reason(error)}") from None
 
 
@@ -87,7 +87,7 @@ def _from_module(module: str, attribute: str) -> Any:
     for part in attribute.split("."):
         try:
             found = getattr(found, part)
-        except Exception as error:  # a module is anyone's code
+        except Exception as error:  # user code may raise anything
             raise ValueError(f"{module}:{attribute} cannot be imported: {reason(error)}") from None
     if isinstance(found, nn.Module) or (hasattr(found, "get_inputs") and not isinstance(found, type)):
         return found

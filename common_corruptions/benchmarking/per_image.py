@@ -1,4 +1,4 @@
-"""What a net answers to single images: found batch by batch, so that the logits of a whole set are never kept."""
+"""Predictions for single images, computed batch by batch, so that the logits of a whole set are never kept."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,15 +13,15 @@ from common_corruptions.evaluation.answers import perturbation_metrics
 from common_corruptions.logits import TIED, UndefinedLogits
 from common_corruptions.sets.staging import Images, slices, staged
 
-BLOCK_BYTES = 16 << 20  # of sequences read or made at a time, or else as much as fills a batch
+BLOCK_BYTES = 16 << 20  # of sequences read or made at a time; more if a batch needs more
 
 Flip = tuple[str, str, str, float]
 
 
 class Answers(NamedTuple):
-    """Of N images: the predicted classes (N,), and their softmax probabilities (N,) float32, the confidence.
+    """Predictions for N images: the classes (N,), and their softmax probabilities (N,) float32, the confidence.
 
-    `no_confidence` says why there is no confidence, which is then NaN; else it is "".
+    `no_confidence` says why the confidence is undefined and therefore NaN; otherwise it is "".
     """
 
     predicted: np.ndarray
@@ -37,21 +37,21 @@ def answer_images(
     advance: Callable[[int], object] = lambda count: None,
     **options: Any,
 ) -> Answers:
-    """The answers to images.
+    """Predict the classes of images.
 
     Args:
         net, options: as for `common_corruptions.evaluation.predict`.
         images, labels: uint8 (N, H, W, C), and their classes (N,).
-        classes: how many the labels are of; None if that is not known.
+        classes: the number of classes of the data; None if it is not known.
         advance: called with the number of images of each batch.
 
     Raises:
-        TypeError, ValueError: as `predict`; a net of fewer classes than the labels have, or of another number than
-            `classes`.
-        UndefinedLogits: a ValueError; a logit that is NaN, or several infinities on top.
+        TypeError, ValueError: as `predict`; a net with too few classes for the labels, or with a number of classes
+            other than `classes`.
+        UndefinedLogits: a ValueError; a logit that is NaN, or several classes whose highest logit is the same infinity.
     """
-    # Small results of every batch between its large ones would keep the allocator from giving those back, so they have
-    # one place from the start.
+    # Allocated once: small results between the large tensors of each batch would keep the allocator from freeing the
+    # large ones.
     predicted = confidence = extremes = torch.empty(0)
     start = 0
     with evaluating(net):
@@ -84,7 +84,7 @@ def answer_images(
 
 
 def _check_classes(found: int, labels: np.ndarray, classes: int | None) -> None:
-    """ValueError unless a net of so many classes can be right about every label."""
+    """Raise ValueError unless the number of classes that a net returns fits the data."""
     if classes is not None and found != classes:
         raise ValueError(
             f"the net answers with {found} classes, and the data has {classes}; call net.eval() and give a function "
@@ -95,11 +95,11 @@ def _check_classes(found: int, labels: np.ndarray, classes: int | None) -> None:
 
 
 def _extremes(logits: Tensor, top: Tensor) -> Tensor:
-    """Minus the least logit, or NaN; the most +inf in a row; minus the least top; how far from 1 the sum of a row is.
+    """Minus the lowest logit, or NaN; most +inf in a row; minus the lowest top; largest distance of a row's sum from 1.
 
     Args:
         logits: (n, K).
-        top: (n, 1) the highest of each row, which is -inf where all are.
+        top: (n, 1) the highest logit of each row, -inf if all are.
     """
     return torch.stack(
         [
@@ -118,13 +118,13 @@ def answer_sequences(
     advance: Callable[[int], object] = lambda count: None,
     **options: Any,
 ) -> tuple[np.ndarray, list[Flip]]:
-    """Predicted classes (N, T), and (perturbation, protocol, metric, value) over all sequences.
+    """Predicted classes (N, T), and rows (perturbation, protocol, metric, value) over all sequences.
 
     Args:
         net, options: as for `common_corruptions.evaluation.predict`.
         name: the perturbation.
         sequences: uint8 (N, T, H, W, C).
-        advance: called with the number of frames that have been answered.
+        advance: called with the number of frames processed.
 
     Raises:
         TypeError, ValueError: as `common_corruptions.evaluation.predict_ranks`.

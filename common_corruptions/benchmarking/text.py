@@ -1,4 +1,4 @@
-"""What `benchmark` returns, for the terminal and as a CSV file."""
+"""Format what `benchmark` returns, for the terminal and as a CSV file."""
 
 from pathlib import Path
 
@@ -8,10 +8,10 @@ from common_corruptions.replacing import replacing
 
 
 def as_text(table: pd.DataFrame, summary: dict[str, float]) -> str:
-    """What was measured, errors by corruption and severity, flips by perturbation, the summary; percent.
+    """Format errors by corruption and severity, flip probabilities by perturbation and the summary, in percent.
 
     Args:
-        table, summary: as `common_corruptions.benchmark` returns them.
+        table, summary: as returned by `common_corruptions.benchmark`.
     """
     parts = [f"Measured on {table.attrs['data']}"] if "data" in table.attrs else []
     errors = table[(table["kind"] == "corruption") & (table["name"] != "clean")]
@@ -31,17 +31,17 @@ def as_text(table: pd.DataFrame, summary: dict[str, float]) -> str:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV, whole or not at all.
+    """Write a table as CSV, completely or not at all.
 
     Raises:
-        OSError: the folder is not there, or cannot be written to.
+        OSError: the folder does not exist or cannot be written to.
     """
     with replacing(path) as part:
         table.to_csv(part, index=False)
 
 
 def _pivot(rows: pd.DataFrame, columns: str) -> pd.DataFrame:
-    """One row a name, in the order of the table."""
+    """One row per name, in the order of the table."""
     return rows.pivot(index="name", columns=columns, values="value").loc[rows["name"].unique()]
 
 

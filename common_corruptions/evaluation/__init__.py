@@ -1,4 +1,4 @@
-"""Nets run over images and over whole sets, by torch or by ONNX Runtime."""
+"""Evaluate nets on images and whole sets, with torch or ONNX Runtime."""
 
 from common_corruptions.evaluation.inputs import (
     affine,

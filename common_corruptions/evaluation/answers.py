@@ -1,4 +1,4 @@
-"""What a net answers on the sets of a folder: logits and errors by corruption, ranks and flips by perturbation."""
+"""Evaluate a net on the sets of a folder: logits and errors by corruption, ranks and flips by perturbation."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -38,9 +38,9 @@ T = TypeVar("T")
 def predict_corruptions(
     net: Net, folder: Path, corruptions: Iterable[str], **options: Any
 ) -> Iterator[tuple[str, int, np.ndarray]]:
-    """(corruption, severity, logits (N, K) float32) of `net`, ("clean", 0, logits) first.
+    """Yield (corruption, severity, logits (N, K) float32) of `net`, with ("clean", 0, logits) first.
 
-    The N test images are those that the corrupted sets are of: all, or the first ones.
+    The N test images are those of the corrupted sets: all, or the first ones.
 
     Args:
         net, options: as for `common_corruptions.evaluation.predict`.
@@ -62,19 +62,19 @@ def predict_corruptions(
 def rank_perturbations(
     net: Net, folder: Path, perturbations: Iterable[str], count: int | None = None, **options: Any
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """(perturbation, ordinal ranks (N, T, K) of the classes in every frame), 1 for the predicted class.
+    """Yield (perturbation, ordinal ranks (N, T, K) of the classes in every frame), where rank 1 is the predicted class.
 
-    On a GPU the next perturbation is on its way while the caller works on this one.
+    On a GPU the next perturbation is computed while the caller works on the current one.
 
     Args:
         net, options: as for `common_corruptions.evaluation.predict_ranks`.
         folder: with `p/`.
         perturbations: which files of `p/` to read, each once.
-        count: sequences to use, the first ones; by default all.
+        count: number of sequences to use, the first ones; by default all.
 
     Raises:
         FileNotFoundError, ValueError: as `sets.on_disk.open_perturbations`, before anything is measured.
-        UndefinedLogits: a ValueError; the net answers with NaN, and to which set.
+        UndefinedLogits: a ValueError that names the set; the net returns NaN or tied infinities.
     """
     opened = open_perturbations(folder, perturbations, count)
     net = for_many(net, count_frames(opened.values()), options.get("device"))
@@ -89,7 +89,7 @@ def rank_perturbations(
 
 
 def _ahead(call: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
-    """`call(name)` of each name, the next one in a thread while the caller works on this one."""
+    """Yield `call(name)` for each name, computing the next one in a thread while the caller works on this one."""
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as worker:
         waiting: Future[T] | None = None
         try:
@@ -114,9 +114,9 @@ def _on_gpu(net: Net, options: Mapping[str, Any]) -> bool:
 def count_images(
     folder: Path, corruptions: Iterable[str], perturbations: Iterable[str], count: int | None = None
 ) -> int:
-    """How many images a net has to answer in a folder: clean ones, as many as are corrupted, corrupted ones and frames.
+    """Number of images a net has to process in a folder: clean ones (as many as are corrupted), corrupted ones, frames.
 
-    Args and errors as for `predict_corruptions` and `rank_perturbations`.
+    Arguments and errors are as for `predict_corruptions` and `rank_perturbations`.
     """
     clean, stacks = _open_stacks(folder, corruptions)
     frames = count_frames(open_perturbations(folder, perturbations, count).values())
@@ -124,7 +124,7 @@ def count_images(
 
 
 def _open_stacks(folder: Path, corruptions: Iterable[str]) -> tuple[Clean, dict[str, np.ndarray]]:
-    """The clean images that are answered, and of each corruption the array."""
+    """The clean images that are used, and the array of each corruption."""
     clean = open_clean(folder)
     stacks = open_corruptions(folder, corruptions, clean)
     return corrupted_ones(clean, stacks), stacks
@@ -153,12 +153,12 @@ def perturbation_metrics(name: str, ranks: np.ndarray) -> list[tuple[str, str, s
 def answer_corruptions(
     net: Net, folder: Path, names: Iterable[str], bar: tqdm, **options: Any
 ) -> tuple[list[tuple[str, int, float]], np.ndarray]:
-    """(corruption, severity, error in percent) of each of M sets, and the logits (M, N, K) behind them.
+    """(corruption, severity, error in percent) for each of M sets, and their logits (M, N, K).
 
-    Args and errors as for `predict_corruptions`; the bar moves by one for each set.
+    Arguments and errors are as for `predict_corruptions`; the bar advances by one per set.
 
     Raises:
-        UndefinedLogits: a ValueError; the net answers with NaN, and to which set.
+        UndefinedLogits: a ValueError that names the set; the net returns NaN or tied infinities.
     """
     labels = open_clean(folder).labels
     rows, logits = [], []
@@ -174,9 +174,9 @@ def answer_corruptions(
 def answer_perturbations(
     net: Net, folder: Path, names: Iterable[str], count: int | None, bar: tqdm, **options: Any
 ) -> tuple[list[tuple[str, str, str, float]], dict[str, np.ndarray]]:
-    """(perturbation, protocol, metric, value), and by perturbation the predicted classes (N, T) behind them.
+    """(perturbation, protocol, metric, value), and by perturbation the predicted classes (N, T).
 
-    Args and errors as for `rank_perturbations`; the bar moves by one for each perturbation.
+    Arguments and errors are as for `rank_perturbations`; the bar advances by one per perturbation.
     """
     rows, frames = [], {}
     for name, ranks in rank_perturbations(net, folder, names, count, **options):

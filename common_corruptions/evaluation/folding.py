@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolutions before it, which saves a net that is only evaluated a pass each."""
+"""Fold batch normalisation into the preceding convolutions, which saves an evaluated net a pass for each."""
 
 from collections import Counter
 
@@ -9,7 +9,7 @@ from torch.nn.modules.conv import _ConvNd
 
 
 class _Tracer(fx.Tracer):
-    """Looks into chains and into modules that hold batch normalisation; what others do is left to them."""
+    """Traces into nn.Sequential and into modules that contain batch normalisation; other modules stay leaves."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return not isinstance(m, nn.Sequential) and (
@@ -26,16 +26,16 @@ def _has_norms(net: nn.Module) -> bool:
 
 
 def fold_norms(net: nn.Module) -> nn.Module:
-    """A copy of `net` in which every batch normalisation right behind a convolution is part of the convolution.
+    """A copy of `net` in which every batch normalisation right after a convolution is part of the convolution.
 
-    The result computes the same up to rounding. A batch normalisation behind anything else stays, as does one behind a
-    convolution that is called more than once, or where either has hooks; a net without any is returned as it is.
+    The result is the same up to rounding. A batch normalisation after anything else stays, as does one after a
+    convolution that is called more than once, or if either has hooks; a net without any is returned as it is.
 
     Args:
-        net: in eval mode, with a forward pass that torch.fx can trace: its path must not depend on values.
+        net: in eval mode, with a forward pass that torch.fx can trace: its control flow must not depend on values.
 
     Raises:
-        ValueError: some of the net is in training mode, in which the statistics are those of the batch.
+        ValueError: some of the net is in training mode, in which batch statistics are used.
     """
     if training := [name or "the net" for name, part in net.named_modules() if part.training]:
         raise ValueError(f"{training[0]} is in training mode; call eval() first")
@@ -48,5 +48,5 @@ def fold_norms(net: nn.Module) -> nn.Module:
     for name in calls:
         part = traced.get_submodule(name)
         if (isinstance(part, _ConvNd) and calls[name] > 1) or _has_hooks(part):
-            traced.set_submodule(name, nn.Sequential(part))  # fuse looks for the plain types alone
+            traced.set_submodule(name, nn.Sequential(part))  # fuse only recognises the plain types
     return fuse(traced, no_trace=True)

@@ -1,4 +1,4 @@
-"""How images reach a net: how many at a time, normalised, in which layout and precision."""
+"""How images are passed to a net: batch size, normalisation, memory layout and precision."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -8,22 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-BATCH_SIZE = {"cpu": 64}  # activations that stay in the caches are worth more than large batches
-LARGE_BATCH = 1000  # elsewhere: few launches, each with much to do
+BATCH_SIZE = {"cpu": 64}  # activations that stay in the caches gain more than large batches
+LARGE_BATCH = 1000  # elsewhere: few launches, each with much work
 
 
 def default_batch_size(device: torch.device | str) -> int:
-    """Images at a time where nobody says how many."""
+    """The default number of images per batch."""
     return BATCH_SIZE.get(torch.device(device).type, LARGE_BATCH)
 
 
 def affine(
     mean: Sequence[float] | None, std: Sequence[float] | None, channels: int, device: torch.device | str
 ) -> tuple[Tensor, Tensor]:
-    """Scale and shift per channel that take values 0..255 to (value / 255 - mean) / std, or to 0..1 without both.
+    """Scale and shift per channel that map values 0..255 to (value / 255 - mean) / std, or without both to 0..1.
 
     Raises:
-        ValueError: one without the other, or not for each channel a mean from 0 to 1 and a std above 0 and up to 1.
+        ValueError: only one of the two; or not one mean from 0 to 1, and one std above 0 and up to 1, for each channel.
     """
     if (mean is None) != (std is None):
         raise ValueError("mean and std belong together: give both, or neither for values 0..1")
@@ -48,9 +48,9 @@ def affine(
 
 
 def memory_format(device: torch.device | str, precision: str = "fp32") -> torch.memory_format:
-    """The layout in which nets and their images are computed: the one place that decides it.
+    """The memory layout of nets and their images; decided only here.
 
-    Channels last is what oneDNN's convolutions read, and those of tensor cores, which IEEE float32 does not use.
+    Channels last suits oneDNN's convolutions and those of tensor cores, which IEEE float32 does not use.
     """
     on_gpu = torch.device(device).type == "cuda"
     return torch.contiguous_format if on_gpu and precision == "fp32" else torch.channels_last
@@ -63,11 +63,11 @@ def normalise(images: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def float32_as(precision: Literal["ieee", "tf32"]) -> Iterator[None]:
-    """Compute float32 convolutions and matrix products on CUDA as they are, or rounded to TF32.
+    """Compute float32 convolutions and matrix products on CUDA in full precision, or rounded to TF32.
 
-    Torch's default on CUDA is TF32 for convolutions, which moves a logit in the fourth digit.
+    Torch's default on CUDA is TF32 for convolutions, which changes a logit in the fourth digit.
     """
-    cudnn: Any = torch.backends.cudnn  # whose parts have no types
+    cudnn: Any = torch.backends.cudnn  # its attributes are untyped
     kinds = (cudnn.conv, torch.backends.cuda.matmul)
     before = [kind.fp32_precision for kind in kinds]
     try:

@@ -1,7 +1,7 @@
-"""Nets evaluated on the CPU by ONNX Runtime, which takes less time an image than torch once a net has been exported.
+"""Evaluate nets on the CPU with ONNX Runtime, which takes less time per image than torch, but needs an export.
 
-It joins batch normalisation, activation and addition with the convolution before them, and keeps channels in blocks
-that fill the processor's registers. What it computes is compared with torch's answers all along.
+It fuses batch normalisation, activation and addition with the preceding convolution, and keeps channels in blocks
+that fill the processor's registers. Its logits are regularly compared with torch's.
 """
 
 import warnings
@@ -18,21 +18,22 @@ from common_corruptions.evaluation.prediction import Net, evaluating, tensors_of
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-# An export takes 1.5 to 2.5 seconds; for an image of 32 x 32 pixels, a ResNet-20 then needs 0.04 to 0.08 ms less, so
-# that it pays from 30,000 to 42,000 images on (benchmarks/results/evaluation.json).
+# An export takes 1.5 to 2.5 seconds and saves a ResNet-20 0.04 to 0.08 ms per image of 32 x 32 pixels, so it pays off
+# from 30,000 to 42,000 images on (benchmarks/results/evaluation.json).
 WORTH_EXPORTING = 50_000
-CHECKED = 100  # one batch in so many is computed by torch, too
+CHECKED = 100  # every so many batches, one is computed by torch, too
 ROUNDING = 1e-4  # of the largest logit of a batch; torch and ONNX Runtime differ by 1e-6 to 1e-5
 
 
 def for_many(net: Net, images: int, device: torch.device | str | None = None) -> Net:
-    """What evaluates `images` images fastest: `net` itself, or the same function in ONNX Runtime.
+    """The fastest way to evaluate `images` images: `net` itself, or the same function in ONNX Runtime.
 
-    ONNX Runtime takes a float32 Module on the CPU where the images are at least `WORTH_EXPORTING`, if it and the
-    exporter (onnxscript) are installed.
+    ONNX Runtime is used for a float32 Module on the CPU and at least `WORTH_EXPORTING` images, if it and the exporter
+    (onnxscript) are installed.
 
     Args:
-        net, device: as for `common_corruptions.evaluation.predict`; what this returned for a net is returned again.
+        net, device: as for `common_corruptions.evaluation.predict`; a net returned by this function is returned as it
+            is.
         images: how many are to be evaluated before the weights change.
 
     Warns:
@@ -52,21 +53,21 @@ def for_many(net: Net, images: int, device: torch.device | str | None = None) ->
 
 
 class DifferentLogits(RuntimeError):
-    """ONNX Runtime gives other logits than torch, so that neither can be trusted."""
+    """The logits of ONNX Runtime and torch differ, so neither can be trusted."""
 
 
 class Exported:
-    """A net in ONNX Runtime: float32 (n, C, H, W) in, logits (n, K) out as an array.
+    """A net in ONNX Runtime: takes float32 (n, C, H, W) and returns logits (n, K) as an array.
 
-    The first call with images of a shape (C, H, W) exports the net; one that cannot be exported, or whose answers to
-    an image depend on the rest of the batch or on chance, is left to torch, and a warning says so. The first batch of
-    every size and every `CHECKED`th are computed by torch as well.
+    The first call with images of a shape (C, H, W) exports the net. If it cannot be exported, or its logits for an
+    image depend on the rest of the batch or on chance, torch evaluates it, with a warning. The first batch of every
+    size and every `CHECKED`th batch are computed by torch as well.
 
     Args:
-        net: a float32 Module on the CPU, which must not change any more.
+        net: a float32 Module on the CPU, which must not change afterwards.
 
     Raises:
-        DifferentLogits: logits that differ from torch's beyond rounding.
+        DifferentLogits: logits that differ from torch's by more than rounding.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -93,12 +94,12 @@ class Exported:
 
     def _in_torch(self, inputs: Tensor) -> Any:
         with evaluating(self.net), torch.inference_mode():
-            return self.net(inputs.clone())  # a net may write to its images, which are needed again
+            return self.net(inputs.clone())  # a net may modify its inputs, which are needed again
 
     def _export(self, inputs: Tensor) -> None:
         answers = self._in_torch(inputs)
         if not isinstance(answers, Tensor):
-            return  # no logits: whoever called finds the words for it
+            return  # no logits: the caller raises the error
         try:
             half = self._in_torch(inputs[: (len(inputs) + 1) // 2])
             if not agree(half.numpy(), answers[: len(half)].numpy()):
@@ -108,7 +109,7 @@ class Exported:
             with evaluating(self.net):
                 session = _session(export(self.net, inputs.shape[1:]))
             _run(session, inputs)
-        except Exception as error:  # a net is anyone's code, and so is what its export raises
+        except Exception as error:  # user code and its export may raise anything
             reason = " ".join(str(error).split())
             warnings.warn(_in_torch(f"{type(error).__name__}: {reason[:200]}"), stacklevel=2)
         else:
@@ -128,16 +129,16 @@ class Exported:
 
 
 def export(net: nn.Module, shape: tuple[int, ...]) -> bytes:
-    """The ONNX model of a net in eval mode, for any number of images float32 of a shape (C, H, W).
+    """The ONNX model of a net in eval mode, for any number of float32 images of a shape (C, H, W).
 
     Raises:
-        Exception: of any type, as torch raises it; the path of the net depends on values, for one.
+        Exception: of any type, as raised by torch; for example if the control flow depends on values.
     """
     images = torch.export.Dim("images")
-    cudnn: Any = torch.backends.cudnn  # whose parts have no types
-    one_precision = float32_as(cudnn.rnn.fp32_precision)  # the exporter refuses two, CPU or not
+    cudnn: Any = torch.backends.cudnn  # its attributes are untyped
+    one_precision = float32_as(cudnn.rnn.fp32_precision)  # the exporter refuses two, even on the CPU
     with warnings.catch_warnings(), one_precision, torch.inference_mode(False), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the exporter's own packages, about each other
+        warnings.simplefilter("ignore")  # from the exporter's own packages
         program = torch.export.export(net, (torch.zeros(2, *shape),), dynamic_shapes=({0: images},))
         exported: Any = torch.onnx.export(program, optimize=False, verbose=False)  # the session optimises it
         model: bytes = exported.model_proto.SerializeToString()
@@ -145,7 +146,7 @@ def export(net: nn.Module, shape: tuple[int, ...]) -> bytes:
 
 
 def agree(logits: np.ndarray, expected: np.ndarray) -> bool:
-    """Whether two arrays of logits are equal up to rounding, NaN and infinities at the same places."""
+    """Whether two arrays of logits are equal up to rounding, with NaN and infinities in the same places."""
     if logits.shape != expected.shape:
         return False
     size = np.abs(expected[np.isfinite(expected)]).max(initial=0)
@@ -153,11 +154,11 @@ def agree(logits: np.ndarray, expected: np.ndarray) -> bool:
 
 
 def _session(model: bytes) -> "InferenceSession":
-    import onnxruntime  # here alone, so that a machine without it evaluates in torch
+    import onnxruntime  # imported here, so that torch can evaluate without it
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    # Threads that spin while they wait take from each other and from other processes.
+    # Spinning threads would take time from each other and from other processes.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # errors
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""Running any callable net over uint8 images, in large batches on its device."""
+"""Run any callable net over uint8 images, in large batches on its device."""
 
 import contextlib
 import operator
@@ -24,18 +24,18 @@ Net = Callable[[Tensor], Tensor | np.ndarray]
 
 
 def tensors_of(net: Net) -> list[Tensor]:
-    """The parameters of a Module, then its buffers: the first says where it computes. Of another callable nothing."""
+    """The parameters of a Module, then its buffers; the first one determines the device. Empty for other callables."""
     return [*net.parameters(), *net.buffers()] if isinstance(net, nn.Module) else []
 
 
 @contextlib.contextmanager
 def evaluating(net: Net) -> Iterator[None]:
-    """Every module of `net` in eval mode, and afterwards each in the mode it was in; other callables are left alone.
+    """Put every module of `net` in eval mode, and restore each mode afterwards; other callables are left alone.
 
-    An exported program keeps the mode it was exported in, and a warning says so.
+    An exported program keeps the mode it was exported in, with a warning.
     """
     modules = net.modules() if isinstance(net, nn.Module) else ()
-    # A frozen script has no mode.
+    # A frozen ScriptModule has no mode.
     modes = [(module, module.training) for module in modules if hasattr(module, "training")]
     switched: nn.Module | None = None
     try:
@@ -48,7 +48,7 @@ def evaluating(net: Net) -> Iterator[None]:
         yield
     finally:
         if switched is not None and modes[0][1]:
-            switched.train()  # layers that do something as the mode changes, as those of LoRA, undo it
+            switched.train()  # layers that act on a change of mode, such as LoRA's, undo it
         for module, training in modes:
             module.training = training
 
@@ -63,31 +63,32 @@ def predict(
     device: torch.device | str | None = None,
     sets: int = 1,
 ) -> np.ndarray:
-    """Logits of `net` for every image, computed in float32, or in the type of the parameters of `net`.
+    """Logits of `net` for every image, computed in float32 or in the type of the parameters of `net`.
 
-    Of a net that has no parameters, its buffers decide the type and the device. The net is called in inference mode.
+    For a net without parameters, its buffers determine the type and the device. The net is called in inference mode.
 
-    A thread reads the next batches while the device computes; nothing comes back from the device before the end.
+    A thread reads the next batches while the device computes; results are copied from the device only at the end.
 
     Args:
         net: takes (n, C, H, W) in the type of its parameters, else float32, and returns logits (n, K), K >= 2, as a
-            tensor or an array. All of a Module is in eval mode meanwhile; in any other callable call `eval()` yourself.
-        images: (N, H, W, C) uint8, an array or a tensor on the device; a memory map is read batch by batch, and so is
-            what reads or makes a slice when it is asked for (`common_corruptions.sets.staging.Images`).
+            tensor or an array. A Module and its submodules are in eval mode meanwhile; for any other callable, call
+            `eval()` yourself.
+        images: (N, H, W, C) uint8, an array or a tensor on the device. Memory maps, and objects that read or make a
+            slice on access (`common_corruptions.sets.staging.Images`), are read batch by batch.
         mean, std: normalisation per channel of values 0..1, both or neither; without them the net gets values 0..1.
-        batch_size: images at a time; by default 64 on the CPU and 1000 elsewhere.
+        batch_size: images per batch; by default 64 on the CPU and 1000 elsewhere.
         device: where to compute; by default where the parameters of `net` are, or the CPU.
-        sets: how many sets of one size the images are, at least 1; no batch holds images of two.
+        sets: the number of equally large sets in the images, at least 1; no batch spans two of them.
 
     Returns:
         (N, K) float32.
 
     Raises:
-        TypeError: images that are no array, a batch size that is no integer, or a net that returns something else, such
-            as a tuple or a dict.
-        ValueError: no images, or of another type or shape; a mean and std that are not those of values 0..1 of every
-            channel; a batch size below 1; images that are not so many sets of one size; a net that returns another
-            shape.
+        TypeError: images that are not an array, a batch size that is not an integer, or a net that returns something
+            else, such as a tuple or a dict.
+        ValueError: no images, or images of another type or shape; a mean and std that do not fit values 0..1 and the
+            channels; a batch size below 1; images that cannot be divided into `sets` equal sets; a net that returns
+            another shape.
     """
     with evaluating(net):
         batches = outputs(net, images, mean=mean, std=std, batch_size=batch_size, device=device, sets=sets)
@@ -99,7 +100,7 @@ def predict(
 def predict_ranks(net: Net, images: Images | Tensor, **options: Any) -> np.ndarray:
     """Ordinal ranks of the classes for every image: `metrics.ordinal_ranks` of the logits of `predict`.
 
-    They are found on the device, so that a byte comes back from there for each class, and not four.
+    They are computed on the device, so that one byte per class is copied from there, not four.
 
     Args:
         net, images, options: as for `predict`.
@@ -109,14 +110,14 @@ def predict_ranks(net: Net, images: Images | Tensor, **options: Any) -> np.ndarr
 
     Raises:
         TypeError, ValueError: as `predict`.
-        UndefinedLogits: a ValueError; a logit that is NaN, or several infinities on top.
+        UndefinedLogits: a ValueError; a logit that is NaN, or a tie of infinities at the top.
     """
     ranks, faults = [], []
     with evaluating(net):
         for logits in outputs(net, images, **options):
             found, first_two = _ordinal_ranks(logits)
             ranks.append(found)
-            # The order puts NaN first, so these two tell of a whole row.
+            # NaN sorts first, so the first two decide for the whole row.
             tied = first_two.isinf().all(1) & (first_two[:, 0] == first_two[:, 1])
             faults.append(torch.stack([first_two.isnan().any(), tied.any()]))
     undefined, infinite = torch.stack(faults).any(0).tolist()
@@ -127,7 +128,7 @@ def predict_ranks(net: Net, images: Images | Tensor, **options: Any) -> np.ndarr
 
 
 def _ordinal_ranks(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Ranks (n, K) of (n, K) logits, 1 for the highest, among equal ones the lower class first; the first two."""
+    """Ranks (n, K) of (n, K) logits, 1 for the highest, ties by class index; and the two highest logits."""
     order = logits.argsort(dim=1, descending=True, stable=True)
     classes = logits.shape[1]
     places = torch.arange(1, classes + 1, device=logits.device).expand_as(order)
@@ -145,10 +146,10 @@ def outputs(
     device: torch.device | str | None = None,
     sets: int = 1,
 ) -> Iterator[Tensor]:
-    """Logits (n, K) float32 of every batch, on the device; the mode of the net is left as it is.
+    """Yield the logits (n, K) float32 of every batch, on the device; the mode of the net is left as it is.
 
     Args:
-        images: (N, H, W, C) uint8; a tensor has to lie on the device already.
+        images: (N, H, W, C) uint8; a tensor must be on the device already.
         net, mean, std, batch_size, device, sets: as for `predict`.
 
     Raises:
@@ -184,7 +185,7 @@ def outputs(
 
 
 def _logits(output: object, count: int, device: torch.device | str) -> Tensor:
-    """What a net returned for `count` images, if it is logits (count, K), as float32 on the device."""
+    """The output of a net for `count` images, checked to be logits (count, K), as float32 on the device."""
     if isinstance(output, np.ndarray):
         output = torch.tensor(output, device=device)
     if not isinstance(output, Tensor):

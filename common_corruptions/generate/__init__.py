@@ -1,4 +1,4 @@
-"""Whole corrupted and perturbed sets made as files, and pictures of them."""
+"""Make whole corrupted and perturbed sets as files, and pictures of them."""
 
 from common_corruptions.generate.whole_sets import (
     RECIPES_VERSION,

@@ -1,4 +1,4 @@
-"""What an earlier run left in a folder of corrupted or perturbed sets: what is kept of it, and what is refused."""
+"""What an earlier run left in a folder of corrupted or perturbed sets: what is kept, and what is refused."""
 
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from common_corruptions.record import RECORD, Entry, Record, check_digest, diges
 
 
 def is_kept(file: SetFile, images: np.ndarray, folder: Path, record: Record, origin: Entry) -> bool:
-    """Whether the file is there as it would be made; FileExistsError if it is not as an earlier run made it."""
+    """Whether the file exists as it would be made now; FileExistsError if it is not as an earlier run made it."""
     path = folder / f"{file.name}.npy"
     if not path.exists():
         return False
     if file.name not in record.files:
         raise FileExistsError(f"{path} is not known to {RECORD}; move it or write elsewhere")
     entry = record.files[file.name]
-    # Of a record without digests too: there, nothing says whether the file is still as it was made.
+    # Also true of a record without digests, which cannot tell whether the file is still as it was made.
     if entry != origin | {key: entry.get(key) for key in ("bytes", "sha256")}:
         return False
     check_digest(path, entry)
@@ -26,10 +26,9 @@ def is_kept(file: SetFile, images: np.ndarray, folder: Path, record: Record, ori
 
 
 def _is_made_alike(file: SetFile, present: np.ndarray, images: np.ndarray) -> bool:
-    """Whether three images, made again, are those in the file.
+    """Whether three images, made again, equal those in the file.
 
-    They are not where something changed that no version tells of: a function that a corruption of one's own calls, or
-    a library.
+    They differ if something changed that no version records: a function that your own corruption calls, or a library.
     """
     samples = {0, len(images) // 2, len(images) - 1}
     return all(
@@ -40,11 +39,11 @@ def _is_made_alike(file: SetFile, present: np.ndarray, images: np.ndarray) -> bo
 
 
 def check_rest(folder: Path, record: Record, names: list[str], common: Entry) -> None:
-    """Refuse a folder whose other files are of other images, which have other labels, or of another scale.
+    """Refuse a folder whose other files were made from other images, which have other labels, or at another scale.
 
     Args:
         names: the files that are made or kept now.
-        common: what decides all of them: the digest of the images, and of corruptions the scale.
+        common: what determines all of them: the digest of the images and, for corruptions, the scale.
 
     Raises:
         FileExistsError: there is such a file.
@@ -54,7 +53,7 @@ def check_rest(folder: Path, record: Record, names: list[str], common: Entry) ->
             continue
         if entry["images"] != common["images"]:
             raise FileExistsError(f"{folder} holds {name}.npy, made from other images; write elsewhere")
-        if entry.get("scale", common.get("scale")) != common.get("scale"):  # an old record does not say it
+        if entry.get("scale", common.get("scale")) != common.get("scale"):  # missing in old records
             raise FileExistsError(
                 f"{folder} holds {name}.npy, made at the scale {entry['scale']}, and not {common['scale']}; write "
                 f"elsewhere"
@@ -64,7 +63,7 @@ def check_rest(folder: Path, record: Record, names: list[str], common: Entry) ->
 def new_labels(
     kind: str, labels: np.ndarray | None, folder: Path, partial: Path, record: Record, fingerprint: str
 ) -> Path | None:
-    """A file of the labels in `partial`, if they are not in the folder, known to be of these images.
+    """Write the labels to a file in `partial`, unless the folder has them already, recorded as those of these images.
 
     Args:
         kind: corruption or perturbation.
@@ -72,8 +71,11 @@ def new_labels(
         partial: where the file is made.
         fingerprint: the digest of the images.
 
+    Returns:
+        The path of the new file, or None.
+
     Raises:
-        FileExistsError: others are in the way; without labels, those of other images.
+        FileExistsError: there are other labels; without `labels`, the existing ones are those of other images.
     """
     path = folder / "labels.npy"
     if path.exists() and record.labels is not None:
@@ -93,8 +95,8 @@ def new_labels(
 
 
 def _of_labels(record: Record) -> set[str | int]:
-    """The digests of the images that the labels in a folder may be of."""
+    """The digests of the images that the labels in a folder may belong to."""
     if record.labels is not None and "images" in record.labels:
         return {record.labels["images"]}
-    # Put there by hand, or by a version that did not say it: those of the files that were made there.
+    # Put there by hand, or by a version that did not record the images: take the images of the files in the folder.
     return {entry["images"] for entry in record.files.values()}

@@ -1,7 +1,7 @@
-"""Pictures of what the corruptions and perturbations do to an image: two sheets with labels and an animation.
+"""Pictures of the corruptions and perturbations of an image: two sheets with labels and an animation.
 
-They take arrays as they lie on disk and give the same bytes for the same arrays. Small images are enlarged by
-a whole factor without smoothing, so that every pixel can be seen.
+The functions take arrays as stored on disk, and give the same bytes for the same arrays. Small images are enlarged
+by a whole factor without smoothing, so that every pixel can be seen.
 """
 
 import io
@@ -40,9 +40,9 @@ def corruption_sheet(
     """An image under each corruption (rows, by group) at each severity (columns).
 
     Args:
-        corrupted: by name of the corruption, the image at severities 1 to 5, uint8 (5, H, W, C).
+        corrupted: for each corruption's name, the image at severities 1 to 5, uint8 (5, H, W, C).
         original: the image itself, uint8 (H, W, C).
-        side: pixels that the longer side of an image may take.
+        side: maximum length of the longer side of an image, in pixels.
 
     Raises:
         ValueError: no corruption, or an array of another type or shape.
@@ -74,9 +74,9 @@ def film_strip(sequences: Mapping[str, np.ndarray], *, frames: int = 11, side: i
     """Frames of each perturbation (rows), spread evenly from the first to the last.
 
     Args:
-        sequences: by name of the perturbation, the sequence of one image, uint8 (T, H, W, C); T may differ.
+        sequences: for each perturbation's name, the sequence of one image, uint8 (T, H, W, C); T may differ.
         frames: how many to show of each.
-        side: pixels that the longer side of a frame may take.
+        side: maximum length of the longer side of a frame, in pixels.
 
     Raises:
         ValueError: no perturbation, or an array of another type or shape.
@@ -96,10 +96,10 @@ def film_strip(sequences: Mapping[str, np.ndarray], *, frames: int = 11, side: i
 
 
 def animation(sequences: Mapping[str, np.ndarray], *, columns: int = 7, side: int = 64) -> bytes:
-    """All perturbations playing side by side, as a GIF file that repeats.
+    """All perturbations playing side by side, as a looping GIF file.
 
-    Arguments and errors are those of `film_strip`; `columns` is the number of sequences in a row. A sequence
-    that is shorter than the longest plays slower.
+    Arguments and errors are those of `film_strip`; `columns` is the number of sequences in a row. Sequences shorter
+    than the longest play more slowly.
     """
     _check(sequences)
     names = [name for group in _grouped(sequences, PERTURBATION_GROUPS).values() for name in group]
@@ -131,7 +131,7 @@ def _check(arrays: Mapping[str, np.ndarray], length: int | None = None) -> None:
 
 
 def _grouped(names: Mapping[str, np.ndarray], groups: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
-    """`names` in the order of `groups`; unknown ones last, groups without any left out."""
+    """`names` in the order of `groups`; unknown names come last, and empty groups are left out."""
     known = {name for group in groups.values() for name in group}
     grouped = {group: [name for name in members if name in names] for group, members in groups.items()}
     grouped["other"] = [name for name in names if name not in known]
@@ -139,7 +139,7 @@ def _grouped(names: Mapping[str, np.ndarray], groups: Mapping[str, tuple[str, ..
 
 
 def _halves(groups: dict[str, list[str]]) -> list[dict[str, list[str]]]:
-    """The groups in two columns as nearly equal as whole groups allow."""
+    """The groups in two columns, as nearly equal as possible without splitting a group."""
     items = list(groups.items())
     rows = [1 + len(names) for _, names in items]
     split = min(range(1, len(items) + 1), key=lambda at: max(sum(rows[:at]), sum(rows[at:])))
@@ -167,7 +167,7 @@ def _paper(width: int, height: int) -> Image.Image:
 
 
 def _table(groups: Mapping[str, list[Row]], heads: list[str]) -> Image.Image:
-    """Rows of images with their names at the left, under the heading of their group and of their columns."""
+    """Rows of images with their names on the left, under the headings of their group and columns."""
     images = [image for rows in groups.values() for _, _, row in rows for image in row]
     cell_width, cell_height = max(image.width for image in images), max(image.height for image in images)
     columns = max(len(row) for rows in groups.values() for _, _, row in rows)
@@ -216,7 +216,7 @@ def _grid(tiles: list[Image.Image], columns: int) -> Image.Image:
 
 
 def _palette(picture: Image.Image) -> list[int]:
-    """256 colours for `picture`, the last of them paper; one palette for all frames keeps still areas still."""
+    """256 colours for `picture`, the last one paper; a single palette keeps still areas of an animation still."""
     colours = picture.quantize(255).getpalette() or []
     return [*colours[: 3 * 255], *ImageColor.getrgb(PAPER)]
 
@@ -226,7 +226,7 @@ def _indexed(frame: Image.Image, colours: list[int]) -> Image.Image:
     palette.putpalette(colours)
     indices = np.array(frame.quantize(palette=palette, dither=Image.Dither.NONE))
     indices[(np.asarray(frame) == ImageColor.getrgb(PAPER)).all(axis=-1)] = (
-        255  # Pillow may take a near colour
+        255  # Pillow may choose a similar colour
     )
     indexed = Image.fromarray(indices)
     indexed.putpalette(colours)

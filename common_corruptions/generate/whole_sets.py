@@ -1,9 +1,9 @@
-"""Whole corrupted and perturbed data sets on disk, in the form CIFAR-10-C and CIFAR-10-P are published in.
+"""Whole corrupted and perturbed data sets on disk, in the published form of CIFAR-10-C and CIFAR-10-P.
 
-A folder gets one `.npy` file per corruption or perturbation, `labels.npy`, and `generated.json`, which says
-from which images, with which seed and by which recipes each file is made, and its digest. A file is made under
-`.partial/` and moved into place when it is whole, and its digest is looked at before it is kept: what stands in
-the folder can be trusted, and a run that was stopped goes on where it was.
+A folder gets one `.npy` file per corruption or perturbation, `labels.npy`, and `generated.json`, which records the
+images, the seed and the recipe that each file was made from, and its digest. A file is made under `.partial/` and
+moved into place when it is complete, and its digest is checked before it is kept. So the files in the folder can be
+trusted, and a run that was stopped resumes where it was.
 """
 
 import hashlib
@@ -41,32 +41,32 @@ def generate_corruptions(
     workers: int | None = None,
     progress: bool = True,
 ) -> list[str]:
-    """Write a corrupted data set as CIFAR-10-C has it.
+    """Write a corrupted data set in the form of CIFAR-10-C.
 
-    Each `<corruption>.npy` is uint8 (5 N, H, W, C), severities 1 to 5 one after the other; `labels.npy` holds
-    the labels five times. A file that an earlier run made from the same images, with the same seed and by the
-    same recipes is kept; one that it made from others is replaced.
+    Each `<corruption>.npy` is uint8 (5 N, H, W, C), severities 1 to 5 in order; `labels.npy` holds the labels five
+    times. A file that an earlier run made from the same images, with the same seed and recipe, is kept; one that it
+    made from others is replaced.
 
     Args:
         images: uint8 (N, H, W, C), as for `corrupt`; may be a memory map.
         labels: class indices (N,), integers from 0, or None to write no labels.
-        folder: where to write; made if it is not there.
-        corruptions: which, and in which order: by default the benchmark's; also those declared with `corruption`.
+        folder: where to write; created if it does not exist.
+        corruptions: which to make, in this order: by default the benchmark's; also those declared with `corruption`.
         seed: any integer.
-        scale: whose constants, "cifar" or "imagenet"; by default the images' size decides, as in `corrupt`.
-        workers: processes; by default one for each available core. With more than 1, a script that calls this
+        scale: whose constants to use, "cifar" or "imagenet"; by default the image size decides, as in `corrupt`.
+        workers: number of processes; by default one per available core. With more than 1, a script that calls this
             needs `if __name__ == "__main__":`, as always with `multiprocessing`.
-        progress: show a bar with the time left, on stderr.
+        progress: show a progress bar with the remaining time, on stderr.
 
     Returns:
         The names written now, without the ones kept.
 
     Raises:
         TypeError, ValueError: as `corrupt`; no images; labels of another length, or below 0; fewer than 1 worker.
-        FileExistsError: a file in the way that no earlier run made, or that is not as that run made it; files that
-            would stay beside these and are of other images or another scale, or labels of other images.
-        OSError: too little free space; another run at work in the folder; the file system's own errors.
-        RuntimeError: a worker process was killed, or a script that calls this without that line.
+        FileExistsError: a file in the way that no earlier run made, or that has changed since; files that would stay in
+            the folder but are of other images or another scale; labels of other images.
+        OSError: too little free space; another run at work in the folder; errors of the file system.
+        RuntimeError: a worker process was killed, or a script without that line calls this.
     """
     names = _distinct(corruptions, "corruption")
     for name in names:
@@ -86,10 +86,10 @@ def generate_perturbations(
     workers: int | None = None,
     progress: bool = True,
 ) -> list[str]:
-    """Write a data set of perturbation sequences as CIFAR-10-P has it.
+    """Write a data set of perturbation sequences in the form of CIFAR-10-P.
 
     Each `<perturbation>.npy` is uint8 (N, T, H, W, C); `labels.npy` holds the labels once.
-    `perturbations` may name `NOISE_VARIANTS` too. All else is as in `generate_corruptions`.
+    `perturbations` may include `NOISE_VARIANTS`. Everything else is as in `generate_corruptions`.
     """
     names = _distinct(perturbations, "perturbation")
     for name in names:
@@ -118,7 +118,7 @@ def _generate(
     labels = None if labels is None else _checked_labels(labels, images)
     files = [_set_file(kind, name, images.shape, int(seed), scale) for name in names]
     fingerprint = digest_of_images(repr(images.shape), images)
-    # What decides the bytes of each file.
+    # What determines the bytes of each file.
     common: Entry = {"images": fingerprint, "seed": int(seed)}
     if scale:
         common["scale"] = scale
@@ -133,7 +133,7 @@ def _generate(
         outdated = [path for file in missing if (path := folder / f"{file.name}.npy").exists()]
         freed = sum(path.stat().st_size for path in outdated)
         _check_space(folder, sum(file.size for file in missing) + images.nbytes - freed)
-        # A file goes before its entry, and comes after it: the two together mean a whole file.
+        # A file is removed before its entry and added after it, so a file with an entry is always complete.
         for path in outdated:
             path.unlink()
             del record.files[path.stem]
@@ -161,15 +161,15 @@ def _distinct(names: Iterable[str], kind: str) -> list[str]:
 
 
 def _set_file(kind: str, name: str, shape: tuple[int, ...], seed: int, scale: str) -> SetFile:
-    """A file to be made; of a corruption, with the module that declares it, for the worker processes to import."""
+    """A file to be made; for a corruption, with the module that declares it, which worker processes import."""
     module = recipe(name).function.__module__ if kind == "corruption" else ""
     return SetFile(kind, name, shape, seed, scale, module)
 
 
 def recipe_version(file: SetFile) -> int | str:
-    """Of the recipe: the number of the published ones, or a digest of one's own, of its constants and source.
+    """Version of a recipe: a number for the published ones; for your own, a digest of its constants and source.
 
-    What its function calls is not in it: what is made has to be looked at, too.
+    The digest does not cover what the function calls, so the images have to be compared, too.
     """
     if file.kind == "perturbation" or file.name in CORRUPTIONS:
         return RECIPES_VERSION[file.kind]
@@ -183,7 +183,7 @@ def recipe_version(file: SetFile) -> int | str:
 def _source(function: Callable[..., object]) -> str:
     try:
         return inspect.getsource(function)
-    except (OSError, TypeError):  # of a session without a file, or of what is not written in Python
+    except (OSError, TypeError):  # from an interactive session, or not written in Python
         return ""
 
 

@@ -1,7 +1,7 @@
-"""Making the files of a corrupted or perturbed set, block by block, in worker processes.
+"""Make the files of a corrupted or perturbed set, block by block, in worker processes.
 
-Each worker maps the images into memory, makes a block of one file and writes it to its place in that file.
-No array of the size of a set exists, and nothing but names and positions passes between processes.
+Each worker memory-maps the images, makes a block of one file and writes it to its place in that file. No array of
+the size of a set exists, and only names and positions pass between processes.
 """
 
 import contextlib
@@ -51,7 +51,7 @@ class SetFile:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the array: (5 N, H, W, C), severities 1 to 5 one after the other, or (N, T, H, W, C)."""
+        """Shape of the array: (5 N, H, W, C), severities 1 to 5 in order, or (N, T, H, W, C)."""
         count, *image = self.images_shape
         if self.kind == "corruption":
             return (len(SEVERITIES) * count, *image)
@@ -59,18 +59,18 @@ class SetFile:
 
     @property
     def size(self) -> int:
-        """Bytes of the array in the file."""
+        """Size of the array in bytes."""
         return math.prod(self.shape)
 
     @property
     def pictures(self) -> int:
-        """Images of one severity, or single frames, in the file."""
+        """Number of images in the file, counting each severity or frame."""
         return self.size // math.prod(self.images_shape[1:])
 
     def parts(self, images: np.ndarray, start: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Make what belongs to `images`, of which the first has index `start`.
+        """Make the part of the file that belongs to `images`, the first of which has index `start`.
 
-        Yields arrays, each with its place on the first axis of the array in the file.
+        Yields arrays, each with its position on the first axis of the array in the file.
         """
         if self.kind == "perturbation":
             yield start, perturb(images, self.name, self.seed, start=start)
@@ -82,7 +82,7 @@ class SetFile:
 
 @dataclass(frozen=True)
 class Block:
-    """Images `first` to `stop` of a file under way at `path`, whose array begins `offset` bytes into it."""
+    """Images `first` to `stop` of an unfinished file at `path`, whose array begins `offset` bytes into it."""
 
     file: SetFile
     path: Path
@@ -100,9 +100,9 @@ def write_files(
     workers: int,
     progress: bool,
 ) -> None:
-    """Make `files` from `images` in `partial`, in that order, and hand each to `finish` once it is whole.
+    """Make `files` from `images` in `partial`, in that order, and pass each to `finish` once it is complete.
 
-    `partial` is a folder of this run's own, for files under way and for the images, which the workers read there.
+    `partial` is a folder of this run only, for unfinished files and for a copy of the images, which the workers read.
     """
     blocks = [block for file in files for block in _blocks(file, partial)]
     pictures = sum(file.pictures for file in files)
@@ -119,21 +119,21 @@ def write_files(
 
 
 def check_not_importing() -> None:
-    """RuntimeError in a worker process that is only importing the script that called for it, and came to the call.
+    """Raise RuntimeError in a worker process that reaches the call while importing the script that started it.
 
-    Left alone it would find the folder held by its own parent.
+    Otherwise it would find the folder locked by its own parent.
     """
-    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing itself tells it
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as multiprocessing checks itself
         raise RuntimeError(UNGUARDED)
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
+    """Number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _blocks(file: SetFile, partial: Path) -> Iterator[Block]:
-    """Create `file`, still empty, in `partial`, and divide the work on it."""
+    """Create `file` in `partial`, still empty, and divide the work on it."""
     path = partial / f"{file.name}.npy"
     offset = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=file.shape).offset
     count = file.images_shape[0]
@@ -162,8 +162,8 @@ def _runner(images: np.ndarray, partial: Path, workers: int) -> Iterator[Runner]
         yield functools.partial(_map, pool)
     except BrokenProcessPool as error:
         workers_of_pool = list((getattr(pool, "_processes", None) or {}).values())
-        pool.shutdown(cancel_futures=True)  # before it, the pool itself may be reading how they ended
-        if any(worker.exitcode == 1 for worker in workers_of_pool):  # of a kill it is below 0
+        pool.shutdown(cancel_futures=True)  # only then are their exit codes final
+        if any(worker.exitcode == 1 for worker in workers_of_pool):  # negative if killed
             raise RuntimeError(f"no worker process could start; {UNGUARDED}") from error
         raise RuntimeError(
             "a worker process was killed, perhaps for lack of memory; run again to go on"
@@ -173,17 +173,17 @@ def _runner(images: np.ndarray, partial: Path, workers: int) -> Iterator[Runner]
 
 
 def _map(pool: ProcessPoolExecutor, blocks: Iterable[Block]) -> Iterator[None]:
-    """Hand out the blocks.
+    """Distribute the blocks to the workers.
 
     Raises:
-        BrokenProcessPool: a worker ended, here or while the results are waited for.
+        BrokenProcessPool: a worker ended, now or while the results are awaited.
         OSError: a worker cannot be started.
     """
     try:
         return pool.map(_write_block_of_set, blocks)
     except OSError:
-        # A pool that breaks while it starts a worker closes the queue that the worker is to get, and only that is told
-        # ("handle is closed"). Asked again, it says that it is broken.
+        # A pool that breaks while it starts a worker closes the worker's queue and reports only "handle is closed".
+        # A second submission raises BrokenProcessPool.
         pool.submit(int)
         raise
 
@@ -200,7 +200,7 @@ def _start_worker(images: Path) -> None:
 
 
 def _exit_with_parent() -> None:
-    """A worker whose parent was killed would otherwise wait for work for ever."""
+    """End a worker whose parent was killed; it would otherwise wait for work for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -214,10 +214,10 @@ def _write_block_of_set(block: Block) -> None:
 
 
 def _declare(file: SetFile) -> None:
-    """Import the module of a corruption that is the caller's own, which a new process does not know.
+    """Import the module that declares the caller's own corruption, which a new process does not know.
 
     Raises:
-        ValueError: it is not declared by that.
+        ValueError: the import does not declare it.
     """
     try:
         importlib.import_module(file.module)
@@ -230,7 +230,7 @@ def _declare(file: SetFile) -> None:
 
 
 def _write_block(images: np.ndarray, block: Block) -> None:
-    """Make a block from the whole set's `images` and write it to its place."""
+    """Make a block from the `images` of the whole set and write it to its place."""
     with open(block.path, "r+b") as target:
         for place, part in block.file.parts(images[block.first : block.stop], block.first):
             target.seek(block.offset + place * part[0].nbytes)

@@ -1,4 +1,4 @@
-"""What a transform or a data set does to an image: one corruption, or one that is drawn."""
+"""The corruption that a transform or data set applies: a fixed one, or one drawn at random."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from common_corruptions.recipes.scales import check_scale
 
 @dataclass(frozen=True)
 class Choice:
-    """Names and severities to draw from, one of each where nothing is drawn; the scale of the constants."""
+    """Names and severities to draw from (one of each if nothing is drawn), and the scale of the constants."""
 
     names: tuple[str, ...]
     severities: tuple[int, ...]
     random: bool
     scale: str | None
-    # To unpickle them, in a worker, imports the modules that declare the names.
+    # Unpickling these in a worker imports the modules that declare the corruptions.
     functions: tuple[Callable[..., np.ndarray], ...]
 
     def draw(self, seed: int, index: int) -> tuple[str, int]:
-        """The name and the severity of an image."""
+        """The name and severity for the image with this index."""
         draws = Draws(seed, ("augmentation",), index, 1)
         name = draws.integers("name", (), len(self.names))
         severity = draws.integers("severity", (), len(self.severities))
@@ -45,7 +45,7 @@ def choose(
     severities: Sequence[int] | None,
     scale: str | None,
 ) -> Choice:
-    """The choice, as `Corrupt` takes it.
+    """The choice that the arguments of `Corrupt` describe.
 
     Raises:
         TypeError, ValueError: as `Corrupt`.

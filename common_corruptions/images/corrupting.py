@@ -1,4 +1,4 @@
-"""`corrupt` and `perturb` for images in any of their usual forms: what comes in decides what comes out."""
+"""`corrupt` and `perturb` for images in any of the usual forms; the output has the form of the input."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -23,7 +23,7 @@ Picture = TypeVar("Picture", bound=Image.Image)
 Images = TypeVar("Images", bound="Array | Tensor | list[Any] | tuple[Any, ...]")
 
 
-@overload  # for type checkers: of a file that Pillow opened, a plain image is made
+@overload  # for type checkers: an image file opened by Pillow becomes a plain Image
 def corrupt(
     images: Image.Image,
     name: str,
@@ -60,37 +60,40 @@ def corrupt(
 def corrupt(
     images: Any, name: str, severity: int = 3, seed: int = 0, *, start: int = 0, scale: str | None = None
 ) -> Any:
-    """Corrupt images as CIFAR-10-C or ImageNet-C was made (`common_corruptions.recipes.corruptions`).
+    """Corrupt images as in CIFAR-10-C or ImageNet-C (see `common_corruptions.recipes.corruptions`).
 
-    Images, 16 to 1024 pixels a side, RGB or grey, come as
+    Images are RGB or grey, with sides of 16 to 1024 pixels, in one of these forms:
 
     - a NumPy array, uint8: (N, H, W, C) or one image (H, W, C), C 1 or 3; grey without a channel axis (N, H, W) or
-      (H, W). A last axis of 1 or 3 is the channels, since no image is so narrow; (3, H, W), which may be three grey
-      images or one with its channels first, is refused.
+      (H, W). A last axis of size 1 or 3 is the channels, since no image is so narrow. (3, H, W) is refused, since it
+      may be three grey images or one with its channels first.
     - a torch tensor on any device, uint8 or floating-point with values from 0 to 1: (N, C, H, W), (C, H, W), or grey
-      (H, W). Floats are first rounded to the nearest of 256 levels; no gradient passes. A tv_tensor stays one.
-    - a PIL image of the mode RGB or L,
-    - a list or tuple of these, of one size or several. Its images are counted through.
+      (H, W). Floats are first rounded to the nearest of 256 levels; gradients are not propagated. A tv_tensor stays
+      one.
+    - a PIL image of mode RGB or L.
+    - a list or tuple of these, of equal or different sizes. Its images are numbered consecutively.
 
     Args:
         images: in one of these forms.
         name: one of `common_corruptions.CORRUPTIONS`, or one declared with `common_corruptions.corruption`.
         severity: 1 (weakest) to 5.
         seed: any integer. The seed, the corruption, the severity and the image's index decide an image's noise.
-        start: index of the first image in its data set; a set corrupted in parts is the same as one done at once.
-        scale: whose constants, "cifar" or "imagenet". By default CIFAR-10-C's up to 64 pixels a side and ImageNet-C's
-            above; images of a list must then be of one kind.
+        start: index of the first image in its data set. Corrupting a data set in parts gives the same images as
+            corrupting it at once.
+        scale: whose constants to use, "cifar" or "imagenet". By default CIFAR-10-C's up to 64 pixels a side and
+            ImageNet-C's above; a list that mixes the two is refused.
 
     Returns:
-        New images in the form that came in: type, layout, dtype and device. Their 8-bit values are the same in each.
+        New images in the form of the input: type, layout, dtype and device. Their 8-bit values do not depend on the
+            form.
 
     Raises:
-        TypeError: another type, dtype or mode; a seed or start that is not an integer.
-        ValueError: a shape that is another or that two layouts fit, or floats not from 0 to 1, with what to do; an
-            unknown name (the nearest is suggested) or scale, a size, severity or start out of range; a corruption of
-            your own that returns anything but uint8 images of the same shape.
+        TypeError: an unsupported type, dtype or mode; a seed or start that is not an integer.
+        ValueError: an unsupported or ambiguous shape, or floats outside 0 to 1 (the message says what to do); an
+            unknown name (the nearest is suggested) or scale; a size, severity or start out of range; a corruption of
+            your own that raises, or returns anything but uint8 images of the same shape.
     """
-    check_corruption(name)  # of no images, too
+    check_corruption(name)  # even if there are no images
     check_severity(severity)
     check_scale(scale)
     check_seed(seed, start)
@@ -117,38 +120,39 @@ def perturb(
 @overload
 def perturb(images: Images, name: str, seed: int = 0, *, start: int = 0) -> Images: ...
 def perturb(images: Any, name: str, seed: int = 0, *, start: int = 0) -> Any:
-    """Make one perturbation sequence from each image (`common_corruptions.recipes.perturbations`).
+    """Make one perturbation sequence from each image (see `common_corruptions.recipes.perturbations`).
 
-    ImageNet-P is not made: its recipes are not those of CIFAR-10-P at another size.
+    ImageNet-P is not supported: its recipes are not those of CIFAR-10-P at another size.
 
     Args:
-        images: in any form that `corrupt` takes, 16 to 256 pixels a side.
+        images: in any form that `corrupt` takes, with sides of 16 to 256 pixels.
         name: one of `common_corruptions.PERTURBATIONS`, or a noise variant such as "shot_noise_2".
-        seed: any integer. The seed, the perturbation and the image's index decide what is drawn for it.
+        seed: any integer. The seed, the perturbation and the image's index decide an image's random draws.
         start: index of the first image in its data set.
 
     Returns:
-        Sequences in the form that came in, with an axis T before those of one image: (N, T, H, W, C) of (N, H, W, C),
-        (T, C, H, W) of (C, H, W). Of a PIL image a list of T. T is 31, but 21 for motion_blur and 16 for translate.
+        Sequences in the form of the input, with a frame axis T before the axes of one image: (N, T, H, W, C) for
+        (N, H, W, C), (T, C, H, W) for (C, H, W), a list of T images for a PIL image. T is 31, except 21 for motion_blur
+        and 16 for translate.
 
     Raises:
         TypeError, ValueError: as `corrupt`.
     """
-    check_name(name, FRAMES, "perturbation")  # of no images, too
+    check_name(name, FRAMES, "perturbation")  # even if there are no images
     check_seed(seed, start)
     forms = _forms(images)
     return _make(images, forms, lambda array, first: perturb_array(array, name, seed, start=first), start)
 
 
 def _forms(images: Any) -> list[Form]:
-    """The form of each of several images in a list, or of what stands alone."""
+    """The form of each image in a list or tuple, or of a single input."""
     if isinstance(images, list | tuple):
         return [_element(images, position) for position in range(len(images))]
     return [read(images)]
 
 
 def _common_scale(forms: list[Form]) -> str | None:
-    """The scale of images by their size, which must be one."""
+    """The default scale of the images, which must be the same for all."""
     scales = {scale_of(None, *form.array.shape[1:3]) for form in forms}
     check_one_scale(scales)
     return scales.pop() if scales else None

@@ -1,4 +1,4 @@
-"""A data set of which each item is corrupted when it is asked for."""
+"""A data set whose items are corrupted on access."""
 
 import operator
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from common_corruptions.images.items import check_indexed, image_of, with_image
 from common_corruptions.recipes.corruptions import corrupt
 from common_corruptions.recipes.scales import check_one_scale, scale_of
 
-EPOCH = 1 << 32  # indices between one epoch and the next: more than a data set has items
+EPOCH = 1 << 32  # image indices per epoch: more than any data set has items
 
 
 class CorruptedDataset(Dataset[Any]):
@@ -22,15 +22,15 @@ class CorruptedDataset(Dataset[Any]):
 
     >>> foggy = CorruptedDataset(CIFAR10("data", train=False), "fog", severity=3)
 
-    Item i has the bytes of image i of the set that `common_corruptions.corrupt` makes at once with this seed, whatever
+    Item i is byte for byte image i of the set that `common_corruptions.corrupt` makes at once with this seed, whatever
     the order, the batches and the number of workers.
 
-    With `names`, for augmentation, the name, the severity and the noise of an item are decided by the seed, the epoch
-    and the index: call `set_epoch` before each epoch. In epoch e, image i has the noise of image e * 2**32 + i.
+    With `names`, for augmentation, the seed, the epoch and the index decide the name, the severity and the noise of an
+    item: call `set_epoch` before each epoch. In epoch e, image i has the noise of image e * 2**32 + i.
 
-    An item is an image, PIL, array or tensor, in a form that `corrupt` takes, or a tuple or list that begins with one,
-    such as (image, label), or a dict with one image among its values, as those of Hugging Face's data sets; it keeps
-    its form. Transforms of the other data set come before the corruption: they must not normalise.
+    An item is an image (PIL, array or tensor, in a form that `corrupt` takes); a tuple or list that begins with one,
+    such as (image, label); or a dict with one image among its values, as in Hugging Face data sets. It keeps its form.
+    The transforms of the other data set run before the corruption and must not normalise.
     """
 
     def __init__(
@@ -44,19 +44,19 @@ class CorruptedDataset(Dataset[Any]):
         severities: Sequence[int] | None = None,
         scale: str | None = None,
     ) -> None:
-        """Choose what is done; `dataset` has `__len__` and `__getitem__`, the rest is as for `Corrupt`."""
+        """Set what is applied. `dataset` has `__len__` and `__getitem__`; the other arguments are as for `Corrupt`."""
         check_seed(seed, 0)
         check_indexed(dataset)
         self.dataset = dataset
         self.choice = choose(name, severity, names, severities, scale)
         self.seed = int(seed)
-        self._scale: str | None = None  # of the items until now
+        self._scale: str | None = None  # of the items so far
         self._epoch = torch.zeros(
             (), dtype=torch.int64, device="cpu"
-        ).share_memory_()  # workers that persist see it change
+        ).share_memory_()  # shared, so that persistent workers see it change
 
     def set_epoch(self, epoch: int) -> None:
-        """Have the items of this epoch, counted from 0, drawn. It changes nothing where nothing is drawn from `names`.
+        """Set the epoch, counted from 0, for which items are drawn. Has no effect unless items are drawn from `names`.
 
         Raises:
             TypeError, ValueError: an epoch that is not an integer, or is negative.
@@ -73,8 +73,8 @@ class CorruptedDataset(Dataset[Any]):
 
         Raises:
             IndexError: no such item.
-            TypeError, ValueError: an item in which no image stands there, or not one image; images of which some have
-                the scale "cifar" and some "imagenet" by their size; and as `corrupt`.
+            TypeError, ValueError: an item without exactly one image in the expected place; data sets in which the size
+                of some images selects the scale "cifar" and that of others "imagenet"; and as `corrupt`.
         """
         position, length = operator.index(index), len(self)
         if not -length <= position < length:

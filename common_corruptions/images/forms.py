@@ -1,4 +1,4 @@
-"""The forms in which images come: each as the uint8 (N, H, W, C) that the recipes work on, and the way back."""
+"""The forms of images: conversion to the uint8 (N, H, W, C) that the recipes work on, and back."""
 
 import sys
 from collections.abc import Callable
@@ -22,8 +22,8 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 class Form:
     """Images as the recipes take them, and the way back.
 
-    `array` is uint8 (N, H, W, C). `back` takes what is made of it, uint8 (N, H, W, C) or sequences (N, T, H, W, C), and
-    returns it in the type, layout, dtype and device of the images that came in.
+    `array` is uint8 (N, H, W, C). `back` takes a result, uint8 (N, H, W, C) or sequences (N, T, H, W, C), and returns
+    it in the type, layout, dtype and device of the original images.
     """
 
     array: np.ndarray
@@ -31,17 +31,17 @@ class Form:
 
 
 def read(images: Any) -> Form:
-    """Tell the form of an image or a batch: an array, a PIL image or a tensor, as `common_corruptions.corrupt` says.
+    """Recognise the form of an image or batch: an array, a PIL image or a tensor, as in `common_corruptions.corrupt`.
 
     Raises:
-        TypeError: another type or dtype, or another mode of a PIL image.
-        ValueError: another shape, one that two layouts fit, or floats that are not all 0 to 1.
+        TypeError: an unsupported type or dtype, or an unsupported mode of a PIL image.
+        ValueError: an unsupported or ambiguous shape, or floats outside 0 to 1.
     """
     if isinstance(images, np.ndarray):
         return _of_array(images)
     if isinstance(images, Image.Image):
         return _of_picture(images)
-    torch = sys.modules.get("torch")  # who has a tensor has imported it
+    torch = sys.modules.get("torch")  # a tensor exists only if torch is imported
     if torch is not None and isinstance(images, torch.Tensor):
         return _of_tensor(images)
     raise TypeError(
@@ -50,15 +50,15 @@ def read(images: Any) -> Form:
 
 
 def is_image(leaf: Any) -> bool:
-    """Whether a part of a sample says by its type that it is an image: a PIL image, a tv_tensor Image or Video."""
+    """Whether the type of a part of a sample marks it as an image: a PIL image, or a tv_tensor Image or Video."""
     return isinstance(leaf, (Image.Image, *_tv_images()))
 
 
 def check_masks(images: list[Any]) -> None:
-    """Raise ValueError where PIL images of one band stand beside images in colour: they may be masks, or depths.
+    """Raise ValueError if single-band PIL images, which may be masks or depth maps, come with colour images.
 
     Args:
-        images: those of one sample, as `is_image` tells them.
+        images: the parts of one sample for which `is_image` is true.
     """
     pictures = [image for image in images if isinstance(image, Image.Image)]
     single = [picture.mode for picture in pictures if len(picture.getbands()) == 1]
@@ -154,7 +154,7 @@ def _of_tensor(images: "torch.Tensor") -> Form:
             f"a tensor of images must have the shape (N, C, H, W) or (C, H, W) with C 1 or 3, or, grey, (H, W), not "
             f"{shape}{hint}"
         )
-    # Single precision tells the levels of half precision apart; a division on the CPU rounds alike everywhere.
+    # Single precision keeps the levels of half precision distinct; division on the CPU rounds the same everywhere.
     wide = torch.float64 if dtype == "float64" else torch.float32
     values = images.detach().as_subclass(torch.Tensor).cpu()
     if dtype != "uint8":
@@ -174,7 +174,7 @@ def _of_tensor(images: "torch.Tensor") -> Form:
 
 
 def _levels(values: "torch.Tensor") -> "torch.Tensor":
-    """Floats from 0 to 1 at the nearest of 256 levels, uint8."""
+    """Round floats from 0 to 1 to the nearest of 256 levels, uint8."""
     if values.numel():
         low, high = (value.item() for value in values.aminmax())
         if not (low >= 0 and high <= 1):
@@ -187,11 +187,11 @@ def _levels(values: "torch.Tensor") -> "torch.Tensor":
 
 
 def _outside(value: float) -> str:
-    """A value in as few digits as tell on which side of 0 and of 1 it is."""
+    """Format a value with as few digits as show on which side of 0 and of 1 it lies."""
     short = f"{value:.4g}"
     return short if (float(short) < 0, float(short) > 1) == (value < 0, value > 1) else repr(value)
 
 
 def _tv_images() -> tuple[type, ...]:
-    module = sys.modules.get("torchvision.tv_tensors")  # who has a tv_tensor has imported it
+    module = sys.modules.get("torchvision.tv_tensors")  # a tv_tensor exists only if it is imported
     return () if module is None else (module.Image, module.Video)

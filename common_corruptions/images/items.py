@@ -1,4 +1,4 @@
-"""Items of map-style data sets, as loaders batch them: where the image stands in one, and the label."""
+"""Items of map-style data sets: where the image is in an item, and what its label is."""
 
 import operator
 from typing import Any
@@ -22,9 +22,9 @@ def image_of(item: Any, position: int) -> Form:
     """The image of an item as the recipes take it, uint8 (1, H, W, C), and the way back.
 
     Args:
-        item: an image in a form that `corrupt` takes, a tuple or list that begins with one, or a dict with one among
-            its values: the only PIL image or tv_tensor, else the only array or tensor of two dimensions or more.
-        position: of the item in its data set, for the messages.
+        item: an image in a form that `corrupt` takes, a tuple or list that begins with one, or a dict with one image
+            among its values: the only PIL image or tv_tensor, else the only array or tensor of two or more dimensions.
+        position: index of the item in its data set, for error messages.
 
     Raises:
         TypeError, ValueError: no image there, or several; and as `corrupt`.
@@ -43,7 +43,7 @@ def image_of(item: Any, position: int) -> Form:
 
 
 def with_image(item: Any, image: Any) -> Any:
-    """The item with this image in the place of its own."""
+    """The item with its image replaced by this one."""
     place = _place(item)
     if place is None:
         return image
@@ -53,10 +53,10 @@ def with_image(item: Any, image: Any) -> Any:
 
 
 def label_of(item: Any, position: int) -> int:
-    """The label of an item: `label` of a dict, the second part of a tuple or list.
+    """The label of an item: `label` of a dict, or the second part of a tuple or list.
 
     Raises:
-        TypeError: no integer there, or a tuple with further integers, one of which might be the label.
+        TypeError: no integer from 0 there, or a tuple or list with further integers, one of which might be the label.
     """
     if isinstance(item, dict):
         if "label" not in item:
@@ -84,12 +84,12 @@ def label_of(item: Any, position: int) -> int:
 
 
 def like(sample: tuple[Any, ...] | list[Any], parts: list[Any]) -> Any:
-    """The parts in a tuple, named tuple or list as the sample is one."""
+    """The parts as a tuple, named tuple or list, like the sample."""
     return sample._make(parts) if hasattr(sample, "_make") else type(sample)(parts)
 
 
 def _place(item: Any) -> Any:
-    """Index or key of the image in an item, None where the item is the image."""
+    """Index or key of the image in an item; None if the item is the image."""
     if isinstance(item, tuple | list):
         return 0 if item else None
     if not isinstance(item, dict):
@@ -103,7 +103,7 @@ def _place(item: Any) -> Any:
 
 
 def _integer(value: Any) -> int | None:
-    """A Python or NumPy integer, or that of a tensor or an array without dimensions; None of anything else."""
+    """A Python or NumPy integer, or the integer in a tensor or array without dimensions; None for anything else."""
     if (
         isinstance(value, bool)
         or "bool" in str(getattr(value, "dtype", ""))

@@ -15,23 +15,24 @@ from common_corruptions.recipes.corruptions import corrupt
 
 
 class Corrupt:
-    """A transform as torchvision's: corrupts an image, PIL, array or tensor, as `common_corruptions.corrupt` takes it.
+    """A transform in the style of torchvision's: corrupts images, in any form that `common_corruptions.corrupt` takes.
 
     >>> transforms = v2.Compose([Corrupt("fog", severity=3), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
     >>> augmentation = Corrupt(names=["fog", "contrast"], severities=[1, 2])
 
-    Of one corruption and severity, an image's noise is decided by the seed and by the image itself: an image has the
-    same noise in each call, process, order and batch, and two images that differ have noise that is independent. It is
-    not the noise that the image has in a set made at once, for which there is `CorruptedDataset`.
+    With a fixed corruption and severity, the seed and the image itself decide the noise: an image gets the same noise
+    in each call, process, order and batch, and two different images get independent noise. This is not the noise of a
+    data set corrupted at once; use `CorruptedDataset` for that.
 
-    With `names`, each call draws one of them, one of `severities` and the noise. These draws come from torch's random
-    generator, as those of torchvision's transforms do: `torch.manual_seed` repeats them, and a `DataLoader` gives each
-    worker and each epoch its own.
+    With `names`, each call draws a name, a severity and the noise. The draws come from torch's random generator, as in
+    torchvision's transforms: `torch.manual_seed` repeats them, and a `DataLoader` gives each worker and each epoch its
+    own.
 
-    As torchvision's v2 has it, a call takes a sample: one image, or several arguments, tuples, lists and dicts with
-    images among them. Corrupted are the PIL images and the tv_tensors that are an Image or a Video, else the first
-    tensor or array; all the rest is handed on. A mask as a PIL image would be one more image to corrupt, and is refused
-    beside one in colour: wrap it as a tv_tensors.Mask. A batch is images as good as any; one call draws once for all.
+    As in torchvision's v2, a call takes a sample: one image, or several arguments, tuples, lists and dicts that contain
+    images. The PIL images and the tv_tensors of type Image or Video are corrupted, or, if there are none, the first
+    tensor or array. Everything else is passed through. A PIL mask would be corrupted as well, so a single-band PIL
+    image beside a colour image is refused: wrap masks as tv_tensors.Mask. A batch is taken like an image; one call
+    draws once for all images.
     """
 
     def __init__(
@@ -44,19 +45,19 @@ class Corrupt:
         severities: Sequence[int] | None = None,
         scale: str | None = None,
     ) -> None:
-        """Choose what is done.
+        """Set what is applied.
 
         Args:
             name: one of `common_corruptions.CORRUPTIONS`, or one declared with `common_corruptions.corruption`.
             severity: 1 (weakest) to 5, by default 3.
             seed: any integer.
-            names: in place of `name`, what is drawn from.
-            severities: with `names`, what is drawn from, by default 1 to 5.
-            scale: whose constants, "cifar" or "imagenet"; by default each image's size decides, as in `corrupt`.
+            names: corruptions to draw from, in place of `name`.
+            severities: severities to draw from, with `names`; by default 1 to 5.
+            scale: whose constants to use, "cifar" or "imagenet"; by default each image's size decides, as in `corrupt`.
 
         Raises:
-            TypeError: both `name` and `names`, or neither; `severity` or `severities` with the other of them; a seed
-                that is no integer.
+            TypeError: both `name` and `names`, or neither; `severity` with `names`, or `severities` with `name`; a seed
+                that is not an integer.
             ValueError: an unknown name or scale, a severity out of range, nothing to draw from.
         """
         check_seed(seed, 0)
@@ -68,7 +69,7 @@ class Corrupt:
 
         Raises:
             TypeError: no image among the inputs; and as `common_corruptions.corrupt`.
-            ValueError: a PIL image of one band, such as L or P, beside one in colour; and as
+            ValueError: a single-band PIL image, such as mode L or P, beside a colour image; and as
                 `common_corruptions.corrupt`.
         """
         sample = inputs[0] if len(inputs) == 1 else inputs
@@ -120,7 +121,7 @@ def _leaves(sample: Any) -> Iterator[Any]:
 
 
 def _replaced(sample: Any, made: dict[int, Any]) -> Any:
-    """The sample with what was made in the places of the leaves of these ids."""
+    """The sample with the leaves of these ids replaced by the results."""
     if isinstance(sample, dict):
         return {key: _replaced(part, made) for key, part in sample.items()}
     if isinstance(sample, tuple | list):

@@ -1,7 +1,7 @@
 """Metrics of the CIFAR-10-C and CIFAR-10-P benchmarks, on whole arrays.
 
 Corruption robustness follows Strisciuglio et al. 2020 (section 4.2.2): classification error, corruption
-error (CE, eq. 1) and relative corruption error (rCE, eq. 2), both normalised by a baseline network and
+error (CE, eq. 1) and relative corruption error (rCE, eq. 2). CE and rCE are normalised by a baseline network and
 averaged over corruptions as a mean of ratios. Perturbation robustness follows Hendrycks and Dietterich
 2019: flip probability, top-5 distance and Zipf distance between the frames of a sequence.
 

@@ -1,4 +1,4 @@
-"""What metrics are given: tensors, lists and arrays as numpy arrays, and class indices, which logits may stand for."""
+"""Convert the inputs of metrics: tensors and lists to numpy arrays, and logits to class indices."""
 
 import sys
 from typing import Any
@@ -10,7 +10,7 @@ from common_corruptions.logits import check_defined
 
 
 def as_array(values: ArrayLike) -> np.ndarray:
-    torch = sys.modules.get("torch")  # not loaded, there is no tensor
+    torch = sys.modules.get("torch")  # if torch is not imported, there is no tensor
     if torch and isinstance(values, torch.Tensor):
         tensor: Any = values
         tensor = tensor.detach().cpu()
@@ -20,7 +20,7 @@ def as_array(values: ArrayLike) -> np.ndarray:
 
 
 def class_indices(values: ArrayLike, what: str, ndim: int) -> np.ndarray:
-    """Class indices with `ndim` axes, from themselves or (for predictions) from logits with one axis more."""
+    """Check class indices with `ndim` axes, or (for predictions) compute them from logits with one more axis."""
     array = as_array(values)
     expected = "(N,)" if ndim == 1 else "(N, T)"
     if array.size == 0:

@@ -3,8 +3,8 @@
 CIFAR-10-C: Strisciuglio, Lopez-Antequera, Petkov, *Enhanced robustness of convolutional networks with a
 push-pull inhibition layer*, Neural Computing and Applications, 2020, appendix 2.
 ImageNet-C: Hendrycks, Dietterich, *Benchmarking neural network robustness to common corruptions and perturbations*,
-ICLR 2019, and its authors' code: torchvision's AlexNet, and the 15 corruptions over which mCE is taken there.
-On any other data set pass the errors of an AlexNet trained there.
+ICLR 2019, and its authors' code: torchvision's AlexNet, and the 15 corruptions that its mCE averages.
+For any other data set, pass the errors of an AlexNet trained on it.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Corruption robustness: errors in percent, normalised by a baseline network and averaged over corruptions.
 
 Classification error, corruption error (CE, eq. 1) and relative corruption error (rCE, eq. 2) as in Strisciuglio et
-al. 2020 (section 4.2.2), means over corruptions being means of ratios; and the means of flip probabilities.
+al. 2020 (section 4.2.2), where means over corruptions are means of ratios; and the means of flip probabilities.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from common_corruptions.recipes.names import SEVERITIES
 
 Errors: TypeAlias = Mapping[str, float | Sequence[float]]
 
-# Percent by which a corruption must raise the baseline's error to have an rCE. Means of the same errors can differ by
+# Least rise of the baseline's error, in percent, for which rCE is defined. Means of the same errors can differ by
 # rounding; one more error in a million images is a hundred times this.
 LEAST_RISE = 1e-6
 
@@ -29,8 +29,8 @@ def classification_error(predictions: ArrayLike, labels: ArrayLike) -> float:
 
     predictions: class indices (N,), or logits (N, K), whose largest value is the prediction (the lowest
     class index among equals). labels: class indices (N,).
-    Raises ValueError for other shapes, no images, values that are no class index; UndefinedLogits, one of them, for
-    NaN and for several classes of an image at the infinity that is its highest logit.
+    Raises ValueError for other shapes, no images, or values that are not class indices; its subclass UndefinedLogits
+    for NaN, and if the highest logit of an image is the same infinity for several classes.
     """
     labels = class_indices(labels, "labels", 1)
     logits = as_array(predictions)
@@ -48,9 +48,9 @@ def corruption_error(
     """Corruption error of each corruption, in percent of the baseline's (eq. 1): 100 sum_s E_cs / sum_s B_cs.
 
     errors, baseline: error in percent for each corruption, either its mean over the five severities or
-    the five values. The default baseline is the paper's AlexNet and holds for CIFAR-10-C alone.
+    the five values. The default baseline is the paper's AlexNet and is valid for CIFAR-10-C only.
     corruptions: which to use, in this order; by default all of `errors`.
-    Raises ValueError for a missing corruption, a value outside 0..100, a baseline error of zero.
+    Raises ValueError for a missing corruption, a value outside 0..100, or a baseline error of zero.
     """
     names = _selection(errors, corruptions)
     own, reference = _mean_errors(errors, names, "error"), _mean_errors(baseline, names, "baseline error")
@@ -61,7 +61,7 @@ def corruption_error(
 def mean_corruption_error(
     errors: Errors, baseline: Errors = ALEXNET_ERRORS, corruptions: Iterable[str] | None = None
 ) -> float:
-    """mCE in percent: the mean over corruptions of `corruption_error`, whose arguments it takes.
+    """mCE in percent: the mean over corruptions of `corruption_error`, with the same arguments.
 
     The paper's table 3 averages all 19 corruptions (`corruptions=CORRUPTIONS`); the benchmark's own mCE
     averages 15 (`corruptions=MAIN_CORRUPTIONS`).
@@ -79,11 +79,11 @@ def relative_corruption_error(
     """rCE in percent (eq. 2): the mean over corruptions of 100 (E_c - E_clean) / (B_c - B_clean).
 
     errors, baseline, corruptions: as for `corruption_error`; clean_error, baseline_clean: the errors on
-    the clean test set, in percent; baseline_clean has a default for the default baseline alone. The ratios are
+    the clean test set, in percent; baseline_clean has a default for the default baseline only. The ratios are
     averaged, not the errors.
-    Raises ValueError as `corruption_error` does, for another baseline without its clean error, and where a
-    corruption does not raise the baseline's error: the ratio is then undefined, and that corruption has to be
-    left out by `corruptions`.
+    Raises ValueError as `corruption_error` does, for another baseline without its clean error, and if a
+    corruption does not raise the baseline's error: the ratio is then undefined, and `corruptions` has to leave out
+    that corruption.
     """
     if baseline_clean is None:
         if baseline is not ALEXNET_ERRORS:
@@ -102,7 +102,7 @@ def relative_corruption_error(
 
 
 def mean_flip_probability(flips: Mapping[str, float], perturbations: Iterable[str] | None = None) -> float:
-    """mFP: the plain mean over perturbations of the flip probability, a fraction.
+    """mFP: the unweighted mean over perturbations of the flip probability, a fraction.
 
     flips: flip probability of each perturbation; perturbations: which to use, by default all of `flips`.
     """

@@ -1,7 +1,7 @@
-"""Perturbation robustness: what changes in a net's answers between the frames of a sequence.
+"""Perturbation robustness: how a net's predictions change between the frames of a sequence.
 
-Flip probability, top-5 distance and Zipf distance as Hendrycks and Dietterich 2019 define them, of arrays, tensors or
-nested lists.
+Flip probability, top-5 distance and Zipf distance as defined by Hendrycks and Dietterich 2019, for arrays, tensors
+or nested lists.
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ PROTOCOLS: tuple[Protocol, ...] = ("hendrycks", "official")
 """Which frames of a noise sequence are compared: as the benchmark defines it, or as its authors' script did."""
 
 _TOP = 5
-_BLOCK = 1 << 15  # elements worked on at a time: their temporaries stay in the processor's cache
-_FEW_CLASSES = 32  # up to here comparing all pairs of classes beats sorting (several times over for 10)
+_BLOCK = 1 << 15  # elements processed at a time, so that temporaries stay in the processor's cache
+_FEW_CLASSES = 32  # up to here comparing all pairs of classes is faster than sorting (several times for 10)
 
 
 def flip_probability(
@@ -28,9 +28,9 @@ def flip_probability(
     """Fraction of frames whose predicted class differs from the reference frame's.
 
     predictions: class indices (N, T) of N sequences of T >= 2 frames, or logits (N, T, K).
-    noise: whether the perturbation is a noise, whose frames follow no order. The reference is then the
+    noise: whether the perturbation is a noise, whose frames have no order. The reference is then the
     first frame, otherwise the previous one (Hendrycks and Dietterich 2019).
-    protocol: "official" takes the previous frame for noises too, as the released figures of
+    protocol: "official" uses the previous frame for noises too, as the released figures of
     Strisciuglio et al. do.
     """
     reference, frame = _frame_pairs(class_indices(predictions, "predictions", 2), noise, protocol)
@@ -38,10 +38,10 @@ def flip_probability(
 
 
 def ordinal_ranks(logits: ArrayLike) -> np.ndarray:
-    """Ordinal rank of every class, 1 for the highest logit; among equal logits the lower class index first.
+    """Ordinal rank of every class, 1 for the highest logit; ties are ranked by class index.
 
     logits: (..., K), floating point or signed integers. Returns the same shape in the smallest unsigned
-    integer type that holds K. Raises ValueError (UndefinedLogits) for NaN, and for several infinities on top.
+    integer type that holds K. Raises ValueError (UndefinedLogits) for NaN, and for a tie of infinities at the top.
     """
     logits = as_array(logits)
     if logits.ndim == 0 or 0 in logits.shape:
@@ -64,11 +64,11 @@ def top5_distance(
 ) -> float:
     """Mean top-5 distance between each frame and its reference frame (Hendrycks and Dietterich 2019).
 
-    A class at rank i <= 5 of the reference and rank s of the frame adds the number of the places 1..5
-    that lie between the two, |i - min(s, 6)|. It ranges from 0 to 15.
+    A class at rank i <= 5 of the reference and rank s of the frame adds |i - min(s, 6)|, the number of the places 1..5
+    that lie between the two. The distance ranges from 0 to 15.
     logits: (N, T, K), T >= 2 frames, K >= 5 classes; with `ranked` the result of `ordinal_ranks` on them,
-    which saves ranking twice where both distances are wanted. noise, protocol: as for `flip_probability`.
-    Raises ValueError for other shapes, NaN, ranks without `ranked`, values that are no ranks.
+    which avoids ranking twice if both distances are needed. noise, protocol: as for `flip_probability`.
+    Raises ValueError for other shapes, NaN, ranks without `ranked`, or values that are not ranks.
     """
     counts = _rank_pair_counts(logits, noise, protocol, ranked)
     classes = len(counts)
@@ -83,8 +83,8 @@ def zipf_distance(
 ) -> float:
     """Mean Zipf distance between each frame and its reference frame (Hendrycks and Dietterich 2019).
 
-    A class at rank i of the reference and rank s of the frame adds |1/i - 1/s| / i, so changes among the
-    likeliest classes weigh most. Arguments and errors as for `top5_distance`, with K >= 2.
+    A class at rank i of the reference and rank s of the frame adds |1/i - 1/s| / i, so changes among the most
+    probable classes weigh most. Arguments and errors as for `top5_distance`, with K >= 2.
     """
     counts = _rank_pair_counts(logits, noise, protocol, ranked)
     weight = 1.0 / np.arange(1, len(counts) + 1)
@@ -138,7 +138,7 @@ def _rank_pair_counts(logits: ArrayLike, noise: bool, protocol: Protocol, ranked
 
 
 def _frame_pairs(frames: np.ndarray, noise: bool, protocol: Protocol) -> tuple[np.ndarray, np.ndarray]:
-    """Reference frames and the frames compared with them, of (N, T, ...), shaped to broadcast together."""
+    """Reference frames of (N, T, ...) and the frames compared with them, shaped to broadcast together."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"unknown protocol {protocol!r}; expected 'hendrycks' or 'official'")
     if frames.shape[1] < 2:
@@ -157,7 +157,7 @@ def _checked_ranks(ranks: np.ndarray) -> np.ndarray:
     if ranks.dtype.kind not in "iu":
         raise ValueError(f"ranks have type {ranks.dtype}; expected integers, as from ordinal_ranks")
     in_range = ranks.min() >= 1 and ranks.max() <= classes
-    # Sums of random 64-bit keys tell other ranks from these, and are found much faster than the ranks are sorted.
+    # Sums of random 64-bit keys detect invalid ranks, and take much less time than sorting the ranks.
     keys = np.random.default_rng(0).integers(1 << 63, size=classes + 1)
     if not in_range or np.any(keys[ranks].sum(axis=-1) != keys[1:].sum()):
         raise ValueError(f"not ordinal ranks: every frame needs each of 1..{classes} once")

@@ -1,7 +1,7 @@
-"""Colours of images: planes, hue, saturation, value and luma, as the published scripts compute them.
+"""Colours of images: planes, hue, saturation, value and luma, as computed by the published scripts.
 
 The conversions follow `skimage.color` and Matplotlib step by step, since results are truncated: the last bit of a sum
-that is a whole level decides which level it becomes.
+close to a whole level decides which level it becomes.
 """
 
 import cv2
@@ -9,12 +9,13 @@ import numpy as np
 
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in a grey value
 
-# Which of (1, p, q, t) red, green and blue are of the value, in each sixth of the circle of hues and back at the first.
+# Which of the factors (1, p, q, t) of the value red, green and blue have in each sixth of the hue circle, and again in
+# the first.
 SECTORS = np.array([[0, 2, 1, 1, 3, 0, 0], [3, 0, 0, 2, 1, 1, 3], [1, 1, 3, 0, 0, 2, 1]])
 
 
 def to_planes(images: np.ndarray) -> np.ndarray:
-    """Contiguous images (N, H, W, C), uint8 or float32, as a plane for each channel, (C, N, H, W)."""
+    """Contiguous images (N, H, W, C), uint8 or float32, as one plane per channel, (C, N, H, W)."""
     count, height, width, channels = images.shape
     planes = np.empty((channels, count, height, width), dtype=images.dtype)
     cv2.split(images.reshape(count * height, width, channels), [plane.reshape(-1, width) for plane in planes])
@@ -49,7 +50,7 @@ def to_hsv(images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def shares_of_value(hue: np.ndarray, saturation: np.ndarray) -> np.ndarray:
-    """What red, green and blue are of the value, at the hue and saturation (N, H, W) of `to_hsv`; (3, N, H, W)."""
+    """Red, green and blue as fractions of the value, for the hue and saturation (N, H, W) of `to_hsv`; (3, N, H, W)."""
     sector = hue.astype(np.intp)
     choices = np.empty((4, *hue.shape))
     one, p, q, t = choices
@@ -68,7 +69,7 @@ def shares_of_value(hue: np.ndarray, saturation: np.ndarray) -> np.ndarray:
 
 
 def luma(planes: np.ndarray) -> np.ndarray:
-    """The grey value of planes (C, ...) of any float type, (...); one channel is its own."""
+    """The grey value (...) of planes (C, ...) of any float type; a single channel is returned as it is."""
     grey: np.ndarray = planes[0]
     if len(planes) == 1:
         return grey

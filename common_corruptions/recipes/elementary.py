@@ -1,9 +1,9 @@
-"""Elementary functions that have the same bits on every processor.
+"""Elementary functions that give the same bits on every processor.
 
-The library of C and NumPy choose their code for exp, log, sine and cosine by the processor, and the last bit of a
-result depends on the choice. What decides an image is therefore computed here, from additions, multiplications,
-divisions and powers of two alone, one array operation for each: these IEEE 754 rounds alike everywhere. Results are
-right to about one unit in the last place of double precision.
+The C library and NumPy choose their code for exp, log, sine and cosine by the processor, and the last bit of a
+result depends on this choice. So everything that determines an image is computed here from additions, multiplications,
+divisions and powers of two only, as single array operations: IEEE 754 rounds these the same everywhere. Results are
+correct to about one unit in the last place of double precision.
 """
 
 import math
@@ -15,14 +15,14 @@ HALF_PI = (
     float.fromhex("0x1.921fb544p+0"),
     float.fromhex("0x1.0b4611a6p-34"),
     float.fromhex("0x1.3198a2e037073p-69"),
-)  # leading parts of few bits, whose product with a small integer is exact
+)  # leading parts with few bits, so that their product with a small integer is exact
 
 EXP = [1 / math.factorial(n) for n in range(14)]
 LOG = [1 / (2 * n + 1) for n in range(12)]
 SINE = [(-1) ** n / math.factorial(2 * n + 1) for n in range(9)]
 COSINE = [(-1) ** n / math.factorial(2 * n) for n in range(10)]
 
-FARTHEST = 8.5  # standard deviations; what lies beyond is lost beside 1
+FARTHEST = 8.5  # standard deviations; the tail beyond is negligible in double precision
 
 
 def exp(x: np.ndarray) -> np.ndarray:
@@ -72,7 +72,7 @@ def cos_sin(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _reduce(x: np.ndarray, count: np.ndarray, parts: tuple[float, ...]) -> None:
-    """Take `count` times the sum of `parts` off x."""
+    """Subtract `count` times the sum of `parts` from x, in place."""
     for part in parts:
         x -= count * part
 
@@ -80,7 +80,7 @@ def _reduce(x: np.ndarray, count: np.ndarray, parts: tuple[float, ...]) -> None:
 def normal_cdf(x: np.ndarray) -> np.ndarray:
     """P(X <= x) for a standard normal X; absolute error below 1e-15.
 
-    The series phi(x) (x + x^3 / 3 + x^5 / 15 + ...), whose terms have one sign.
+    Uses the series phi(x) (x + x^3 / 3 + x^5 / 15 + ...), whose terms have the same sign.
     """
     x = np.clip(x, -FARTHEST, FARTHEST)
     square = x * x

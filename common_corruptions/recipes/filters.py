@@ -1,10 +1,10 @@
-"""The image filters that the published corruptions and perturbations are made of, batched over images.
+"""The image filters behind the published corruptions and perturbations, batched over images.
 
 Images are (N, H, W) or (N, H, W, C): uint8, or float64 in [0, 1] as in the published scripts. A filter gives the same
-bits on every processor, by one of two ways. It is written as NumPy operations on whole arrays, each of which IEEE 754
-rounds alike everywhere, in the order of the library of 2018 that it stands for. Or its weights lie on so coarse a grid
-that no product and no sum is rounded at all; then a library may add them up in any order, with fused multiplications
-or without.
+bits on every processor, in one of two ways. Either it consists of NumPy operations on whole arrays, each of which IEEE
+754 rounds the same everywhere, in the order of the 2018 library that it replaces. Or its weights lie on so coarse a
+grid that no product and no sum is rounded; then a library may add them in any order, with fused multiplications or
+without.
 """
 
 import functools
@@ -16,21 +16,21 @@ import numpy as np
 
 from common_corruptions.recipes.elementary import cos_sin, exp
 
-NARROW = 4  # taps on a side of a Gaussian, up to which it is taken step by step
-CACHED = 3 << 13  # values worked on at once where many steps follow each other: they stay in the cache
+NARROW = 4  # taps on a side of a Gaussian, up to which it is computed step by step
+CACHED = 3 << 13  # values processed at a time in filters of many steps, so that they stay in the cache
 
 Places = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Of an axis read between pixels: the two between which each place lies, and the share of the second."""
 
 
 def length_scale(images: np.ndarray) -> float:
-    """By how much a length in pixels, published for 32 x 32, grows for images (N, H, W, ...): shorter side / 32."""
+    """Factor by which lengths in pixels, published for 32 x 32, grow for images (N, H, W, ...): shorter side / 32."""
     shorter: int = min(images.shape[1:3])
     return shorter / 32
 
 
 def whole_length(length: float, scale: float) -> int:
-    """A length that has to be a whole number of pixels, at least 1, times `scale`."""
+    """A length times `scale`, rounded to a whole number of pixels, at least 1."""
     return max(1, round(length * scale))
 
 
@@ -53,10 +53,10 @@ def gaussian_kernel(sigma: float, truncate: float = 4.0) -> np.ndarray:
 
 
 def noise_gain(sigma: float, scale: float, truncate: float = 4.0) -> float:
-    """How much stronger white noise has to be for a Gaussian `scale` times as wide to leave the same field.
+    """Factor by which white noise must be stronger for a Gaussian `scale` times as wide to leave the same field.
 
-    Smoothing by `sigma` pixels leaves less of white noise the wider it is; without this gain, what is made of smoothed
-    noise at 32 x 32 (drops, mud, elastic displacement) would fade away on larger images.
+    The wider the smoothing, the less of white noise remains. Without this gain, effects made from smoothed noise at
+    32 x 32 (drops, mud, elastic displacement) would fade away on larger images.
     """
     published, here = (gaussian_kernel(width, truncate) for width in (sigma, sigma * scale))
     return float((published**2).sum() / (here**2).sum())
@@ -64,17 +64,17 @@ def noise_gain(sigma: float, scale: float, truncate: float = 4.0) -> float:
 
 @functools.cache
 def wider_sigma(sigma: float, factor: float) -> float:
-    """The sigma of a Gaussian that blurs pixels `factor` times as small as far as `sigma` does, on the grid of pixels.
+    """The sigma of a Gaussian that blurs pixels `factor` times smaller as far as `sigma` does, on the pixel grid.
 
-    What is alike is the standard deviation of the taps. Below one pixel it is less than sigma, so that sigma itself
-    times `factor` would blur a larger picture more.
+    It matches the standard deviation of the taps. Below one pixel this is less than sigma, so sigma times `factor`
+    itself would blur a larger picture more.
     """
     return solve(lambda width: variance(gaussian_kernel(width)), factor**2 * variance(gaussian_kernel(sigma)))
 
 
 @functools.cache
 def wider_motion(radius: int, sigma: float, factor: float) -> tuple[int, float]:
-    """Radius and sigma of a motion blur that moves pixels `factor` times as small as far, on average."""
+    """Radius and sigma of a motion blur that moves pixels `factor` times smaller equally far, on average."""
 
     def mean(radius: int, sigma: float) -> float:
         taps, weights = half_gaussian(radius, sigma)
@@ -85,13 +85,13 @@ def wider_motion(radius: int, sigma: float, factor: float) -> tuple[int, float]:
 
 
 def variance(kernel: np.ndarray) -> float:
-    """Of the taps (2r + 1,) about the middle one, in square pixels."""
+    """Variance of the taps (2r + 1,) about the middle one, in square pixels."""
     taps = np.arange(len(kernel)) - len(kernel) // 2
     return float((kernel * taps**2).sum())
 
 
 def solve(growing: Callable[[float], float], wanted: float) -> float:
-    """The width between a hundredth of a pixel and 1,000 at which a growing function has this value."""
+    """The width between 0.01 and 1,000 pixels at which an increasing function has this value."""
     low, high = 0.01, 1000.0
     for _ in range(50):
         middle = (low * high) ** 0.5
@@ -100,9 +100,9 @@ def solve(growing: Callable[[float], float], wanted: float) -> float:
 
 
 def gaussian_filter(images: np.ndarray, sigma: float, *, truncate: float = 4.0) -> np.ndarray:
-    """Smooth each channel of float64 images with a Gaussian of `sigma` pixels; the edge repeats outside.
+    """Smooth each channel of float64 images with a Gaussian of `sigma` pixels; the edge is repeated outside.
 
-    This is `skimage.filters.gaussian` step by step: first the columns, then the rows, from the outermost pair of taps
+    Follows `skimage.filters.gaussian` step by step: first the columns, then the rows, from the outermost pair of taps
     inwards.
     """
     kernel = gaussian_kernel(sigma, truncate)
@@ -164,9 +164,9 @@ def gaussian_blurred(images: np.ndarray, sigma: float) -> np.ndarray:
 
 @functools.cache
 def smoothing_matrix(size: int, sigma: float, truncate: float) -> np.ndarray:
-    """A Gaussian of `sigma` pixels along an axis, SciPy's border "reflect", as a matrix, float64 (size, size).
+    """A Gaussian of `sigma` pixels along an axis, with SciPy's border "reflect", as a matrix, float64 (size, size).
 
-    Its weights are multiples of 2^-27: a product with multiples of 2^-23 between -1 and 1 is exact.
+    Its weights are multiples of 2^-27, so products with multiples of 2^-23 between -1 and 1 are exact.
     """
     kernel = np.rint(gaussian_kernel(sigma, truncate) * 2.0**27) * 2.0**-27
     radius = len(kernel) // 2
@@ -178,7 +178,7 @@ def smoothing_matrix(size: int, sigma: float, truncate: float) -> np.ndarray:
 
 
 def half_gaussian(radius: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """The taps of a motion blur, by their distance from the pixel, and their weights, the first 1; (2r + 1,) each."""
+    """The taps of a motion blur, as distances from the pixel, and their weights, the first one 1; (2r + 1,) each."""
     taps = np.arange(2 * radius + 1.0)
     return taps, exp(-(taps**2) / (2 * sigma**2))
 
@@ -198,11 +198,11 @@ def motion_blur(images: np.ndarray, radius: int, sigma: float, angles: np.ndarra
     down, across = width * sine, width * cosine
     length = np.sqrt(down * down + across * across)
     taps, weights = taps[weights > 0], weights[weights > 0].astype(int)
-    # The form decides on which side a tap half-way between two pixels falls.
+    # The form of these expressions decides on which side a tap half-way between two pixels falls.
     rows = np.ceil(taps * down / length - 0.5).astype(int)
     columns = np.ceil(taps * across / length - 0.5).astype(int)
 
-    # With a frame as wide as the taps reach, a tap is one distance in memory, whatever the row.
+    # With a frame as wide as the reach of the taps, a tap is the same distance in memory for every row.
     tall, wide = images.shape[1:3]
     top, bottom, left, right = -rows.min(), rows.max(), -columns.min(), columns.max()
     frame = ((0, 0), (top, bottom), (left, right), (0, 0))[: images.ndim]
@@ -232,7 +232,7 @@ def zoom_places(size: int, factor: float) -> Places:
     This is `scipy.ndimage.zoom` of order 1, whose end points are the centres of the outer pixels.
 
     Returns:
-        For each pixel the two between which it lies, and the share of the second; (size,) each.
+        For each pixel, the two source pixels around it, and the weight of the second; (size,) each.
     """
     crop = math.ceil(size / factor)
     stretched = round(crop * factor)
@@ -248,13 +248,13 @@ def clipped_zoom(images: np.ndarray, factor: float) -> np.ndarray:
 
 
 def enlarged(planes: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Planes (N, h, w) read bilinearly at the centres of height x width pixels, the edge repeated; float64."""
+    """Read planes (N, h, w) bilinearly at the centres of height x width pixels, with the edge repeated; float64."""
     sizes = zip(planes.shape[1:], (height, width), strict=True)
     return _read_between(planes, *(_between_pixels(*size) for size in sizes))
 
 
 def _read_between(planes: np.ndarray, rows: Places, columns: Places) -> np.ndarray:
-    """Planes (N, H, W) read between two rows each, then between two columns each."""
+    """Interpolate planes (N, H, W) between rows, then between columns."""
     above, below, share = rows
     lines = planes.take(above, axis=1) * (1 - share)[:, None] + planes.take(below, axis=1) * share[:, None]
     left, right, share = columns
@@ -263,7 +263,7 @@ def _read_between(planes: np.ndarray, rows: Places, columns: Places) -> np.ndarr
 
 
 def _between_pixels(size: int, enlarged: int) -> Places:
-    """For each of `enlarged` pixels the two of `size` between whose centres it lies, and the share of the second."""
+    """For each of `enlarged` pixels, the two of `size` between whose centres it lies, and the weight of the second."""
     position = np.clip((np.arange(enlarged) + 0.5) * (size / enlarged) - 0.5, 0, size - 1)
     left = np.minimum(position.astype(np.intp), max(size - 2, 0))
     return left, np.minimum(left + 1, size - 1), position - left

@@ -1,8 +1,8 @@
 """The names of the benchmark: every corruption and perturbation, in order, and the subsets that are reported.
 
-The names are the file names of the published sets, so ``CIFAR-10-C/<name>.npy`` and ``CIFAR-10-P/<name>.npy`` are
-read with these tuples as they stand (Hendrycks and Dietterich, *Benchmarking neural network robustness to common
-corruptions and perturbations*, ICLR 2019).
+The names are the file names of the published sets, so these tuples can be used directly to read
+``CIFAR-10-C/<name>.npy`` and ``CIFAR-10-P/<name>.npy`` (Hendrycks and Dietterich, *Benchmarking neural network
+robustness to common corruptions and perturbations*, ICLR 2019).
 """
 
 CORRUPTION_GROUPS: dict[str, tuple[str, ...]] = {

@@ -1,9 +1,9 @@
-"""The four noises, drawn straight from the distribution of their 8-bit result.
+"""The four noises, drawn directly from the distribution of their 8-bit result.
 
-Each value of an image meets the noise on its own, so what comes out depends on one of 256 inputs and is one of 256
+Noise acts on each value of an image independently, so the result depends on one of 256 inputs and is one of 256
 outputs: a noise is a 256 x 256 table of probabilities. Sampling from a row by Walker's alias method takes one 32-bit
-word and one look-up, whatever the distribution, with the probabilities right to 2^-32 (Gaussian tails included). That
-is several times faster than to draw normal or Poisson numbers and to round, and has the same distribution.
+word and one look-up for any distribution, with probabilities correct to 2^-32 (Gaussian tails included). This is
+several times faster than drawing and rounding normal or Poisson numbers, and has the same distribution.
 """
 
 import functools
@@ -13,7 +13,7 @@ import numpy as np
 from common_corruptions.recipes.elementary import exp, log, normal_cdf
 
 LEVELS = 256
-CHUNK = 1 << 16  # values drawn at a time: they and the table (256 KiB) stay in the cache
+CHUNK = 1 << 16  # values drawn at a time, so that they and the table (256 KiB) stay in the cache
 
 
 @functools.lru_cache(maxsize=32)
@@ -39,7 +39,7 @@ def shot_table(photons: int) -> np.ndarray:
     mass = poisson_mass(counts, mean)
     probabilities = np.zeros((LEVELS, LEVELS))
     np.add.at(probabilities.T, outputs, mass.T)
-    probabilities[:, -1] += 1.0 - mass.sum(axis=1)  # as many photons as white has, or more
+    probabilities[:, -1] += 1.0 - mass.sum(axis=1)  # at least as many photons as white
     return alias_table(probabilities)
 
 
@@ -59,7 +59,7 @@ def poisson_mass(counts: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
 
 def _truncated_normal(mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """P(output | input) of a normal number clipped to 0..255 and truncated, float64 (256, 256), rows by input."""
+    """P(output | input) of a normal number clipped to 0..255 and truncated, float64 (256, 256), one row per input."""
     upper = np.arange(1, LEVELS) - mean[:, None]
     below = np.where(std[:, None] > 0, normal_cdf(upper / np.maximum(std[:, None], 1e-9)), upper > 0)
     return np.diff(below, axis=1, prepend=0.0, append=1.0)
@@ -72,13 +72,13 @@ def alias_table(probabilities: np.ndarray) -> np.ndarray:
     kept with probability threshold / 2^24, and the alias taken otherwise.
     """
     weight = np.clip(probabilities, 0.0, None)
-    weight *= LEVELS / weight.sum(axis=1, keepdims=True)  # the mean of a row is now 1, the room in a column
+    weight *= LEVELS / weight.sum(axis=1, keepdims=True)  # now the mean of a row is 1, the room in a column
     rows = np.arange(LEVELS)
     order = np.argsort(weight, axis=1, kind="stable")
     weight = np.take_along_axis(weight, order, axis=1)
     keep, alias = np.ones((LEVELS, LEVELS)), np.tile(rows, (LEVELS, 1))
-    # In all rows at once: the poorest column is filled up from the richest, until that has itself become poor; then it
-    # is filled up from the next richest.
+    # In all rows at once: the poorest column is filled from the richest, until that has itself become poor; then it is
+    # filled from the next richest.
     poorest, richest = np.zeros(LEVELS, dtype=np.intp), np.full(LEVELS, LEVELS - 1)
     left = weight[rows, richest]
     for _ in range(LEVELS - 1):
@@ -97,7 +97,7 @@ def alias_table(probabilities: np.ndarray) -> np.ndarray:
 def add_noise(images: np.ndarray, table: np.ndarray, words: np.ndarray) -> np.ndarray:
     """Replace each value of uint8 `images` by a draw from its row of `table`; uint8 of the same shape.
 
-    `words` holds one uniform uint32 for each value: its low 8 bits choose the column, the others keep it or not.
+    `words` holds one uniform uint32 per value: its low 8 bits choose the column, the others whether it is kept.
     """
     out = np.empty(images.shape, dtype=np.uint8)
     flat_in, flat_words, flat_out = images.reshape(-1), words.reshape(-1), out.reshape(-1)

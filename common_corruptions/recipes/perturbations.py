@@ -1,10 +1,10 @@
 """The 14 perturbations of CIFAR-10-P and the stronger variants of its three noises, batched over images.
 
-A perturbation turns an image into a short sequence, over which a robust network keeps its answer. The
+A perturbation turns an image into a short sequence, over which a robust network keeps its prediction. The
 published recipes (Hendrycks and Dietterich, *Benchmarking neural network robustness to common corruptions and
-perturbations*, ICLR 2019) are for images of 32 x 32 x 3. Other sizes and one channel are our extension: what
-is a length in pixels (the width of a blur, the step of a translation, the fall of a drop) grows with the
-image; angles and ratios stay.
+perturbations*, ICLR 2019) are for images of 32 x 32 x 3. Other sizes and one channel are our extension: lengths
+in pixels (the width of a blur, the step of a translation, the fall of a drop) grow with the image; angles and
+ratios stay the same.
 """
 
 import functools
@@ -39,7 +39,7 @@ Recipe = Callable[[np.ndarray, Draws, np.ndarray], None]
 def perturb(images: np.ndarray, name: str, seed: int = 0, *, start: int = 0) -> np.ndarray:
     """Make one perturbation sequence from each image.
 
-    What is drawn for an image depends on `seed`, `name` and the index of the image in its data set alone: a
+    The random draws for an image depend only on `seed`, `name` and the index of the image in its data set: a
     set made in blocks, each with its `start`, equals one made at once.
 
     Args:
@@ -50,11 +50,11 @@ def perturb(images: np.ndarray, name: str, seed: int = 0, *, start: int = 0) -> 
         start: index of the first image in its data set.
 
     Returns:
-        uint8 (N, T, H, W, C); T is 31, but 21 for motion_blur and 16 for translate. One frame is the image
+        uint8 (N, T, H, W, C); T is 31, except 21 for motion_blur and 16 for translate. One frame is the image
         itself in the noises and zoom_blur (the first), translate (the 8th), rotate, scale and shear (the 16th).
 
     Raises:
-        TypeError: images are no uint8 array, or seed or start no integer.
+        TypeError: images that are not a uint8 array, or a seed or start that is not an integer.
         ValueError: images of another shape, an unknown name, a negative start.
     """
     check_name(name, FRAMES, "perturbation")
@@ -72,14 +72,14 @@ def perturb(images: np.ndarray, name: str, seed: int = 0, *, start: int = 0) -> 
 def frames_of_noise(
     images: np.ndarray, draws: Draws, out: np.ndarray, table: Callable[[], np.ndarray]
 ) -> None:
-    """The image, then noise drawn anew on it for each frame."""
+    """The image, then the image with new noise in each frame."""
     out[:, 0] = images
     for frame in range(1, out.shape[1]):
         out[:, frame] = add_noise(images, table(), draws.words(f"frame {frame}", images.shape[1:]))
 
 
 def turning_motion_blur(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
-    """Motion blur of radius 6 and sigma 1.8 whose direction turns by 9 degrees a frame, -180 to 0."""
+    """Motion blur of radius 6 and sigma 1.8 whose direction turns by 9 degrees per frame, from -180 to 0."""
     scale = length_scale(images)
     for frame in range(out.shape[1]):
         out[:, frame] = motion_blur(images, whole_length(6, scale), 1.8 * scale, 9 * (frame - 20))
@@ -89,13 +89,13 @@ def growing_zoom_blur(images: np.ndarray, draws: Draws, out: np.ndarray) -> None
     """Frame i is the mean of the image and its zooms by 1.004 to 1 + 0.004 i, each an 8-bit image."""
     geometric_frames(images, "zoom_blur", out)
     total = np.zeros(images.shape, dtype=np.float32)
-    for frame in range(out.shape[1]):  # in the order and the precision of the published script
+    for frame in range(out.shape[1]):  # in the order and precision of the published script
         total += out[:, frame] / np.float32(255)
         out[:, frame] = to_uint8(total / np.float32(frame + 1))
 
 
 def growing_gaussian_blur(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
-    """Gaussian blur whose sigma grows from 0.3 pixels by 0.015 a frame."""
+    """Gaussian blur whose sigma grows from 0.3 pixels by 0.015 per frame."""
     unit = images / 255.0
     for frame in range(out.shape[1]):
         sigma = (0.3 + 0.015 * frame) * length_scale(images)
@@ -103,7 +103,7 @@ def growing_gaussian_blur(images: np.ndarray, draws: Draws, out: np.ndarray) -> 
 
 
 def drifting_snow(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
-    """One layer of flakes over a whitened image; the wind that blurs it turns by 4 degrees a frame."""
+    """One layer of flakes over a whitened image; the direction of its motion blur turns by 4 degrees per frame."""
     scale = length_scale(images)
     noise = draws.normal("flakes", images.shape[1:3], mean=0.05, std=0.3)
     whitened = whiten(images, keep=0.85)
@@ -114,7 +114,7 @@ def drifting_snow(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
 
 
 def running_spatter(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
-    """One layer of water, which runs down by 0.8 pixels a frame."""
+    """One layer of water, which runs down by 0.8 pixels per frame."""
     scale = length_scale(images)
     noise = draws.normal("drops", images.shape[1:3], mean=0.6, std=0.265 * noise_gain(1.75, scale))
     layer = gaussian_filter(noise.astype(np.float64), 1.75 * scale)
@@ -127,7 +127,7 @@ def running_spatter(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
 
 
 def brightening(images: np.ndarray, draws: Draws, out: np.ndarray) -> None:
-    """The HSV value changes by 0.015 a frame, from -0.225 to 0.225."""
+    """The HSV value changes by 0.015 per frame, from -0.225 to 0.225."""
     if images.shape[-1] == 1:
         value, shares = images[..., 0] / 255.0, np.ones((1, 1, 1, 1))  # grey
     else:

@@ -1,4 +1,4 @@
-"""Snow and drops of water over images, of which both the corruptions and the perturbations are made."""
+"""Snow and drops of water over images, for both the corruptions and the perturbations."""
 
 import cv2
 import numpy as np
@@ -18,9 +18,9 @@ def snow_layer(flakes: np.ndarray, zoom: float, threshold: float) -> np.ndarray:
 
 
 def whiten(images: np.ndarray, keep: float) -> np.ndarray:
-    """uint8 images (N, H, W, C) as in snow, the share `keep` of them not whitened; float64 planes (C, N, H, W).
+    """Whiten uint8 images (N, H, W, C) as in snow, keeping a share `keep` of them; float64 planes (C, N, H, W).
 
-    The grey value has single precision, as OpenCV's.
+    The grey value has single precision, as in OpenCV.
     """
     unit = to_planes(images) / 255.0
     white = luma(unit.astype(np.float32)) * np.float32(1.5) + np.float32(0.5)
@@ -40,13 +40,13 @@ def lay_snow(whitened: np.ndarray, layer: np.ndarray) -> np.ndarray:
 
 
 def water_mask(layer: np.ndarray, strength: float, *, reach: float = 20.0) -> tuple[np.ndarray, np.ndarray]:
-    """How much drops of water cover of each pixel.
+    """The opacity of drops of water at each pixel.
 
-    As published, an amount of water above 1 counts from 0 again.
+    As published, an amount of water above 1 wraps around to 0.
 
     Args:
         layer: the amount of water, float64 (N, H, W), 0 where the image is dry.
-        strength: opacity of the water where it shows most.
+        strength: maximum opacity of the water.
         reach: distance in pixels from a drop's edge at which its shading ends.
 
     Returns:
@@ -58,7 +58,7 @@ def water_mask(layer: np.ndarray, strength: float, *, reach: float = 20.0) -> tu
     for source, target in zip(water, shade, strict=True):
         cv2.Canny(source, 50, 150, edges=target)
     for source, target in zip(~shade, distance, strict=True):
-        # With labels OpenCV measures in whole units of 2^-16; without, Intel's library does where it is present.
+        # With labels OpenCV measures in units of 2^-16; without, it uses Intel's library where that is present.
         cv2.distanceTransformWithLabels(source, cv2.DIST_L2, 5, dst=target, labelType=cv2.DIST_LABEL_PIXEL)
     np.minimum(distance, np.float32(reach), out=distance)
     for source, target in zip(distance, nearby, strict=True):
@@ -79,7 +79,7 @@ def water_mask(layer: np.ndarray, strength: float, *, reach: float = 20.0) -> tu
 def lay_water(images: np.ndarray, mask: np.ndarray, dry: np.ndarray) -> np.ndarray:
     """Put water of the opacity `mask` (N, H, W) on uint8 images (N, H, W, C); uint8.
 
-    As published, an image without a drop, where `dry` (N, 1, 1), becomes black, of 0 / 0.
+    As published, an image without a drop, where `dry` (N, 1, 1), becomes black, because of 0 / 0.
     """
     unit = mask * in_channels(WATER, images.shape[-1])
     unit += to_planes(images) / np.float32(255)

@@ -1,11 +1,11 @@
 """Random draws that belong to an image, not to a batch.
 
-A draw is decided by the seed, what it is for, and the index of the image in its data set. The counter-based generator
-Philox makes that cheap: image ``i`` owns a fixed stretch of one long stream, so a block of consecutive images is one
-call at an offset, and the same image gets the same draws whatever the batch size, order or number of workers.
+The seed, the purpose and the index of the image in its data set determine a draw. The counter-based generator
+Philox makes this cheap: image ``i`` owns a fixed part of one long stream, so a block of consecutive images is one
+call at an offset, and the same image gets the same draws for any batch size, order or number of workers.
 
-Numbers are made from the raw words of the generator, which NumPy guarantees not to change between versions, rather
-than by ``numpy.random.Generator``, whose methods it does not.
+Numbers are made from the raw words of the generator, which NumPy guarantees to stay the same between versions, not
+with the methods of ``numpy.random.Generator``, for which it gives no such guarantee.
 """
 
 import hashlib
@@ -23,9 +23,9 @@ WORDS_PER_COUNT = 4  # Philox-4x64 makes four 64-bit words for each value of its
 class Draws:
     """The random draws of `count` consecutive images, the first of which has index `start` in its data set.
 
-    `purpose` names what the draws are for, such as ("corruption", "snow", 3). Each method takes a `label`, which
-    decides the draw too, and the shape of one image's draw; it returns an array (count, *shape). A label used twice
-    would give the same numbers again, so it raises ValueError.
+    `purpose` names what the draws are for, such as ("corruption", "snow", 3). Each method takes a `label`, which also
+    determines the draw, and the shape of one image's draw; it returns an array (count, *shape). A repeated label would
+    give the same numbers again, so it raises ValueError.
     """
 
     seed: int
@@ -43,7 +43,7 @@ class Draws:
             )
         self._used.add(label)
         size = math.prod(shape)
-        # An image begins at a whole count, so that its draws stay the same in any block.
+        # An image begins at a whole count, so that its draws are the same in any block.
         counts = -(-size // (2 * WORDS_PER_COUNT))
         purpose = repr((int(self.seed), *self.purpose, label)).encode()
         key = np.frombuffer(hashlib.blake2b(purpose, digest_size=16).digest(), dtype="<u8").astype(np.uint64)
@@ -75,5 +75,5 @@ class Draws:
         return out.reshape(self.count, -1)[:, :size].reshape(self.count, *shape)
 
     def integers(self, label: str, shape: tuple[int, ...], high: int) -> np.ndarray:
-        """Uniform integers in 0 .. high - 1, int64 (count, *shape); none is off by more than high / 2^32 of itself."""
+        """Uniform integers in 0 .. high - 1, int64 (count, *shape); relative errors of probabilities <= high / 2^32."""
         return (self.words(label, shape).astype(np.int64) * high) >> 32

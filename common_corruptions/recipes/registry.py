@@ -1,7 +1,7 @@
-"""Which corruptions there are, and the decorator that declares one beside its function.
+"""The registry of corruptions, and the decorator that declares one.
 
-The benchmark's 19 are declared in the folder `corruptions`. One of your own is declared in any module, and there once
-that module is imported; in a module of that folder it is found by its name, without an import.
+The benchmark's 19 are declared in the folder `corruptions`. Your own can be declared in any module, and are available
+once that module is imported; in a module of that folder they are found by name, without an import.
 """
 
 import ast
@@ -25,7 +25,7 @@ Constants = tuple[tuple[float, ...], ...]
 PACKAGE = f"{__package__}.corruptions"
 FOLDER = Path(__file__).parent / "corruptions"
 PUBLISHED_SIDE = 32  # pixels, of CIFAR-10-C
-# What stands where a corruption's name would: words of params.yaml, rows of tables, files beside those of the set.
+# Words used in the place of a corruption's name: in params.yaml, in rows of tables, for files beside those of a set.
 TAKEN = ("all", "clean", "labels", "main", "mean")
 
 
@@ -40,10 +40,10 @@ class Recipe:
     resized: Callable[..., tuple[float, ...]] | None
 
     def at(self, scale: str, severity: int, height: int, width: int) -> tuple[float, ...]:
-        """The constants of a severity (1 to 5) for images of this size, at the scale "cifar" or "imagenet".
+        """The constants for a severity (1 to 5) and images of this size, at the scale "cifar" or "imagenet".
 
-        ImageNet-C's hold as they stand. Those of CIFAR-10-C are for 32 x 32, and grow with the shorter side where the
-        corruption says how.
+        ImageNet-C's constants are used as they are. Those of CIFAR-10-C are for 32 x 32, and grow with the shorter side
+        if the corruption defines how.
         """
         if scale == "imagenet":
             return self.imagenet[severity - 1]
@@ -53,7 +53,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a corruption is declared in a folder: the module's file, the line, and the group it gives."""
+    """Where a corruption is declared in a folder: the module's file, the line, and its group."""
 
     path: Path
     line: int
@@ -71,25 +71,25 @@ def corruption(
     imagenet: Sequence[Sequence[float]] | None = None,
     resized: Callable[..., tuple[float, ...]] | None = None,
 ) -> Callable[[Function], Function]:
-    """Declare the decorated function as a corruption, which `corrupt`, sets, pictures and tables then take by its name.
+    """Declare the decorated function as a corruption, which `corrupt`, sets, pictures and tables then accept by name.
 
-    The function is called as `function(images, draws, *constants[severity - 1])`, with the constants of one of the
-    two scales for the severity and some consecutive images of a set,
-    uint8 (N, H, W, C), read-only, RGB or one channel, and returns uint8 of the same shape. It treats each image by
-    itself, and takes what is random from `draws` (`common_corruptions.recipes.random.Draws`): the same seed then gives
-    the same set, whatever the number of processes.
+    The function is called as `function(images, draws, *constants[severity - 1])`, with some consecutive images of a set
+    and the constants of one of the two scales for the severity. The images are uint8 (N, H, W, C), read-only, RGB or
+    one channel; it returns uint8 of the same shape. It must treat each image independently and take all random numbers
+    from `draws` (`common_corruptions.recipes.random.Draws`), so that the same seed gives the same set for any number of
+    processes.
 
     Args:
-        name: lower-case letters, digits and `_`: the name of its file.
+        name: lower-case letters, digits and `_`; it becomes the file name.
         group: noise, blur, weather or digital.
-        constants: what the function takes besides, a tuple for each of the severities 1 to 5.
+        constants: further arguments of the function, one tuple for each of the severities 1 to 5.
         imagenet: the same at the scale "imagenet", by default `constants`.
-        resized: where `constants` hold for 32 x 32 alone, what they are at another size: `resized(factor, *constants)`
-            for a shorter side of `factor` times 32 pixels. It is for the scale "cifar".
+        resized: if `constants` are for 32 x 32 only, a function that adapts them to other sizes:
+            `resized(factor, *constants)` for a shorter side of `factor` times 32 pixels. Used at the scale "cifar".
 
     Raises:
-        ValueError: a name that is not such a one, or is taken; another group; not five tuples, or one that does not fit
-            the function's arguments.
+        ValueError: a name that is invalid or taken; another group; not five tuples, or one that does not fit the
+            function's arguments.
     """
     scales = {"constants": constants, "imagenet": constants if imagenet is None else imagenet}
     _check_declaration(name, group, scales)
@@ -107,7 +107,7 @@ def corruption(
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe of a corruption, of which a module of the folder may have to be imported.
+    """The recipe of a corruption; imports the module of the folder that declares it if necessary.
 
     Raises:
         ValueError: as `check_corruption`.
@@ -119,7 +119,7 @@ def recipe(name: str) -> Recipe:
 
 
 def added() -> dict[str, str]:
-    """The corruptions that are not the benchmark's, each with its group: those of the folder, then those imported.
+    """The corruptions that are not the benchmark's, with their groups: those of the folder, then those imported.
 
     Raises:
         ValueError: as `declared_in`.
@@ -139,7 +139,7 @@ def grouped() -> dict[str, tuple[str, ...]]:
 
 
 def check_corruption(name: str) -> None:
-    """Raise ValueError, with the nearest name and how one is added, unless there is a corruption of that name."""
+    """Raise ValueError unless a corruption has that name; the message says the nearest name and how to add one."""
     if name in CORRUPTIONS:
         return
     try:
@@ -153,10 +153,10 @@ def check_corruption(name: str) -> None:
 
 @functools.cache
 def declared_in(folder: Path) -> dict[str, Place]:
-    """What the modules of a folder declare, read from their sources: nothing is imported to know the names.
+    """What the modules of a folder declare, read from their source without importing them.
 
     Raises:
-        ValueError: a module that is not Python; a name or group that is not written out; two functions of one name.
+        ValueError: a module that is not Python; a name or group that is not a literal; two functions of one name.
     """
     found: dict[str, Place] = {}
     for path in sorted(folder.glob("*.py")):
@@ -225,7 +225,7 @@ def _check_arguments(
 
 
 def _check_free(name: str, function: Callable[..., np.ndarray]) -> None:
-    """Raise ValueError if the name is another function's; the same one may come again, as its module is reloaded."""
+    """Raise ValueError if the name belongs to another function; the same one may return when its module is reloaded."""
     if name in _declared:
         other = _declared[name].function
         if (other.__module__, other.__qualname__) != (function.__module__, function.__qualname__):

@@ -1,7 +1,7 @@
 """Fixed resamplings of an image, each a sparse matrix on its pixels, applied without rounding.
 
-A weight is a multiple of 2^-44: its product with an 8-bit value, and the sum of such products, fit the 53 bits of
-double precision. The result is the same in whatever order it is added up.
+Weights are multiples of 2^-44: their products with 8-bit values, and the sums of these, fit the 53 bits of double
+precision. So the result does not depend on the order of summation.
 """
 
 import cv2
@@ -9,11 +9,11 @@ import numpy as np
 import scipy.sparse
 
 GRID = 2.0**44
-FEW = 64  # less than one value in so many is computed by itself
+FEW = 64  # uncertain values are computed singly if fewer than one in so many
 
 
 def whole_operator(operator: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
-    """`operator` (P, H W), whose rows sum to about 1, with weights on the grid and rows that sum to 1 exactly."""
+    """`operator` (P, H W), whose rows sum to about 1, with weights on the grid and rows that sum to exactly 1."""
     operator = operator.copy()
     operator.data = np.rint(operator.data * GRID) / GRID
     rest = 1.0 - operator @ np.ones(operator.shape[1])
@@ -24,7 +24,7 @@ def whole_operator(operator: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
 
 
 def in_single(operator: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
-    """`operator` in single precision, for `truncated`; the places of its weights are shared, not copied."""
+    """`operator` in single precision, for `truncated`; the indices of its weights are shared, not copied."""
     weights = operator.data.astype(np.float32)
     return scipy.sparse.csr_array((weights, operator.indices, operator.indptr), shape=operator.shape)
 
@@ -32,17 +32,17 @@ def in_single(operator: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
 def truncated(
     images: np.ndarray, operator: scipy.sparse.csr_array, single: scipy.sparse.csr_array
 ) -> np.ndarray:
-    """uint8 images (N, H, W, C), read by an operator whose rows sum to 1, and truncated to uint8 of the same shape.
+    """Apply an operator whose rows sum to 1 to uint8 images (N, H, W, C), and truncate to uint8 of the same shape.
 
-    In single precision, which is twice as fast, with a bound on its error; what comes so near to a whole number that it
-    could fall on either side is then computed exactly.
+    This uses single precision, which is twice as fast, with a bound on its error; values so close to a whole number
+    that they could fall on either side are then computed exactly.
     """
     pixels = _pixels(images)
-    # Less 128, by which the bound is halved.
+    # Subtracting 128 halves the bound.
     around = (pixels ^ np.uint8(128)).view(np.int8).astype(np.float32)
     rough = single @ around
-    # To round a number up to 128 errs by 2^-17: each sum, the weights together and the products together. Then the sums
-    # below, of up to 256: twice that.
+    # Rounding a number of up to 128 has an error of 2^-17: once for each sum, once for all weights and once for all
+    # products. The sums below, of up to 256, add twice that.
     error = (int(np.diff(operator.indptr).max()) + 4) * 2.0**-17
     low = cv2.convertScaleAbs(rough, alpha=1, beta=127.5 - error)  # rounds to the nearest
     high = cv2.convertScaleAbs(rough, alpha=1, beta=127.5 + error)
@@ -72,10 +72,10 @@ def bilinear_operator(
     """The operator that reads an image at points, bilinear between pixel centres.
 
     Args:
-        x, y: float64 (P,), in pixels from the centre of the first.
-        inside: bool (P,); a point that is not reads 0.
+        x, y: float64 (P,), in pixels from the centre of the first pixel.
+        inside: bool (P,); points outside read 0.
         height, width: of the image.
-        border: what stands around the image: "edge" (the nearest pixel) or "black".
+        border: what surrounds the image: "edge" (the nearest pixel) or "black".
 
     Returns:
         float64 (P, height * width).
@@ -98,7 +98,7 @@ def bilinear_operator(
 
 
 def by_pixel(images: np.ndarray) -> np.ndarray:
-    """uint8 images (N, H, W, C) as operators take them, float64 (H W, C N)."""
+    """uint8 images (N, H, W, C) in the layout that operators take, float64 (H W, C N)."""
     return _pixels(images).astype(np.float64)
 
 
@@ -109,5 +109,5 @@ def _pixels(images: np.ndarray) -> np.ndarray:
 
 
 def by_image(pixels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """uint8 pixels (H W, C N), made by an operator from `by_pixel`'s, as images of `shape`, (N, H, W, C)."""
+    """uint8 pixels (H W, C N), computed by an operator from those of `by_pixel`, as images of `shape`, (N, H, W, C)."""
     return cv2.transpose(pixels.reshape(-1, shape[0])).reshape(shape)

@@ -1,4 +1,4 @@
-"""The two published scales: whose constants a corruption has."""
+"""The two published scales of a corruption's constants."""
 
 from collections.abc import Set
 
@@ -7,7 +7,7 @@ CIFAR_LARGEST = 64  # pixels a side
 
 
 def scale_of(scale: str | None, height: int, width: int) -> str:
-    """The scale that is named, or by default that of images of this size: "cifar" up to 64 pixels a side.
+    """The given scale, or by default that of images of this size: "cifar" up to 64 pixels a side, else "imagenet".
 
     Raises:
         ValueError: another name.
@@ -23,7 +23,7 @@ def check_scale(scale: str | None) -> None:
 
 
 def check_one_scale(scales: Set[str]) -> None:
-    """Raise ValueError where images have two scales by their size: a set has the constants of one publication."""
+    """Raise ValueError if the sizes of images select both scales: a set uses the constants of one publication."""
     if len(scales) > 1:
         raise ValueError(
             "some images are larger than 64 pixels a side and some are not, and these have the constants of ImageNet-C "

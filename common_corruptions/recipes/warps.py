@@ -1,12 +1,12 @@
-"""The geometric perturbations: every frame of a sequence is one fixed resampling of the image.
+"""The geometric perturbations: every frame of a sequence is a fixed resampling of the image.
 
-Where each pixel of each frame reads the image depends on the perturbation and the size alone; it is worked out once.
+Where each pixel of each frame reads the image depends only on the perturbation and the size; it is computed once.
 
 The publication (32 x 32 x 3) rotates, scales, shears and translates with Pillow's affine transform: the value
-at a point is bilinear between pixel centres, the outermost half pixel repeats the edge, beyond it all is
+at a point is bilinear between pixel centres, the outermost half pixel repeats the edge, everything beyond is
 black, and the result is truncated. The map is that of torchvision in 2018, whose centre lies half a pixel right of
-and below the image's, and whose shear also shrinks the rows. It tilts with OpenCV's perspective warp: bilinear into a
-black surround, and rounded. Angles, ratios and the centre carry over to other sizes as they are. The steps of
+and below the image's, and whose shear also shrinks the rows. The publication tilts with OpenCV's perspective warp:
+bilinear, black outside, and rounded. Angles, ratios and the centre are used unchanged at other sizes. The steps of
 `translate` are our extension there: they grow with the width, and a fraction of a pixel is bilinear too.
 """
 
@@ -37,7 +37,7 @@ def geometric_frames(images: np.ndarray, name: str, out: np.ndarray) -> None:
 
 @functools.lru_cache(maxsize=8)
 def affine_maps(name: str, height: int, width: int) -> Operators:
-    """The frames of translate, rotate, scale or shear, or the zooms of which zoom_blur is the mean."""
+    """The frames of translate, rotate, scale or shear, or the zooms that zoom_blur averages."""
     y, x = np.mgrid[:height, :width].reshape(2, -1) + 0.5  # pixel centres, in pixels from the corner
     centre_x, centre_y = width / 2 + 0.5, height / 2 + 0.5
     operators = []
@@ -72,13 +72,13 @@ def _inverse(name: str, frame: int, width: int) -> tuple[tuple[float, float], tu
 
 @functools.lru_cache(maxsize=2)
 def tilts(height: int, width: int) -> Operators:
-    """The frames of tilt: the image is a plane turned about both axes before a pinhole camera."""
+    """The frames of tilt: the image is a plane rotated about both axes in front of a pinhole camera."""
     focus = math.sqrt(width * width + height * height)
     v, u = np.mgrid[:height, :width].reshape(2, -1).astype(np.float64)
     operators = []
     for frame in range(FRAMES["tilt"]):
         cosine, sine = _cos_sin(0.75 * (frame - 15))
-        # A point (x, y, 1) from the image's middle is turned about the y axis, then about the x axis, and moved away.
+        # A point (x, y, 1) relative to the image centre is rotated about the y axis, then the x axis, and moved away.
         forward = (
             (cosine, 0.0, -sine),
             (-sine * sine, cosine, -sine * cosine),
@@ -95,7 +95,7 @@ def tilts(height: int, width: int) -> Operators:
 def _solve(
     forward: tuple[tuple[float, ...], ...], u: np.ndarray, v: np.ndarray, focus: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The points that the 3 x 3 matrix `forward` takes to the direction (u, v, focus), up to a common factor."""
+    """The points that the 3 x 3 matrix `forward` maps to the direction (u, v, focus), up to a common factor."""
     (a, b, c), (d, e, f), (g, h, i) = forward
     x = (e * i - f * h) * u + (c * h - b * i) * v + (b * f - c * e) * focus
     y = (f * g - d * i) * u + (a * i - c * g) * v + (c * d - a * f) * focus

@@ -1,4 +1,4 @@
-"""The mean of an image and of its enlargements, the published zoom blur."""
+"""The published zoom blur: the mean of an image and its enlargements."""
 
 import functools
 
@@ -8,12 +8,12 @@ import scipy.sparse
 from common_corruptions.recipes.filters import zoom_places
 from common_corruptions.recipes.resampling import by_image, by_pixel, in_single, truncated, whole_operator
 
-WHOLE = 1 << 16  # pixels, up to which it is one sparse matrix: with more, that would take gigabytes
-MANY, SEVERAL = 20, 6  # weights a pixel and images, from which on it is faster in single precision first
+WHOLE = 1 << 16  # pixels, up to which one sparse matrix is used: for more it would take gigabytes
+MANY, SEVERAL = 20, 6  # weights per pixel and images, from which single precision first is faster
 
 
 def mean_zoom(images: np.ndarray, largest: float, step: float) -> np.ndarray:
-    """The mean of images (N, H, W, C) and of their enlargements by 1, 1 + step, ... below `largest`; uint8."""
+    """The mean of images (N, H, W, C) and their enlargements by 1, 1 + step, ... below `largest`; uint8."""
     height, width = images.shape[1:3]
     if height * width > WHOLE:
         return np.stack([_by_axis(image, largest, step) for image in images])
@@ -27,9 +27,9 @@ def mean_zoom(images: np.ndarray, largest: float, step: float) -> np.ndarray:
 def zoom_operators(
     height: int, width: int, largest: float, step: float
 ) -> tuple[scipy.sparse.csr_array, scipy.sparse.csr_array | None]:
-    """Zoom blur as one sparse matrix on the pixels of an image, float64 (H W, H W): 5 to 35 weights a pixel.
+    """Zoom blur as one sparse matrix on the pixels of an image, float64 (H W, H W), with 5 to 35 weights per pixel.
 
-    Where they are many also in single precision.
+    If there are many weights, also in single precision.
     """
     factors = [1.0, *np.arange(1.0, largest, step).tolist()]
     total = sum(
@@ -50,12 +50,12 @@ def _of_axis(size: int, factor: float) -> scipy.sparse.csr_array:
 
 
 def _by_axis(image: np.ndarray, largest: float, step: float) -> np.ndarray:
-    """The same of one image (H, W, C), each enlargement by itself: first its columns, then its rows."""
+    """`mean_zoom` of one image (H, W, C), enlargement by enlargement: first its columns, then its rows."""
     height, width = image.shape[:2]
     lines = np.ascontiguousarray(image.transpose(0, 2, 1), dtype=np.float32)  # (H, C, W)
     below = np.diff(lines, axis=0, append=0)
     factors = np.arange(1.0, largest, step)
-    total = 2 * lines  # itself and its enlargement by 1
+    total = 2 * lines  # the image and its enlargement by 1
     for factor in factors[1:].tolist():
         first, _, share = zoom_places(height, factor)
         tall = lines.take(first, axis=0)

@@ -1,4 +1,4 @@
-"""What people have to measure a net on, told apart by what it is and, for a folder, by what stands in it."""
+"""Open any kind of data for a measurement: its type or, for a folder, its contents decide how."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -32,19 +32,19 @@ def open_data(
 
     Args:
         data: (images, labels); a map-style data set of clean images with labels, as `items.Items` reads it; or a
-            folder: with `.npy` files, as `folders.open_arrays` reads them; with a folder for each corruption and
-            severity, as `imagenet_folders.open_imagenet_c` does; or of clean images by class. `made.make_sets` makes
-            the sets of clean images.
-        corruptions, perturbations, severities: which; by default all that a folder has, and of clean images the 19
+            folder: with `.npy` files (`folders.open_arrays`), with a folder for each corruption and severity
+            (`imagenet_folders.open_imagenet_c`), or with clean images by class. `made.make_sets` makes the sets of
+            clean images.
+        corruptions, perturbations, severities: which; by default all that a folder has, and for clean images the 19
             corruptions.
-        seed: of what is made, by default 0.
-        scale: of the corruptions that are made, as for `make_sets`.
-        progress: show a bar while the labels of a data set are read.
+        seed: for sets made here, by default 0.
+        scale: of corruptions made here, as for `make_sets`.
+        progress: show a progress bar while the labels of a data set are read.
 
     Raises:
-        FileNotFoundError: nothing to measure, or what was asked for is not there.
-        TypeError, ValueError: neither a folder nor images with labels; a seed or a scale for sets that are made
-            already; and as the functions named.
+        FileNotFoundError: nothing to measure, or a requested set that is missing.
+        TypeError, ValueError: neither a folder nor images with labels; a seed or a scale for sets that already exist;
+            and as the functions named.
     """
     chosen = (corruptions, perturbations, severities, 0 if seed is None else seed, scale)
     if isinstance(data, tuple | list):
@@ -84,13 +84,14 @@ def open_data(
 def split_names(
     folder: Path, names: list[str] | None, perturb: bool
 ) -> tuple[list[str] | None, list[str] | None]:
-    """The corruptions and the perturbations among names, some of which are both; None for what is there by default.
+    """Split names into corruptions and perturbations, some of which are both; None stands for the default.
 
-    Of clean images a name that is both means the corruption, and with `perturb` both; without names it is all of both.
+    For clean images, a name that is both means the corruption or, with `perturb`, both. Without names it means all
+    corruptions and, with `perturb`, all perturbations.
 
     Raises:
-        FileNotFoundError, ValueError: as `kind_of`; a name that is neither's, or not there; `perturb` of a folder
-            whose sets are made already.
+        FileNotFoundError, ValueError: as `kind_of`; an unknown name, or one that is missing; `perturb` for a folder
+            whose sets already exist.
     """
     kind = kind_of(folder)
     if perturb and kind != "images":
@@ -109,7 +110,7 @@ def split_names(
 
 
 def kind_of(folder: Path) -> str:
-    """What stands in a folder: "arrays", "corruptions" (folders of images for each) or "images" (clean, by class).
+    """The kind of a folder: "arrays", "corruptions" (folders of images for each) or "images" (clean, by class).
 
     Raises:
         FileNotFoundError: none of these.

@@ -1,4 +1,4 @@
-"""A folder with C and P sets as people have it, opened: with its clean images, or flat as CIFAR-10-C was published."""
+"""Open a folder with C and P sets in `.npy` files: with its clean images, or flat as CIFAR-10-C was published."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -28,18 +28,18 @@ def open_arrays(
     perturbations: Iterable[str] | None = None,
     severities: Iterable[int] | None = None,
 ) -> Sets:
-    """The sets in the `.npy` files of a folder, compared with one another.
+    """Open the sets in the `.npy` files of a folder and check them against one another.
 
     Args:
-        folder: `clean/test_{images,labels}.npy`, `c/<corruption>.npy`, `p/<perturbation>.npy`, of which `c` or `p` may
-            be missing; or `clean`, where `c/labels.npy` then says the labels. Without any of these folders the files
-            are looked for in `folder` itself, as CIFAR-10-C and CIFAR-10-P were published: `<corruption>.npy` and
+        folder: `clean/test_{images,labels}.npy`, `c/<corruption>.npy`, `p/<perturbation>.npy`. `c` or `p` may be
+            missing, and so may `clean` if `c/labels.npy` has the labels. Without any of these folders the files are
+            expected in `folder` itself, as CIFAR-10-C and CIFAR-10-P were published: `<corruption>.npy` and
             `labels.npy`, or `<perturbation>.npy`.
         corruptions, perturbations: which to open; by default all of the benchmark's, and corruptions of your own.
         severities: of the corruptions, by default all five.
 
     Raises:
-        FileNotFoundError: nothing to open, a set asked for that is not there, or corruptions without labels.
+        FileNotFoundError: nothing to open, a requested set that is missing, or corruptions without labels.
         TypeError: a string in place of several names.
         ValueError: an unknown name, a damaged file, or files that do not fit one another.
     """
@@ -80,17 +80,17 @@ def open_arrays(
 
 
 def holds_arrays(folder: Path) -> bool:
-    """Whether an `.npy` file of a corruption or perturbation is where one may be."""
+    """Whether the folder has an `.npy` file of a corruption or perturbation in one of the expected places."""
     names = {*CORRUPTIONS, *added(), *FRAMES}
     return any(path.stem in names for place in ("", "c", "p") for path in (folder / place).glob("*.npy"))
 
 
 def split_names(folder: str | Path, names: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Of the names, those that a folder has as corruptions and those that it has as perturbations; some are both.
+    """Split names into the corruptions and the perturbations that a folder has; some names are both.
 
     Raises:
-        FileNotFoundError: the folder has neither by one of the names.
-        ValueError: a name that is neither's.
+        FileNotFoundError: the folder has neither for one of the names.
+        ValueError: an unknown name.
     """
     folder, names = Path(folder), list(names)
     corruptions = [name for name in names if _is_corruption(folder, name)]
@@ -104,12 +104,12 @@ def split_names(folder: str | Path, names: Iterable[str]) -> tuple[list[str], li
 
 
 def _layout(folder: Path) -> tuple[bool, Path, Path]:
-    """Whether the folder is flat, and where its corruptions and its perturbations are."""
+    """Whether the folder is flat, and the folders of its corruptions and perturbations."""
     flat = not any((folder / part).is_dir() for part in ("clean", "c", "p"))
     return (True, folder, folder) if flat else (False, folder / "c", folder / "p")
 
 
-# Some names are both a corruption's and a perturbation's; in a flat folder the number of axes tells them apart.
+# Some names are both a corruption and a perturbation; in a flat folder the number of axes distinguishes them.
 
 
 def _is_corruption(folder: Path, name: str) -> bool:
@@ -129,7 +129,7 @@ def _missing(place: Path, kind: str, name: str) -> str:
 
 
 def _first_labels(path: Path) -> np.ndarray:
-    """Labels (N,) of a file that repeats them five times."""
+    """Labels (N,) from a file that repeats them five times."""
     if not path.exists():
         raise FileNotFoundError(
             f"{path} is missing; corrupted images without clean ones need their labels there, repeated for each of "
@@ -143,10 +143,10 @@ def _first_labels(path: Path) -> np.ndarray:
 
 
 def _open_stacks(folder: Path, names: list[str], number: int) -> dict[str, np.ndarray]:
-    """Corruptions, each uint8 (number, H, W, C) of one shape.
+    """Open corruptions, each uint8 (number, H, W, C), all of the same shape.
 
     Raises:
-        ValueError: a file that is not so.
+        ValueError: a file of another type or shape.
     """
     stacks: dict[str, np.ndarray] = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""Images in files by class, as torchvision's ImageFolder has them, decoded slice by slice in threads."""
+"""Images in files by class, as in torchvision's ImageFolder, decoded slice by slice in threads."""
 
 import functools
 import hashlib
@@ -18,9 +18,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".
 
 
 class Listing(NamedTuple):
-    """The images of a folder: `<class>/<file>` of each in order, and labels (N,), the places of the sorted classes.
+    """The images of a folder: `<class>/<file>` of each in order, and labels (N,), indices into the sorted classes.
 
-    `unread` counts what else lies in the folders of the classes, by its kind: "folder", or how a file's name ends.
+    `unread` counts everything else in the class folders by kind: "folder", or the suffix of a file's name.
     """
 
     names: list[str]
@@ -30,10 +30,10 @@ class Listing(NamedTuple):
 
 
 def list_images(folder: Path) -> Listing:
-    """The images in the folders of `folder`, one folder a class, both sorted by name.
+    """The images in the subfolders of `folder`, one per class, both sorted by name.
 
     Raises:
-        FileNotFoundError: no folder in it, or one without an image.
+        FileNotFoundError: `folder` has no subfolder, or one without an image.
     """
     with os.scandir(folder) as entries:
         classes = sorted(entry.name for entry in entries if entry.is_dir())
@@ -55,12 +55,12 @@ def list_images(folder: Path) -> Listing:
 
 
 def image_names(folder: Path) -> list[str]:
-    """The names of the images that lie in a folder, sorted."""
+    """The names of the images in a folder, sorted."""
     return _names_in(folder)[0]
 
 
 def _names_in(folder: Path) -> tuple[list[str], Counter[str]]:
-    """The sorted names of the images in a folder, and how much else there is of each kind, but for hidden files."""
+    """The sorted names of the images in a folder, and the number of other entries by kind, without hidden files."""
     names = []
     others: Counter[str] = Counter()
     with os.scandir(folder) as entries:
@@ -75,15 +75,15 @@ def _names_in(folder: Path) -> tuple[list[str], Counter[str]]:
 
 
 class ImageFiles:
-    """RGB images (N, H, W, 3) uint8 in files of one size, of which a slice is decoded when it is asked for.
+    """RGB images (N, H, W, 3) uint8 in files of one size; a slice is decoded when it is accessed.
 
     Args:
-        folder: where they lie.
-        names: of each its path in there.
+        folder: the folder of the files.
+        names: the path of each file in the folder.
 
     Raises:
-        ValueError: a file that is no image, or whose values are not of 8 bits, and, when it is asked for, one of
-            another size than the first.
+        ValueError: a file that is not an image, or has values of more than 8 bits; on access, an image of another size
+            than the first.
         OSError: a file that cannot be read.
     """
 
@@ -105,7 +105,7 @@ class ImageFiles:
         return decoded
 
     def identity(self) -> str:
-        """A digest of the names, sizes and times of change of the files."""
+        """A digest of the names, sizes and modification times of the files."""
         digest = hashlib.sha256()
         for name in self.names:
             status = os.stat(self.folder / name)
@@ -124,7 +124,7 @@ class ImageFiles:
                 )
             try:
                 return np.asarray(picture.convert("RGB"))
-            except (OSError, SyntaxError, ValueError) as error:  # Pillow has SyntaxError for a damaged PNG
+            except (OSError, SyntaxError, ValueError) as error:  # Pillow raises SyntaxError for a damaged PNG
                 raise ValueError(f"{path} is damaged: {error}; fetch it again") from None
 
 
@@ -136,7 +136,7 @@ def _reading(path: Path) -> Any:
     except (OSError, SyntaxError) as error:
         reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
         raise ValueError(f"{path} is no image that Pillow can read{reason}; fetch it again") from None
-    # Of grey values of 16 or 32 bits Pillow makes 0..255 by cutting off what is above; of colours it keeps the upper 8.
+    # Pillow clips grey values of 16 or 32 bits to 0..255; of colour values it keeps the upper 8 bits.
     if picture.mode.startswith(("I", "F")):
         picture.close()
         raise ValueError(
@@ -148,5 +148,5 @@ def _reading(path: Path) -> Any:
 
 @functools.cache
 def _threads(process: int) -> ThreadPoolExecutor:
-    """Those of this process: a child that is forked has the pool of its parent, and not its threads."""
+    """The threads of this process; a forked child inherits the pool of its parent, but not its threads."""
     return ThreadPoolExecutor(available_cores(), thread_name_prefix="decoding")

@@ -1,4 +1,4 @@
-"""ImageNet-C as it was published: a folder for each corruption, severity and class, with images in it."""
+"""ImageNet-C as it was published: a folder of images for each corruption, severity and class."""
 
 import os
 from collections import Counter
@@ -16,10 +16,10 @@ GROUPS = ("noise", "blur", "weather", "digital", "extra")
 
 
 def corruption_folders(folder: Path) -> dict[str, Path]:
-    """Every folder with one named like a severity in it, in `folder` itself or in one of the groups there.
+    """Every folder that contains one named like a severity, in `folder` itself or in one of the group folders there.
 
     Raises:
-        ValueError: two of one name.
+        ValueError: two of the same name.
     """
     found: dict[str, Path] = {}
     for place in (folder, *(folder / group for group in GROUPS)):
@@ -37,10 +37,10 @@ def open_imagenet_c(
     corruptions: Iterable[str] | None = None,
     severities: Iterable[int] | None = None,
 ) -> Sets:
-    """The sets in folders `<corruption>/<severity>/<class>/<image>`, or with those of corruptions in group folders.
+    """Open the sets in `<corruption>/<severity>/<class>/<image>`, where the corruptions may be in group folders.
 
-    The classes, sorted by name, are the labels. Clean images may lie beside the corruptions, in `clean/<class>`, under
-    the names of those that the corrupted images were made of; the others there are left out.
+    The classes, sorted by name, are the labels. Clean images may be in `clean/<class>`, beside the corruptions, under
+    the names of the corrupted images that were made from them; other clean images are left out.
 
     Args:
         folder: with the corruptions.
@@ -48,9 +48,9 @@ def open_imagenet_c(
         severities: by default all five.
 
     Raises:
-        FileNotFoundError: a corruption or severity that is not there, or nothing to open.
-        TypeError, ValueError: as `common_corruptions.sets.opened.asked`; corruptions of different images, or not all of
-            their clean images.
+        FileNotFoundError: a corruption or severity that is missing, or nothing to open.
+        TypeError, ValueError: as `common_corruptions.sets.opened.asked`; corruptions of different images, or only some
+            of their clean images.
     """
     places = corruption_folders(folder)
     known = (*CORRUPTIONS, *added())
@@ -113,7 +113,7 @@ def _compare_sizes(files: ImageFiles, expected: ImageFiles) -> None:
 
 
 def _clean(folder: Path, first: Path, listing: Listing) -> tuple[ImageFiles, int, Counter[str]]:
-    """The clean images of those listed, how many there are in all, and what lies beside them."""
+    """The clean images of those listed, the number of all clean images, and the other entries beside them."""
     found = list_images(folder)
     by_stem: dict[str, list[str]] = {}
     for name in found.names:

@@ -1,4 +1,4 @@
-"""Clean images of a map-style data set, such as torchvision's, read item by item when a slice is asked for."""
+"""Clean images of a map-style data set, such as torchvision's, read item by item when a slice is accessed."""
 
 import hashlib
 from typing import Any
@@ -11,19 +11,19 @@ from common_corruptions.raising import reason, where
 
 
 class Items:
-    """Images (N, H, W, C) uint8, all of one size, and `labels` (N,) of a data set of (image, label), or of dicts.
+    """Images (N, H, W, C) uint8, all of one size, and `labels` (N,), from a data set of (image, label) tuples or dicts.
 
-    Every item is read once here, for its label, its size and a digest; the images are not kept. Later they are read
-    by another thread, one at a time.
+    The constructor reads every item once, for its label, size and digest; it does not keep the images. Later, another
+    thread reads them, one at a time.
 
     Args:
         dataset: has a length and items by index, in a form that `CorruptedDataset` takes, each with a label.
-        progress: show a bar meanwhile.
+        progress: show a progress bar meanwhile.
 
     Raises:
-        TypeError: no data set, or an item without an image or a label.
-        ValueError: no item, one that cannot be read, an image of another size than the first or in no form that
-            `corrupt` takes, and, whenever it is read again, one that is another than before.
+        TypeError: not a data set, or an item without an image or a label.
+        ValueError: no items, an item that cannot be read, an image of another size than the first or in no form that
+            `corrupt` takes; on a later access, an image that has changed.
     """
 
     def __init__(self, dataset: Any, progress: bool = False) -> None:
@@ -42,7 +42,7 @@ class Items:
 
     @property
     def classes(self) -> int | None:
-        """How many classes there are, as torchvision's data sets say it."""
+        """Number of classes, if the data set has a list `classes` as torchvision's do."""
         named = getattr(self.dataset, "classes", None)
         return len(named) if isinstance(named, list | tuple) else None
 

@@ -1,6 +1,6 @@
-"""Corrupted and perturbed versions of clean images, made slice by slice when they are asked for.
+"""Corrupted and perturbed versions of clean images, made slice by slice on access.
 
-A slice has the bytes that it has in the set made at once: what is drawn for an image belongs to its place in the set.
+A slice has the same bytes as in a set made at once, as an image's index in the set determines its random draws.
 """
 
 import functools
@@ -25,7 +25,7 @@ from common_corruptions.sets.staging import Images
 
 
 class Corrupted:
-    """(N, H, W, C) uint8: images by one corruption at one severity; `origin()` is the images' identity."""
+    """(N, H, W, C) uint8: images under one corruption at one severity; `origin()` is the clean images' identity."""
 
     def __init__(
         self, images: Images, name: str, severity: int, seed: int, scale: str, origin: Callable[[], str]
@@ -43,12 +43,12 @@ class Corrupted:
         return corrupt(images, self.name, self.severity, self.seed, start=start, scale=self.scale)
 
     def identity(self) -> str:
-        """What decides the bytes."""
+        """A string of everything that determines the bytes."""
         return f"{self.origin()} {_recipe(self.images, 'corruption', self.name, self.seed)}, {self.scale}"
 
 
 class Perturbed:
-    """(N, T, H, W, C) uint8: of each image the sequence of one perturbation; `origin()` is the images' identity."""
+    """(N, T, H, W, C) uint8: one perturbation's sequence of each image; `origin()` is the clean images' identity."""
 
     def __init__(self, images: Images, name: str, seed: int, origin: Callable[[], str]) -> None:
         self.images, self.name, self.seed, self.origin = images, name, seed, origin
@@ -63,7 +63,7 @@ class Perturbed:
         return perturb(np.ascontiguousarray(self.images[start:stop]), self.name, self.seed, start=start)
 
     def identity(self) -> str:
-        """What decides the bytes."""
+        """A string of everything that determines the bytes."""
         return f"{self.origin()} {_recipe(self.images, 'perturbation', self.name, self.seed)}"
 
 
@@ -78,23 +78,23 @@ def make_sets(
     scale: str | None = None,
     classes: int | None = None,
 ) -> Sets:
-    """The sets of clean images, to be made as they are measured.
+    """The sets of clean images, which are made while they are measured.
 
     Args:
-        source: the images in words.
+        source: description of the images.
         images: uint8 (N, H, W, C).
         labels: integers (N,) from 0.
         corruptions: by default the benchmark's 19.
-        perturbations: by default none: a sequence is up to 31 images to be measured, where a corruption is 5.
+        perturbations: by default none, as a sequence has up to 31 images to measure and a corruption 5.
         severities: of the corruptions, by default all five.
         seed: any integer.
-        scale: whose constants the corruptions have, "cifar" or "imagenet"; by default the images' size decides, as in
-            `common_corruptions.corrupt`.
-        classes: how many, where that is known.
+        scale: whose constants to use for the corruptions, "cifar" or "imagenet"; by default the image size decides, as
+            in `common_corruptions.corrupt`.
+        classes: number of classes, if it is known.
 
     Raises:
-        TypeError, ValueError: images that `corrupt` does not take, labels of another form or number, an unknown name
-            or scale, a seed that is none, or nothing to measure.
+        TypeError, ValueError: images that `corrupt` does not take, labels of another form or number, an unknown name or
+            scale, a seed that is not an integer, or nothing to measure.
     """
     c_names, p_names, levels, seed, scale = check_choice(corruptions, perturbations, severities, seed, scale)
     labels = class_indices(labels, "labels", 1)
@@ -104,7 +104,7 @@ def make_sets(
     if p_names:
         check_images(images[0:1], largest=PERTURBED_LARGEST)
     chosen = scale_of(scale, *images.shape[1:3])
-    origin = functools.cache(lambda: of_images(images))  # of all sets, and asked for by few
+    origin = functools.cache(lambda: of_images(images))  # shared by all sets, and rarely needed
     stacks: dict[str, dict[int, Images]] = {
         name: {level: Corrupted(images, name, level, seed, chosen, origin) for level in levels}
         for name in c_names
@@ -124,7 +124,7 @@ def check_choice(
     seed: int,
     scale: str | None,
 ) -> tuple[list[str], list[str], tuple[int, ...], int, str | None]:
-    """What is to be made, each name once, with the defaults of `make_sets`.
+    """Check what is to be made, and fill in the defaults of `make_sets`; each name is returned once.
 
     Raises:
         TypeError, ValueError: as `make_sets`.
@@ -139,7 +139,7 @@ def check_choice(
 
 
 def array_of(images: Any) -> np.ndarray:
-    """uint8 (N, H, W, C) of images in any form that `common_corruptions.corrupt` takes.
+    """Images in any form that `common_corruptions.corrupt` takes, as uint8 (N, H, W, C).
 
     Raises:
         TypeError, ValueError: as `corrupt`.

@@ -1,4 +1,4 @@
-"""A data set on disk in the form of CIFAR-10-C: its arrays, opened and compared with one another before any is used."""
+"""A data set on disk in the form of CIFAR-10-C: its arrays, opened and checked against one another before use."""
 
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
@@ -36,15 +36,15 @@ def open_clean(folder: Path) -> Clean:
 
 
 def open_corruptions(folder: Path, names: Iterable[str], clean: Clean) -> dict[str, np.ndarray]:
-    """Of each corruption the array (5 N, H, W, C) uint8 in `c/`, memory-mapped.
+    """The array (5 N, H, W, C) uint8 in `c/` for each corruption, memory-mapped.
 
-    A `labels.npy` beside them, where there is one, says of how many images they are: of all of the test set, or of the
-    first ones. Without it they are of all.
+    A `labels.npy` beside them, if there is one, determines how many images they are made from: all of the test set, or
+    the first ones. Without it they are made from all.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a damaged file; one that is not five times as many images of the shape of the clean ones; a
-            `labels.npy` beside them that is not the first clean labels five times; one that was made of other images.
+        ValueError: a damaged file; one that does not hold five times as many images, of the shape of the clean ones; a
+            `labels.npy` that does not repeat the first clean labels five times; one that was made from other images.
     """
     names, labels = list(names), folder / "c" / "labels.npy"
     number = len(clean.images)
@@ -66,7 +66,7 @@ def open_corruptions(folder: Path, names: Iterable[str], clean: Clean) -> dict[s
 
 
 def corrupted_ones(clean: Clean, stacks: Mapping[str, np.ndarray]) -> Clean:
-    """The clean images that the corruptions, as `open_corruptions` gives them, are of; all where there are none."""
+    """The clean images of the corruptions, as returned by `open_corruptions`; without corruptions, all clean images."""
     number = len(next(iter(stacks.values()))) // len(SEVERITIES) if stacks else len(clean.images)
     return Clean(clean.images[:number], clean.labels[:number])
 
@@ -74,23 +74,23 @@ def corrupted_ones(clean: Clean, stacks: Mapping[str, np.ndarray]) -> Clean:
 def open_perturbations(
     folder: Path, names: Iterable[str], count: int | None = None, clean: Clean | None = None
 ) -> dict[str, np.ndarray]:
-    """Of each perturbation the sequences (N, T, H, W, C) uint8 in `p/`, memory-mapped.
+    """The sequences (N, T, H, W, C) uint8 in `p/` for each perturbation, memory-mapped.
 
-    A `labels.npy` beside them, where there is one, says how many images the sequences are of: all of the test set, or
+    A `labels.npy` beside them, if there is one, determines how many images they are made from: all of the test set, or
     the first ones.
 
     Args:
         folder: with `p/`.
         names: the perturbations.
-        count: the first so many sequences; by default all.
-        clean: compare the sequences with these images, too, of which they must have been made, where that is known;
-            without a `labels.npy` there are as many.
+        count: number of sequences to use, the first ones; by default all.
+        clean: also compare the sequences with these images, from which they must have been made, if that is recorded;
+            without a `labels.npy` there must be as many sequences as images.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a damaged file; one that holds no sequences of 2 frames or more, or, without a `labels.npy`, fewer
             than `count`; files of different numbers or shapes of images, or of another number than `labels.npy`; and,
-            with `clean`, images of another shape or number, other labels, or sequences made of other images.
+            with `clean`, images of another shape or number, other labels, or sequences made from other images.
     """
     place, labels = folder / "p", folder / "p" / "labels.npy"
     number, shape = (None, None) if clean is None else (len(clean.images), clean.images.shape[1:])
@@ -111,16 +111,16 @@ def open_perturbations(
 def open_sequences(
     place: Path, names: Iterable[str], number: int | None = None, shape: tuple[int, ...] | None = None
 ) -> dict[str, np.ndarray]:
-    """Of each perturbation the sequences (N, T, H, W, C) uint8 in `<perturbation>.npy`, memory-mapped.
+    """The sequences (N, T, H, W, C) uint8 in `<perturbation>.npy` for each perturbation, memory-mapped.
 
     Args:
         place: the folder with the files.
         names: the perturbations.
-        number, shape: how many sequences N there must be, and of what images (H, W, C); by default as in the first.
+        number, shape: the required number of sequences N and shape of images (H, W, C); by default those of the first.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a damaged file, or one that holds no sequences of 2 frames or more, or others than that.
+        ValueError: a damaged file, or one that holds no sequences of 2 frames or more, or of another number or shape.
     """
     sequences: dict[str, np.ndarray] = {}
     for name in names:
@@ -141,17 +141,17 @@ def open_sequences(
 
 
 def other_files(folder: Path) -> list[Path]:
-    """The `.npy` files in `c/` and `p/` that have no corruption's or perturbation's name."""
+    """The `.npy` files in `c/` and `p/` that are not named like a corruption or perturbation."""
     return [*unnamed_files(folder / "c", {*CORRUPTIONS, *added()}), *unnamed_files(folder / "p", FRAMES)]
 
 
 def unnamed_files(place: Path, names: Container[str]) -> list[Path]:
-    """The `.npy` files there that have none of the names, but for the labels."""
+    """The `.npy` files in a folder that have none of these names, except the labels."""
     return [path for path in sorted(place.glob("*.npy")) if path.stem != "labels" and path.stem not in names]
 
 
 def _compare_labels(path: Path, expected: np.ndarray) -> None:
-    """ValueError if there is such a file and it holds other labels."""
+    """Raise ValueError if the file exists and holds other labels."""
     if path.exists() and not np.array_equal(load_labels(path), expected):
         raise ValueError(
             f"{path} does not repeat the labels of the clean test images: the files beside it are of other images, or "

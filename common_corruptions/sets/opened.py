@@ -1,4 +1,4 @@
-"""What a benchmark is measured on, whatever it was read or made from, and the choice of a part of it."""
+"""The sets that a benchmark measures, whatever they were read or made from, and the selection of a part of them."""
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -13,17 +13,17 @@ from common_corruptions.sets.staging import Images, count_frames
 
 
 class Sets(NamedTuple):
-    """Clean, corrupted and perturbed images, uint8, none of them in memory before its slice is asked for.
+    """Clean, corrupted and perturbed images, uint8; none are in memory before their slice is accessed.
 
-    source: what they are and where they are from, in words.
-    clean: (N, H, W, C) the test images that the corrupted ones are of, where there are any.
-    labels: (N,) of these; empty where there are neither clean nor corrupted images.
-    corruptions: of each corruption and severity (N, H, W, C).
-    perturbations: of each perturbation (M, T, H, W, C).
-    others: the files or folders whose names are no corruption's or perturbation's, as they are to be told.
-    tested: how many clean test images there are in all, of which the first N, or N, are used.
-    classes: how many classes the labels are of, where that is known.
-    unread: of folders of image files, how much of each kind lies in the folders of the classes and is no image file.
+    source: a description of the images and where they come from.
+    clean: (N, H, W, C) the test images that the corrupted ones were made from, if there are any.
+    labels: (N,) of these; empty if there are neither clean nor corrupted images.
+    corruptions: for each corruption and severity (N, H, W, C).
+    perturbations: for each perturbation (M, T, H, W, C).
+    others: the files or folders whose names are not those of a corruption or perturbation, to be reported.
+    tested: the number of all clean test images, of which N are used: the first, or those listed by name.
+    classes: the number of classes of the labels, if it is known.
+    unread: for folders of image files, the number of other entries in the class folders, by kind.
     """
 
     source: str
@@ -38,7 +38,7 @@ class Sets(NamedTuple):
 
     @property
     def images(self) -> int:
-        """How many single images a net has to answer, frames among them."""
+        """Number of single images that a net has to process, including frames."""
         errors = len(self.labels) * (
             (self.clean is not None) + sum(len(parts) for parts in self.corruptions.values())
         )
@@ -52,19 +52,19 @@ def asked(
     is_there: Callable[[str], bool],
     missing: Callable[[str], str],
 ) -> list[str]:
-    """The names asked for, each once, or else all that are there.
+    """The requested names, each once, or else all that are there.
 
     Args:
         kind: "corruption" or "perturbation".
-        names: what was asked for, None for all.
-        there: all that may be there, in their order.
-        is_there: whether one is.
-        missing: what to say of one that is not.
+        names: the requested names, None for all.
+        there: all names that may be there, in order.
+        is_there: whether a name is there.
+        missing: the error message for a name that is not there.
 
     Raises:
         TypeError: a string in place of several names.
-        ValueError: a name that is no corruption's or perturbation's.
-        FileNotFoundError: one that is not there.
+        ValueError: an unknown name.
+        FileNotFoundError: a name that is not there.
     """
     if names is None:
         return [name for name in there if is_there(name)]
@@ -82,11 +82,11 @@ def asked(
 
 
 def asked_severities(severities: Iterable[int] | None) -> tuple[int, ...]:
-    """The severities asked for in rising order, or all five.
+    """The requested severities in rising order, or all five.
 
     Raises:
         TypeError: one number in place of several.
-        ValueError: none, or one that is not 1 to 5.
+        ValueError: none, or one outside 1 to 5.
     """
     if severities is None:
         return SEVERITIES

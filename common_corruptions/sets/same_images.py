@@ -1,4 +1,4 @@
-"""Whether sets that lie beside clean images were made of these, where `generated.json` says of which they were made."""
+"""Check that sets beside clean images were made from these, if `generated.json` records what they were made from."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,14 +9,14 @@ from common_corruptions.record import RECORD, digest_of_images, find_record
 
 
 def check_same_images(place: Path, kind: str, counts: Mapping[str, int], clean: np.ndarray) -> None:
-    """Refuse sets that were made of other images than the clean ones. Published folders have no record, and pass.
+    """Refuse sets that were made from other images than the clean ones. Published folders have no record, and pass.
 
-    It costs one digest of the clean images, 26 ms for the 10,000 of CIFAR-10 on one core.
+    The cost is one digest of the clean images: 26 ms for the 10,000 of CIFAR-10 on one core.
 
     Args:
         place: the folder with the sets.
         kind: corruption or perturbation.
-        counts: the names of the sets, and of how many images each is: all of the clean ones, or the first.
+        counts: for each set's name, the number of images that it is made from: all clean images, or the first ones.
         clean: uint8 (N, H, W, C).
 
     Raises:
@@ -27,7 +27,7 @@ def check_same_images(place: Path, kind: str, counts: Mapping[str, int], clean: 
         return
     digests: dict[int, str] = {}
     for name, count in counts.items():
-        if name not in record.files:  # it was put beside them
+        if name not in record.files:  # not made by the recorded runs
             continue
         if count not in digests:
             images = clean[:count]

@@ -1,4 +1,4 @@
-"""Images on the way from a memory-mapped file to the device: read ahead by a thread, copied without waiting."""
+"""Move images from a memory-mapped file to the device: a thread reads ahead, and copies do not block."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-AHEAD = 2  # batches read before they are asked for
+AHEAD = 2  # batches read in advance
 
 
 @runtime_checkable
 class Images(Protocol):
-    """What batches are read from: an array, or something that reads or makes a slice of one when it is asked for."""
+    """What batches are read from: an array, or an object that reads or makes a slice of one on access."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -28,7 +28,7 @@ class Images(Protocol):
 
 
 def count_frames(sequences: Iterable[Images]) -> int:
-    """How many single images there are in sequences (N, T, H, W, C)."""
+    """Number of single images in sequences (N, T, H, W, C)."""
     return sum(one.shape[0] * one.shape[1] for one in sequences)
 
 
@@ -37,11 +37,11 @@ def staged(
 ) -> Iterator[Tensor]:
     """`images[part]` on the device for each of the parts, in their order.
 
-    A thread reads the next parts while the device works on this one. For a GPU it reads into pinned memory, so that the
-    copy is queued behind the work there and neither side waits for the other.
+    A thread reads the next parts while the device works on the current one. For a GPU it reads into pinned memory, so
+    that the copy is queued behind the work there and neither side waits for the other.
 
     Args:
-        images: (N, ...) uint8, most useful as a memory map, or what takes its time over a slice.
+        images: (N, ...) uint8; most useful for a memory map, or anything else with slow access.
         parts: slices or arrays of indices.
         device: where the tensors go.
     """
@@ -61,13 +61,13 @@ def staged(
 
 
 def slices(count: int, size: int) -> Iterator[slice]:
-    """0..count cut into slices of `size`, the last one shorter where it does not divide."""
+    """0..count cut into slices of `size`; the last one may be shorter."""
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def _read(images: Images, part: slice | np.ndarray, pinned: bool) -> Tensor:
-    chosen = images[part]  # of a map and a slice this is a view, which the copy below reads
-    # A fresh buffer for each part: torch hands a pinned one out again only when its copy is done.
+    chosen = images[part]  # a slice of a memory map is a view, which the copy below reads
+    # A new buffer for each part: torch reuses a pinned buffer only when its copy is done.
     buffer = torch.empty(chosen.shape, dtype=torch.uint8, pin_memory=pinned)
     np.copyto(buffer.numpy(), chosen)
     return buffer

@@ -1,10 +1,10 @@
 """The 19 corruptions at two published scales, CIFAR-10-C's and ImageNet-C's (Hendrycks and Dietterich, ICLR 2019).
 
-`corrupt` follows the publication, accidents included (glass blur's exchange, truncation instead of rounding), at the
-scale "cifar" for 32 x 32 x 3 and at "imagenet" for 224 x 224 x 3; ImageNet-C's files were then compressed as JPEG of
-quality 85, which is left out. What goes beyond is our extension: one channel, where a colour counts as its luma, and
-other sizes. There, ImageNet-C's constants hold as they stand, in pixels. Of CIFAR-10-C's, those that are lengths grow
-with the shorter side, so that the picture is corrupted in proportion (not shares, counts or the blocks of JPEG).
+`corrupt` follows the publication, including its quirks (glass blur's exchange, truncation instead of rounding), at the
+scale "cifar" for 32 x 32 x 3 and at "imagenet" for 224 x 224 x 3. ImageNet-C's files were then compressed as JPEG of
+quality 85, which is left out. Everything beyond is our extension: one channel, where a colour is reduced to its luma,
+and other sizes. There, ImageNet-C's constants are used as they are, in pixels. CIFAR-10-C's lengths grow with the
+shorter side, so that the picture is corrupted in proportion (shares, counts and the blocks of JPEG do not grow).
 """
 
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ from common_corruptions.recipes.random import Draws
 from common_corruptions.recipes.registry import recipe
 from common_corruptions.recipes.scales import scale_of
 
-BLOCK_VALUES = 1 << 16  # values worked on at a time: as float64 they fit the cache
-AT_LEAST = {"zoom_blur": 16}  # images at a time, where something larger than they are is read for all of them
+BLOCK_VALUES = 1 << 16  # values processed at a time: as float64 they fit the cache
+AT_LEAST = {"zoom_blur": 16}  # images at a time, if data larger than the images is read once for all of them
 
 
 def corrupt(
@@ -33,22 +33,24 @@ def corrupt(
     start: int = 0,
     scale: str | None = None,
 ) -> np.ndarray:
-    """Corrupt images as CIFAR-10-C or ImageNet-C was made.
+    """Corrupt images as in CIFAR-10-C or ImageNet-C.
 
     Args:
         images: uint8 (N, H, W, C), sides of 16 to 1024 pixels, C 1 or 3 (RGB).
         name: one of `common_corruptions.CORRUPTIONS`, or one declared with `common_corruptions.corruption`.
         severity: 1 (weakest) to 5.
         seed: any integer. The seed, the corruption, the severity and the image's index decide an image's noise.
-        start: index of the first image in its data set; a set corrupted in parts is the same as one done at once.
-        scale: whose constants: "cifar" or "imagenet"; by default the first up to 64 pixels a side, the second above.
+        start: index of the first image in its data set. Corrupting a data set in parts gives the same images as
+            corrupting it at once.
+        scale: whose constants to use, "cifar" or "imagenet"; by default "cifar" up to 64 pixels a side, else
+            "imagenet".
 
     Returns:
         uint8 of the same shape.
 
     Raises:
         TypeError: images that are not a uint8 array; a seed or start that is not an integer.
-        ValueError: an unknown name (the nearest is suggested) or scale, a shape, severity or start out of range; a
+        ValueError: an unknown name (the nearest is suggested) or scale; a shape, severity or start out of range; a
             corruption of your own that raises, or returns anything but uint8 images of the same shape.
     """
     check_images(images)
@@ -73,7 +75,7 @@ def corrupt(
 
 @contextmanager
 def _naming(name: str) -> Iterator[None]:
-    """Say of what a corruption of one's own raises which it is, and where."""
+    """Add to errors of your own corruptions which one raised, and where."""
     try:
         yield
     except Exception as error:

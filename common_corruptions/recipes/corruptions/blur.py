@@ -1,7 +1,7 @@
 """The five blurs. Radii, sigmas and distances are in pixels.
 
-Those of CIFAR-10-C grow with the image so that it is blurred in proportion: what a pixel is blurred by, on the grid,
-has the same standard deviation (in motion the same mean) in shares of the shorter side.
+Those of CIFAR-10-C grow with the image, so that it is blurred in proportion: on the pixel grid, the blur of a pixel
+has the same standard deviation (for motion blur the same mean) relative to the shorter side.
 """
 
 import functools
@@ -33,15 +33,15 @@ from common_corruptions.recipes.zooms import mean_zoom
     resized=lambda factor, sigma: (wider_sigma(sigma, factor),),
 )
 def gaussian_blur(images: np.ndarray, draws: Draws, sigma: float) -> np.ndarray:
-    """A Gaussian of `sigma` pixels, the edge repeated outside the image."""
+    """A Gaussian of `sigma` pixels; the edge is repeated outside the image."""
     return gaussian_blurred(images, sigma)
 
 
 @functools.cache
 def wider_disk(factor: float, radius: float, smoothing: float, margin: int) -> tuple[float, float, int]:
-    """Radius and smoothing of a disk `factor` times as wide, by the standard deviation of the kernel on the grid.
+    """Radius and smoothing of a disk `factor` times as wide, measured by the kernel's standard deviation on the grid.
 
-    It is the largest disk that is not too wide; what is lacking then, less than the smoothing can add, is added by it.
+    The disk is the largest that is not too wide. The smoothing makes up the difference, which is less than it can add.
     """
 
     def across(radius: float, smoothing: float) -> float:
@@ -68,13 +68,13 @@ def wider_disk(factor: float, radius: float, smoothing: float, margin: int) -> t
 def defocus_blur(
     images: np.ndarray, draws: Draws, radius: float, smoothing: float, margin: int
 ) -> np.ndarray:
-    """A disk of `radius` pixels whose rim is softened by a Gaussian of sigma `smoothing`; reflect-101 borders."""
+    """A disk of `radius` pixels, its rim softened by a Gaussian of sigma `smoothing`; reflect-101 borders."""
     kernel = disk_kernel(radius, smoothing, margin)
     return _correlate_small(images, kernel) if len(kernel) <= 5 else _correlate_large(images, kernel)
 
 
 def _correlate_small(images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """By weight: pixels of one weight are summed first, which is exact."""
+    """Correlate weight by weight: the pixels of one weight are summed first, which is exact."""
     reach = len(kernel) // 2
     height, width = images.shape[1:3]
     framed = np.pad(images, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
@@ -89,9 +89,9 @@ def _correlate_small(images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def _correlate_large(images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """By OpenCV's Fourier transform, whose result is rounded to what it is: with weights on a grid of 2^-30, whole.
+    """Correlate by OpenCV's Fourier transform, rounded to the exact result, a whole number for weights on a 2^-30 grid.
 
-    The transform is off by 10^-4 at most, so that the rounding takes all of its error away.
+    The error of the transform is at most 10^-4, so rounding removes all of it.
     """
     whole = np.rint(kernel * 2.0**30)
     out = np.empty_like(images)
@@ -108,8 +108,8 @@ def _correlate_large(images: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 def disk_kernel(radius: float, smoothing: float, margin: int) -> np.ndarray:
     """A disk of unit sum on the pixel grid, smoothed by a Gaussian; float64, square, of odd side.
 
-    The Gaussian has 3 x 3 pixels, and 5 x 5 for a radius above 8. It finds the mirror image beyond the grid, which ends
-    8 pixels from the middle, or `margin` from a larger disk: as published 0, so that there the sum is no longer 1.
+    The Gaussian has 3 x 3 pixels, and 5 x 5 for a radius above 8. The grid ends 8 pixels from the centre, or `margin`
+    beyond a larger disk, and is mirrored there. ImageNet-C's `margin` is 0, as published: there the sum is no longer 1.
     """
     reach = max(8, int(radius) + margin)
     grid = np.arange(-reach, reach + 1)
@@ -148,12 +148,12 @@ def motion_blur_at_random(images: np.ndarray, draws: Draws, radius: int, sigma: 
     imagenet=((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
 )
 def zoom_blur(images: np.ndarray, draws: Draws, largest: float, step: float) -> np.ndarray:
-    """The mean of the image and of its enlargements by 1, 1 + step, ... below `largest`."""
+    """The mean of the image and its enlargements by 1, 1 + step, ... below `largest`."""
     return mean_zoom(images, largest, step)
 
 
 def wider_glass(factor: float, sigma: float, distance: int, passes: int) -> tuple[float, int, int]:
-    """A neighbour is drawn `factor` times as far, by the root of the mean square of its (2 distance^2 + 1) / 6."""
+    """Draw neighbours `factor` times as far, by the root of the mean square of a distance, (2 distance^2 + 1) / 6."""
     farther = max(0.5 * (factor**2 * (2 * distance**2 + 1) - 1), 1.0) ** 0.5
     return wider_sigma(sigma, factor), round(farther), passes
 
@@ -166,10 +166,10 @@ def wider_glass(factor: float, sigma: float, distance: int, passes: int) -> tupl
     resized=wider_glass,
 )
 def glass_blur(images: np.ndarray, draws: Draws, sigma: float, distance: int, passes: int) -> np.ndarray:
-    """Gaussian blur, then every pixel takes the value of one at most `distance` away, `passes` times; blur again.
+    """Gaussian blur; then every pixel takes the value of one at most `distance` away, `passes` times; blur again.
 
-    The recipe means to exchange the two pixels, but as published both end up with the value of the second; that is
-    kept. Pixels are visited from the last to the first, so a value can be handed on within a pass.
+    The recipe means to exchange the two pixels, but as published both end up with the value of the second; this is
+    kept. Pixels are visited from the last to the first, so a value can be passed on within a pass.
     """
     height, width = images.shape[1:3]
     shuffled = to_uint8(gaussian_filter(images / 255.0, sigma))
@@ -184,9 +184,9 @@ def glass_blur(images: np.ndarray, draws: Draws, sigma: float, distance: int, pa
 def pick_neighbours(draws: Draws, label: str, height: int, width: int, distance: int) -> np.ndarray:
     """The pixel from which each pixel gets its value in one pass of glass blur, indices (N, H W).
 
-    Rows ``distance + 1 .. H - distance`` (columns likewise) each draw a neighbour -distance .. distance - 1 away. One
-    that lies earlier in the image still has its own value when it is read; one that lies later has been visited
-    already, and passes on what it got.
+    Rows ``distance + 1 .. H - distance`` (columns likewise) each draw a neighbour -distance .. distance - 1 away. A
+    neighbour earlier in the image still has its own value when it is read; a later one has already been visited, and
+    passes on what it got.
     """
     rows, columns = (slice(distance + 1, side - distance + 1) for side in (height, width))
     offsets = draws.integers(label, (height - 2 * distance, width - 2 * distance), (2 * distance) ** 2)

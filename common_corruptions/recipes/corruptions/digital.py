@@ -20,7 +20,7 @@ from common_corruptions.recipes.registry import corruption
     imagenet=((0.4,), (0.3,), (0.2,), (0.1,), (0.05,)),
 )
 def contrast(images: np.ndarray, draws: Draws, factor: float) -> np.ndarray:
-    """Each channel moved towards its mean over the image."""
+    """Move each channel towards its mean over the image."""
     count, height, width, channels = images.shape
     rows = images.reshape(count, height, width * channels)
     total = rows.sum(axis=1, dtype=np.int64).reshape(count, width, channels).sum(axis=1)
@@ -37,7 +37,7 @@ def _in_pixels(side: int, *shares: tuple[float, float, float]) -> tuple[tuple[fl
 
 
 def farther_waves(factor: float, amplitude: float, sigma: float, jitter: float) -> tuple[float, float, float]:
-    """Waves `factor` times as long and high. Their noise is smoothed more, and has to be stronger for that."""
+    """Waves `factor` times as long and high. Their noise is smoothed more, and must be stronger to compensate."""
     gain = 1.0 if amplitude == 0 else noise_gain(sigma, factor, truncate=3.0)
     return factor * amplitude * gain, factor * sigma, factor * jitter
 
@@ -59,8 +59,10 @@ def elastic_transform(
 ) -> np.ndarray:
     """A small random affine map, then a smooth random displacement of every pixel.
 
-    In pixels: how far unit noise, once it is smoothed, moves a pixel; how far it is smoothed; and how far the three
-    points that fix the affine map are moved at most.
+    Args, in pixels:
+        amplitude: how far unit noise moves a pixel, once the noise is smoothed.
+        sigma: of the smoothing.
+        jitter: how far the three points that define the affine map are moved at most.
     """
     height, width = images.shape[1:3]
     moves = draws.uniform("affine", (3, 2), low=-jitter, high=jitter)
@@ -81,8 +83,7 @@ def elastic_transform(
 def _warp(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
     """The affine map that moves three points around the centre by `moves` (N, 3, 2), x before y; levels, float32.
 
-    As in the OpenCV of 2018 an image is read at multiples of 1/32 pixel, so that what comes out is exact: multiples of
-    2^-10.
+    As in OpenCV of 2018, an image is read at multiples of 1/32 pixel, so that results are exact: multiples of 2^-10.
     """
     height, width = images.shape[1:3]
     centre_x, centre_y, reach = width // 2, height // 2, min(height, width) // 3
@@ -105,9 +106,9 @@ def _warp(images: np.ndarray, moves: np.ndarray) -> np.ndarray:
 
 
 def _read(planes: np.ndarray, y: np.ndarray, x: np.ndarray, *, reach: int) -> np.ndarray:
-    """Planes (C, N, H, W) of levels, read at places (N, H, W), bilinear, and truncated; uint8.
+    """Read planes (C, N, H, W) of levels at points (N, H, W), bilinear and truncated; uint8.
 
-    Outside, by at most `reach` pixels, it is mirrored; the edge comes twice.
+    Up to `reach` pixels outside, the image is mirrored, with the edge repeated.
     """
     count, height, width = planes.shape[1:]
     top, left = np.floor(y), np.floor(x)
@@ -126,7 +127,7 @@ def _read(planes: np.ndarray, y: np.ndarray, x: np.ndarray, *, reach: int) -> np
 
 
 def _between(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """`first` and `share` of the way to `second`; both are overwritten."""
+    """Interpolate from `first` to `second` by `share`; overwrites both."""
     second -= first
     second *= share
     first += second
@@ -135,7 +136,7 @@ def _between(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.nda
 
 @functools.cache
 def mirrored(size: int, reach: int) -> np.ndarray:
-    """An axis and `reach` places of its mirror images before and after it, (size + 2 * reach,)."""
+    """The indices of an axis, with `reach` mirrored ones before and after, (size + 2 * reach,)."""
     return np.pad(np.arange(size), reach, mode="symmetric")
 
 
@@ -147,7 +148,7 @@ def mirrored(size: int, reach: int) -> np.ndarray:
     resized=lambda factor, share: (share / max(factor, 1.0),),
 )
 def pixelate(images: np.ndarray, draws: Draws, share: float) -> np.ndarray:
-    """Shrunk to a `share` of each side and enlarged again, as by Pillow's box filter."""
+    """Shrink to a `share` of each side and enlarge again, as with Pillow's box filter."""
     tall, wide = (int(side * share) for side in images.shape[1:3])
     return enlarged_by_box(shrunk_by_box(images, tall, wide), *images.shape[1:3])
 
@@ -159,7 +160,7 @@ def pixelate(images: np.ndarray, draws: Draws, share: float) -> np.ndarray:
     imagenet=((25,), (18,), (15,), (10,), (7,)),
 )
 def jpeg_compression(images: np.ndarray, draws: Draws, quality: int) -> np.ndarray:
-    """JPEG and back. OpenCV's default encoding (4:2:0, baseline) gives the same bytes as Pillow's."""
+    """Encode as JPEG and decode. OpenCV's default encoding (4:2:0, baseline) gives the same bytes as Pillow's."""
     settings = (cv2.IMWRITE_JPEG_QUALITY, quality)
     colour = images.shape[-1] == 3
     flag = cv2.IMREAD_COLOR_RGB if colour else cv2.IMREAD_GRAYSCALE
@@ -181,8 +182,8 @@ def jpeg_compression(images: np.ndarray, draws: Draws, quality: int) -> np.ndarr
 def saturate(images: np.ndarray, draws: Draws, factor: float, offset: float) -> np.ndarray:
     """HSV saturation times `factor` plus `offset`, clipped to [0, 1].
 
-    Grey, which has no hue, takes that of red. A one-channel image is treated as grey in three channels and given back
-    as luma.
+    Grey, which has no hue, gets that of red. A one-channel image is treated as grey in three channels and returned as
+    luma.
     """
     colour = images if images.shape[-1] == 3 else np.repeat(images, 3, axis=-1)
     hue, saturation, value = to_hsv(colour)

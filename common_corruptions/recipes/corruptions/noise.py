@@ -1,4 +1,4 @@
-"""The four noises. They have no lengths: their constants are the same at every size."""
+"""The four noises. Their constants contain no lengths and are the same at every size."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from common_corruptions.recipes.registry import corruption
     imagenet=((0.08,), (0.12,), (0.18,), (0.26,), (0.38,)),
 )
 def gaussian_noise(images: np.ndarray, draws: Draws, std: float) -> np.ndarray:
-    """Normal noise of standard deviation `std` (in units of 1) on every value."""
+    """Normal noise of standard deviation `std` on every value, for values 0..1."""
     return _add(images, draws, noise.gaussian_table(std))
 
 

@@ -1,6 +1,6 @@
-"""The weather: snow, frost, fog, spatter and brightness. Lengths are in pixels.
+"""The weather corruptions: snow, frost, fog, spatter and brightness. Lengths are in pixels.
 
-At the scale of CIFAR-10-C, what falls on a larger image is made at the published size and enlarged with it.
+At the scale of CIFAR-10-C, snow, frost and spatter on a larger image are made at the published size and enlarged.
 """
 
 import functools
@@ -28,18 +28,18 @@ from common_corruptions.recipes.random import Draws
 from common_corruptions.recipes.registry import corruption
 
 FROST = Path(__file__).parent.parent / "frost"
-# The recipe draws one of frost1 .. frost5; frost3 is the same picture as frost2, which therefore comes twice as often.
+# The recipe draws one of frost1 .. frost5; frost3 is the same picture as frost2, which is therefore twice as frequent.
 FROST_PHOTOS = ("frost1.png", "frost2.png", "frost2.png", "frost4.jpg", "frost5.jpg")
 MUD = (63, 42, 20)
 
 
 def _coarser(factor: float, *constants: float) -> tuple[float, ...]:
-    """The constants of something that falls, the last of which is how many pixels of an image a pixel of it takes."""
+    """Constants for a larger image; the last one is the size of a pixel of the layer, in pixels of the image."""
     return (*constants[:-1], factor * constants[-1])
 
 
 def _coarse(images: np.ndarray, unit: float) -> tuple[int, int]:
-    """Rows and columns of a layer that has one pixel for `unit` of the images', along each side."""
+    """Rows and columns of a layer whose pixels are `unit` pixels of the image wide and high."""
     height, width = images.shape[1:3]
     return max(1, round(height / unit)), max(1, round(width / unit))
 
@@ -80,9 +80,9 @@ def snow(
     keep: float,
     unit: float,
 ) -> np.ndarray:
-    """Flakes of thresholded noise, `zoom` pixels wide, blown along an angle from -135 to -45 degrees.
+    """Flakes of thresholded noise, `zoom` pixels wide, blurred along an angle from -135 to -45 degrees.
 
-    The layer of flakes has one pixel for `unit` of the image.
+    A pixel of the layer of flakes is `unit` pixels of the image wide and high.
     """
     flakes = draws.normal("flakes", _coarse(images, unit), mean, std)
     layer = snow_layer(flakes, zoom, threshold)
@@ -117,7 +117,7 @@ def frost(
 
 @functools.lru_cache(maxsize=20)
 def frost_photo(name: str, factor: float, height: int, width: int, channels: int) -> np.ndarray:
-    """A photograph `factor` times as large, and larger than an image of this size; (h, w, C), 0 to 255.
+    """A photograph scaled by `factor`, or by more to exceed an image of this size; (h, w, C), 0 to 255.
 
     uint8, but float64 in one channel.
     """
@@ -126,7 +126,7 @@ def frost_photo(name: str, factor: float, height: int, width: int, channels: int
     photo = Image.open(FROST / name).convert("RGB")
     wide, tall = photo.size
     factor = max(factor, (height + 1) / tall, (width + 1) / wide)
-    if factor == 0.2:  # as OpenCV shrinks without smoothing: to every fifth pixel
+    if factor == 0.2:  # every fifth pixel, as OpenCV shrinks without smoothing
         levels = np.asarray(photo)[2::5, 2::5]
     elif factor == 1:
         levels = np.asarray(photo)
@@ -143,7 +143,7 @@ def frost_photo(name: str, factor: float, height: int, width: int, channels: int
     imagenet=((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4)),
 )
 def fog(images: np.ndarray, draws: Draws, amount: float, decay: float) -> np.ndarray:
-    """A plasma fractal added to the image, which is then darkened to its former range."""
+    """A plasma fractal added to the image, which is then darkened to its original range."""
     height, width = images.shape[1:3]
     plasma = plasma_fractal(draws, 1 << (max(height, width) - 1).bit_length(), decay)
     brightest = images.reshape(len(images), -1).max(axis=1)[:, None, None] / 255.0
@@ -158,7 +158,7 @@ def plasma_fractal(draws: Draws, size: int, decay: float) -> np.ndarray:
     """Diamond-square clouds on a torus of `size` (a power of two) pixels a side, float32 (N, size, size) in [0, 1].
 
     A cell is the mean of four neighbours plus wobble * U(-wobble, wobble); the wobble starts at 100 and is divided by
-    `decay` each time that the step is halved.
+    `decay` each time the step is halved.
     """
     cells = draws.uniform("plasma", (size, size), low=-1.0, high=1.0)
     cells[:, 0, 0] = 0.0
@@ -215,7 +215,7 @@ def spatter(
 ) -> np.ndarray:
     """Drops of water of opacity `strength`, or splashes of mud whose outline is smoothed by `strength` pixels.
 
-    The layer has one pixel for `unit` of the image.
+    A pixel of the layer is `unit` pixels of the image wide and high.
     """
     noise = draws.normal("layer", _coarse(images, unit), mean, std)
     layer = gaussian_filter(noise.astype(np.float64), sigma)
@@ -239,7 +239,7 @@ def spatter(
     imagenet=((0.1,), (0.2,), (0.3,), (0.4,), (0.5,)),
 )
 def brightness(images: np.ndarray, draws: Draws, amount: float) -> np.ndarray:
-    """`amount` added to the HSV value; hue and saturation are kept, and black becomes grey."""
+    """Add `amount` to the HSV value; hue and saturation are kept, and black becomes grey."""
     if images.shape[-1] == 1:
         return to_uint8(images / 255.0 + amount)
     hue, saturation, value = to_hsv(images)
