@@ -1,8 +1,8 @@
-"""The commands of dvc.yaml, one module each, and in folders what they share."""
+"""The commands of dvc.yaml, one module each; the subfolders hold their shared code."""
 
 import os
 
-# OpenMP's threads spin at their barriers, so that two trainings on one machine, or one beside anything else, fall to a
-# tenth of their speed; asleep at a barrier they lose about a fifth alone. Read once, as torch is loaded.
+# By default OpenMP threads spin at barriers: two trainings on one machine, or one beside any other load, then run at a
+# tenth of their speed. Sleeping at barriers costs only about a fifth. Read once, when torch is loaded.
 if "GOMP_SPINCOUNT" not in os.environ:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -1,4 +1,4 @@
-"""Stage `aggregate`: what was measured of all nets of params.yaml as tidy CSV, summary and tables, and in MLflow."""
+"""Stage `aggregate`: gather the results of all nets into tidy CSV files, a summary, tables, and MLflow."""
 
 import json
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from stages.tracking.store import spared
 @click.command()
 @stopping("starts anew")
 def main() -> None:
-    """Gather the results of every net of params.yaml into metrics/<data>/."""
+    """Gather the results of all nets of params.yaml in metrics/<data>/."""
     params = load_params()
     folder = Path("metrics") / params.data.name
     corruption = check(folder / "corruption", params, ["corruption", "severity"])
@@ -85,13 +85,13 @@ def main() -> None:
 
 
 def with_official(own: Results, path: Path, params: Params) -> Results:
-    """Our own measurements and below them those of the authors' weights, if any were measured."""
+    """Our own measurements, followed by those of the authors' weights if there are any."""
     keys = [column for column in own.faults if column not in ("net", "seed", "fault")]
     return concatenate([own, check_official(path, params, keys)])
 
 
 def line_up(params: Params, errors: pd.DataFrame) -> Lineup:
-    """The nets of params.yaml by architecture, and whom they stand beside."""
+    """The nets of params.yaml by architecture, and the nets they are compared with."""
     families: dict[str, list[str]] = {}
     for name, net in params.nets.items():
         families.setdefault(net.arch, []).append(name)
@@ -104,7 +104,7 @@ def line_up(params: Params, errors: pd.DataFrame) -> Lineup:
 
 
 def answer_files(data_name: str, lineup: Lineup) -> dict[str, tuple[Path, Path]]:
-    """Net -> the files of its answers on corrupted images and on perturbed sequences."""
+    """Net -> the files of its predictions on corrupted images and on perturbed sequences."""
     folder = PREDICTIONS / data_name
     own = {net: (folder, net) for net in lineup.seeds}
     authors = {net: (folder / "official", net.removesuffix(f" ({AUTHORS})")) for net in lineup.authors}
@@ -115,7 +115,7 @@ def answer_files(data_name: str, lineup: Lineup) -> dict[str, tuple[Path, Path]]
 
 
 def means(summary: pd.DataFrame, lineup: Lineup) -> dict[str, dict[str, float]]:
-    """Mean over seeds of every quantity of every net; without those that lack a seed."""
+    """Mean over seeds of every quantity of every net; quantities that lack a seed are left out."""
     found = {}
     for net, table in summary.groupby("net", sort=False):
         whole = len(lineup.seeds.get(net, [0]))
@@ -126,13 +126,13 @@ def means(summary: pd.DataFrame, lineup: Lineup) -> dict[str, dict[str, float]]:
 
 
 def corruption_bars(corruption: pd.DataFrame) -> pd.DataFrame:
-    """Mean error of each net on each corruption, one row each, for `dvc plots`."""
+    """Mean error of each net on each corruption, one row per pair, for `dvc plots`."""
     bars = corruption.groupby(["net", "corruption"], sort=False).error.mean().reset_index()
     return bars.assign(bar=bars.corruption + " " + bars.net)[["bar", "net", "corruption", "error"]]
 
 
 def page(name: str, run: str, tables: Sequence[Table]) -> str:
-    """All tables on one Markdown page, with what is needed to read them."""
+    """All tables on one Markdown page, with their notes."""
     sections = [
         f"## {table.title}\n\n{table.note}\n\n{markdown(table.display, level=3)}\n" for table in tables
     ]

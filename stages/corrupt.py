@@ -1,4 +1,4 @@
-"""Stage `corrupt`: the C and P sets of `data.name`, the published ones or made from its test images, and pictures."""
+"""Stage `corrupt`: fetch or generate the C and P sets of `data.name`, and draw pictures of them."""
 
 import hashlib
 import io
@@ -42,7 +42,7 @@ def main() -> None:
     folder = DATASETS / data.name
     test = load_split(data.name, "test")
     sources = {part: published(data, part) for part in PARTS}
-    # DVC empties the outputs of a stage before it runs, so files that are to survive a stop are made elsewhere.
+    # DVC empties the outputs of a stage before it runs; files that must survive an interruption are made elsewhere.
     work = workspace.scratch() / f"corrupt-{data.name}-{fingerprint(data, sources)}"
     with workspace.lock(work.name):
         try:
@@ -60,16 +60,16 @@ def main() -> None:
 
 
 def fingerprint(data: Data, sources: dict[str, list[Archive]]) -> str:
-    """Digest of what decides the sets, but for the test images, which `take` and `generate` look at themselves."""
+    """Digest of what determines the sets, except the test images, which `take` and `generate` check themselves."""
     archives = [archive.model_dump(mode="json") for found in sources.values() for archive in found]
     return hashlib.sha256(json.dumps([data.decisive(), archives]).encode()).hexdigest()[:16]
 
 
 def take(data: Data, part: str, archives: Sequence[Archive], test: Split, out: Path) -> None:
-    """Bring a published set to the new folder `out`, unless an earlier run did, and make what was added to it.
+    """Fetch a published set to the new folder `out`, unless an earlier run did, and generate the added corruptions.
 
     Raises:
-        ArchiveError: as `bring`; and when the set was not made of these test images.
+        ArchiveError: as `bring`; also if the set was not made from these test images.
     """
     names = data.averaged_corruptions() if part == "c" else data.perturbation_names()
     count = len(test.labels) * (len(SEVERITIES) if part == "c" else 1)
@@ -79,7 +79,7 @@ def take(data: Data, part: str, archives: Sequence[Archive], test: Split, out: P
         f"to take the published test images."
     )
     if any(member.shape[0] != count for archive in archives for member in archive.choose(names)):
-        raise mismatch  # before 3 or 18 GB are fetched
+        raise mismatch  # before 3 or 18 GB are downloaded
     if not out.exists():
         placed = workspace.below_root(data.archives) if data.archives else None
         bring(
@@ -100,11 +100,11 @@ def take(data: Data, part: str, archives: Sequence[Archive], test: Split, out: P
 
 
 def generate(data: Data, part: str, test: Split, out: Path) -> None:
-    """Make a set of the test images in `out`; what an earlier run made there is kept.
+    """Generate a set from the test images in `out`; files of an earlier run there are kept.
 
     Raises:
-        ValueError: images that the corruptions do not take.
-        OSError: too little space.
+        ValueError: the corruptions cannot be applied to images of this kind.
+        OSError: too little disk space.
     """
     log.info("generating %s/%s from the test images", data.name, part)
     if part == "c":
@@ -128,7 +128,7 @@ def generate(data: Data, part: str, test: Split, out: Path) -> None:
 
 
 def draw(folder: Path, corruptions: Iterable[str], images: np.ndarray, pictures: Path) -> None:
-    """Show what the sets hold, on the first test image: all corruptions, and all perturbations still and moving."""
+    """Draw the sets for the first test image: all corruptions, and all perturbations as film strip and animation."""
     severities = {
         name: stack[:: len(stack) // len(SEVERITIES)] for name, stack in arrays(folder / "c", corruptions)
     }
@@ -139,7 +139,7 @@ def draw(folder: Path, corruptions: Iterable[str], images: np.ndarray, pictures:
 
 
 def arrays(folder: Path, names: Iterable[str]) -> Iterator[tuple[str, np.ndarray]]:
-    """Those of the named arrays that are in the folder, memory-mapped."""
+    """Yield name and array, memory-mapped, for each of the names that has a file in the folder."""
     for name in names:
         if (folder / f"{name}.npy").exists():
             yield name, load_array(folder / f"{name}.npy")

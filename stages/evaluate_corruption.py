@@ -1,4 +1,4 @@
-"""Stage `evaluate_corruption@<net>`: a trained net on the clean test images and on every corruption."""
+"""Stage `evaluate_corruption@<net>`: error of a trained net on the clean test images and on every corruption."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from stages.files.writing import write_csv
 @in_pipeline
 @stopping("goes on after the last seed that it measured")
 def main(net: str, pipeline: Path) -> None:
-    """Measure NET, writing metrics/<data>/corruption/<net>.csv: one row for each seed, corruption and severity.
+    """Measure NET and write metrics/<data>/corruption/<net>.csv: one row per seed, corruption and severity.
 
     The logits of every image go to predictions/<data>/corruption/<net>.npz.
     """

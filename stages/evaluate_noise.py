@@ -23,7 +23,7 @@ from stages.files.writing import write_csv, write_text
 @in_pipeline
 @stopping("goes on after the last seed that it measured")
 def main(net: str, pipeline: Path) -> None:
-    """Measure NET, writing metrics/<data>/noise/<net>.csv: one row for each seed, sweep and level; means as JSON."""
+    """Measure NET and write metrics/<data>/noise/<net>.csv (one row per seed, sweep and level) and means as JSON."""
     params = load_params(pipeline=pipeline)
     path = pipeline / MODELS / f"{net}.pt"
     trained = load(path)
@@ -50,7 +50,7 @@ def main(net: str, pipeline: Path) -> None:
 
 
 def means(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Mean error over seeds by sweep and level, as `dvc metrics show` lists it."""
+    """Mean error over seeds by sweep and level, in the form for `dvc metrics show`."""
     errors = table.groupby(["sweep", "level"], sort=False).error.mean().round(4)
     return {
         sweep: {f"{level:g}": float(error) for level, error in errors[sweep].items()}

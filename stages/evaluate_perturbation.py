@@ -1,4 +1,4 @@
-"""Stage `evaluate_perturbation@<net>`: how much the predictions of a trained net change within perturbed sequences."""
+"""Stage `evaluate_perturbation@<net>`: stability of a trained net's predictions within perturbed sequences."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from stages.files.writing import write_csv
 @in_pipeline
 @stopping("goes on after the last seed that it measured")
 def main(net: str, pipeline: Path) -> None:
-    """Measure NET, writing metrics/<data>/perturbation/<net>.csv: a row for each seed and measurement.
+    """Measure NET and write metrics/<data>/perturbation/<net>.csv: one row per seed and measurement.
 
     The predicted class of every frame goes to predictions/<data>/perturbation/<net>.npz.
     """

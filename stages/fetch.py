@@ -1,4 +1,4 @@
-"""Stage `fetch`: the clean images and labels of `data.name`, in the one form of stages/files/datasets.py."""
+"""Stage `fetch`: write the clean images and labels of `data.name` in the format of stages/files/datasets.py."""
 
 import hashlib
 import logging
@@ -20,7 +20,7 @@ from stages.files.interruption import stopping
 from stages.files.params import load_params
 from stages.files.schema import Data
 
-# How published test sets begin: the labels of the first ten images, and the md5 of these, uint8 NHWC, if it is known.
+# The first ten test images of published sets: their labels, and the md5 of the images (uint8 NHWC) if it is known.
 FIRST_TEN = {
     "cifar10": ([3, 8, 8, 0, 6, 6, 1, 6, 3, 1], "06f2a0c5e7dfbe222f634fdde1c59729"),
     "cifar100": ([49, 33, 72, 51, 71, 92, 15, 14, 23, 0], None),
@@ -31,7 +31,7 @@ FIRST_TEN = {
 @click.command()
 @stopping("goes on with a download where it stopped")
 def main() -> None:
-    """Write datasets/<data.name>/clean from the source that params.yaml names."""
+    """Write datasets/<data.name>/clean from the source named in params.yaml."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     data = load_params().data
     with workspace.lock(f"fetch-{data.name}"):
@@ -40,10 +40,10 @@ def main() -> None:
 
 
 def write(data: Data, folder: Path) -> None:
-    """Write the clean set to `folder`, in the place of what was there.
+    """Write the clean set to `folder`, replacing its content.
 
     Raises:
-        click.ClickException: no such set, or its source or the disk does not give or take it.
+        click.ClickException: there is no such set, its source cannot be read, or the disk cannot be written.
     """
     name = published_name(data.name)
     try:
@@ -72,7 +72,7 @@ def write(data: Data, folder: Path) -> None:
 
 
 def describe(name: str) -> None:
-    """Say what the set holds, and how many of its test images a net is trained on."""
+    """Print what the set holds, and how many of its test images are also training images."""
     train, test = (load_split(name, split) for split in SPLITS)
     for split, (images, labels) in zip(SPLITS, (train, test), strict=True):
         click.echo(
@@ -87,15 +87,15 @@ def describe(name: str) -> None:
 
 
 def own(data: Data) -> Splits:
-    """The images in the folder that data.path names.
+    """Read the images from the folder that data.path names.
 
     Raises:
-        click.ClickException: data.name says that they are those of a set that others know by that name, under which
-            the results would stand, and they or their labels are not; or it is such a name in other letters.
-        ArchiveError: nothing there, or not in one of the forms.
+        click.ClickException: data.name is the name of a published set, but the images or labels are not those of that
+            set, so the results would carry a wrong name; or data.name is a variant spelling of such a name.
+        ArchiveError: the folder holds no images in one of the known formats.
     """
     plain = re.sub(r"[-_.]", "", data.name.lower())
-    if plain in FIRST_TEN and data.name != plain:  # the recipe of the set goes by its name
+    if plain in FIRST_TEN and data.name != plain:  # the training recipe is chosen by the name of the set
         raise click.ClickException(
             f"data.name: the set is called {plain!r} here, not {data.name!r}; give another set a name of its own"
         )
@@ -110,7 +110,7 @@ def own(data: Data) -> Splits:
 
 
 def begins_as(name: str, images: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether a test set begins as the published one of that name; of the digits, with ten that are digits."""
+    """Whether a test set begins like the published one of that name; for `digits`, any ten of the digits will do."""
     if name == "digits":
         known = {image.tobytes() for part, _ in digits(0).values() for image in part}
         return all(image.tobytes() in known for image in images[:10])
@@ -120,11 +120,11 @@ def begins_as(name: str, images: np.ndarray, labels: np.ndarray) -> bool:
 
 
 def lossy(data: Data) -> Splits:
-    """The images of a set of lossy copies, from its file or from a folder in one of the other forms.
+    """Read the images of a set of lossy copies, from its file or from a folder in one of the other formats.
 
     Raises:
-        click.ClickException: no data.path.
-        ArchiveError: nothing there, or not in such a form.
+        click.ClickException: data.path is not set.
+        ArchiveError: the path holds no images in such a format.
     """
     if data.path is None:
         raise click.ClickException(

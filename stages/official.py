@@ -1,4 +1,4 @@
-"""Stage `official`: the authors' trained nets, from a folder of their checkpoints, measured like our own."""
+"""Stage `official`: measure the authors' checkpoints in the same way as our own nets."""
 
 import functools
 import re
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 @click.command()
 @stopping("goes on after the last net that it measured")
 def main() -> None:
-    """Measure every checkpoint under official.path, writing metrics/<data>/official/; without a path, empty tables.
+    """Measure every checkpoint under official.path and write metrics/<data>/official/; without a path, empty tables.
 
-    The answers on single images go to predictions/<data>/official/.
+    The predictions for single images go to predictions/<data>/official/.
     """
     params = load_params()
     (PREDICTIONS / params.data.name / "official").mkdir(parents=True, exist_ok=True)
@@ -50,8 +50,8 @@ def write_tables(params: Params, corruption: list[tuple], perturbation: list[tup
 
 
 def measure_and_write(params: Params, found: Mapping[str, Path]) -> None:
-    """Write the answers of every net, by name and file, and the tables."""
-    # With torch, for which nobody waits who has no checkpoints, and that is almost everybody.
+    """Measure the nets, given as name -> file, and write their predictions and the tables."""
+    # These import torch, which takes seconds; most users have no checkpoints and need none of it.
     from common_corruptions.evaluation import memory_format
     from common_corruptions.evaluation.answers import answer_corruptions, answer_perturbations, count_images
     from common_corruptions.evaluation.onnx_runtime import DifferentLogits, for_many
@@ -72,13 +72,13 @@ def measure_and_write(params: Params, found: Mapping[str, Path]) -> None:
     with naming_stage_corrupt():
         images = count_images(DATASETS / data.name, names, flips, data.perturbed_images)
     nets = {name: load(name, path) for name, path in found.items()}
-    counts = 1 + len(names) * len(SEVERITIES), len(flips)  # sets of a net
+    counts = 1 + len(names) * len(SEVERITIES), len(flips)  # sets per net
     with (
         measured_once("official", params, list(found.values())) as once,
         tqdm(total=len(found) * sum(counts), unit="set", desc="official") as bar,
     ):
 
-        @functools.cache  # for both measurements, so that a net is exported once
+        @functools.cache  # shared by both measurements, so that a net is exported once
         def ready(name: str) -> "Net":
             return for_many(nets[name].to(device, memory_format=memory_format(device)), images)
 
@@ -93,7 +93,7 @@ def measure_and_write(params: Params, found: Mapping[str, Path]) -> None:
         for number, (name, path) in enumerate(found.items()):
             try:
                 errors, own = once(f"{name}.corruption", errors_of, name)
-                bar.update(number * sum(counts) + counts[0] - bar.n)  # of those measured before
+                bar.update(number * sum(counts) + counts[0] - bar.n)  # counts sets of an earlier run
                 changes, frames = once(f"{name}.perturbation", changes_of, name)
                 bar.update((number + 1) * sum(counts) - bar.n)
             except (FileNotFoundError, ValueError, DifferentLogits) as error:
@@ -111,11 +111,11 @@ def measure_and_write(params: Params, found: Mapping[str, Path]) -> None:
 
 
 def load(name: str, path: Path) -> "nn.Module":
-    """The net of a checkpoint.
+    """Load the net of a checkpoint.
 
     Raises:
-        click.ClickException: it is none of the authors', or not the net that its name says, beside whose published
-            figures it would stand.
+        click.ClickException: the checkpoint is not one of the authors', or not of the net that its name says; it
+            would be compared with the wrong published figures.
     """
     from nets.official import load_official, official_name
 
@@ -130,10 +130,10 @@ def load(name: str, path: Path) -> "nn.Module":
 
 
 def checkpoints(params: Params) -> dict[str, Path]:
-    """Name and file of every checkpoint below official.path, as the authors place them: `<net>/checkpoint.pth.tar`.
+    """Name -> file of every checkpoint below official.path, in the authors' layout: `<net>/checkpoint.pth.tar`.
 
     Raises:
-        click.ClickException: no such folder, no checkpoint in it, or two of one name.
+        click.ClickException: no such folder, no checkpoint in it, or two checkpoints of the same name.
     """
     folder = workspace.below_root(params.official.path)
     files = sorted(folder.rglob("*.pth.tar"))

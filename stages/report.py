@@ -1,9 +1,9 @@
 """Stage `report`: one self-contained page with the question, the result, every table and plot, and how it was run.
 
-The page asks the network for nothing: styles, script, charts and pictures stand in it, and its content security policy
-lets the browser load nothing else. Numbers come from the tidy files of `aggregate`; the tables that it and the studies
-leave in metrics/<data>/{tables,studies} are shown as they are. The page's bytes follow from the stage's dependencies in
-dvc.yaml alone: no time, commit, machine or content of MLflow stands in it.
+The page needs no network: styles, script, charts and pictures are embedded, and its content security policy lets the
+browser load nothing else. Numbers come from the tidy files of `aggregate`; the tables that `aggregate` and the studies
+write to metrics/<data>/{tables,studies} are shown unchanged. The page's bytes depend only on the stage's dependencies
+in dvc.yaml: it holds no time, commit, machine or content of MLflow.
 """
 
 import re
@@ -32,7 +32,7 @@ from stages.tables.augmentation import augmentation_beside_the_test
 from stages.tables.caption import describe_run, seeds_of_nets
 from stages.tables.summary import choose_baseline
 
-TOLERANCE = 1e-4  # of a difference in points: the tables of measurements hold eight digits
+TOLERANCE = 1e-4  # for a difference in points: the tables of measurements hold eight digits
 
 TEMPLATES = Path(__file__).parent / "page" / "templates"
 
@@ -76,7 +76,7 @@ def main() -> None:
 
     tested = min(
         len(test.labels), params.data.corrupted_images or len(test.labels)
-    )  # clean, as they are corrupted
+    )  # the clean error is of the same images as the corrupted ones
     baseline, normaliser = choose_baseline(params, measured.rows, measured.faults)
     private = {"official": True, "data": {"path", "archives"}}  # folders of this machine
     untrained = {} if params.nets else {"train": True}
@@ -125,17 +125,17 @@ def main() -> None:
 
 
 def put_away(data_name: str) -> list[str]:
-    """Other data sets with results in Git that are not in the workspace.
+    """Other data sets whose results are in Git but missing from the workspace.
 
-    As it starts an experiment, DVC removes what it made for outputs that dvc.yaml names no more, and the names hold
-    that of the data set.
+    When DVC starts an experiment, it removes outputs that dvc.yaml no longer names. Their names contain the name of the
+    data set, so a change of data set removes the results of the previous one.
     """
     lost = workspace.git("ls-files", "--deleted", "--", "metrics").splitlines()
     return list(dict.fromkeys(name for path in lost if (name := Path(path).parts[1]) != data_name))
 
 
 def aggregated(path: Path, columns: list[str]) -> pd.DataFrame:
-    """A table of all nets, which has a net, a seed and these columns."""
+    """Read a table of all nets; it must have the columns net, seed and these."""
     try:
         return read_table(path, ["net", "seed", *columns])
     except FileNotFoundError:
@@ -143,7 +143,7 @@ def aggregated(path: Path, columns: list[str]) -> pd.DataFrame:
 
 
 def render(**content: object) -> str:
-    """Fill the template; style and script stand in the page."""
+    """Fill the template; style and script are embedded."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -163,16 +163,16 @@ def render(**content: object) -> str:
 
 
 def mean_curves(history: pd.DataFrame) -> pd.DataFrame:
-    """The training curves as means over seeds: net, epoch and what was measured."""
+    """The training curves as means over seeds: net, epoch and the measured columns."""
     if history.empty:
         return history.drop(columns="seed")
     return history.groupby(["net", "epoch"], sort=False).mean().drop(columns="seed").reset_index()
 
 
 def published_errors(study: Study) -> dict[tuple[str, str], float]:
-    """The published error by net and corruption, "clean" among them, where there is one for that net and set.
+    """Published errors by net and corruption (or "clean"), where they exist for that net and data set.
 
-    For ours it is the paper's, for the authors' weights what they released.
+    For our nets these are the paper's errors, for the authors' weights the errors that the authors released.
     """
     params = study.params
     twins = paper.counterparts(params) if params.nets else study.authors
@@ -187,14 +187,14 @@ def published_errors(study: Study) -> dict[tuple[str, str], float]:
 
 
 def headline(study: Study, differences: pd.DataFrame) -> list[dict]:
-    """For each couple: E and the clean error without and with the layer, the difference paired by seed, its interval.
+    """For each pair: E and clean error without and with the layer, the difference paired by seed, and its interval.
 
-    All of them are over the seeds that the two have in common.
+    All values are over the seeds that both nets have in common.
 
     Args:
-        study: both nets of a couple need a seed in common in its summary; other couples are left out.
-        differences: as `paired.read_differences` returns it; an interval of another difference than that of these seeds
-            is left out.
+        study: pairs without a common seed in its summary are left out.
+        differences: as `paired.read_differences` returns it; an interval is left out if its difference is not that of
+            these seeds.
     """
     by_seed = study.summary.set_index(["net", "seed"])
     intervals = differences[differences.condition == "mean"].set_index(["baseline", "pushpull"])
@@ -230,13 +230,13 @@ def headline(study: Study, differences: pd.DataFrame) -> list[dict]:
 def how_it_was_run(
     study: Study, train_images: int, shape: tuple[int, ...], normaliser: str
 ) -> dict[str, str]:
-    """Label and text of every fact.
+    """Label -> text of every fact about the run.
 
     Args:
         study: what was measured.
-        train_images: how many.
-        shape: of the test images, (N, H, W, C).
-        normaliser: the sentence that names the net behind CE and rCE.
+        train_images: number of training images.
+        shape: shape of the test images, (N, H, W, C).
+        normaliser: sentence that names the net by which CE and rCE are normalised.
     """
     params, data = study.params, study.params.data
     measured = [name for name in sections.kinds() if name in set(study.corruption.corruption)]

@@ -1,8 +1,8 @@
 """Stage `train@<net>`: train one net of params.yaml or of a study, once for each seed.
 
-Writes models/<net>.pt, the mean training curve for `dvc plots`, and the curve of every seed. A run that was killed goes
-on after its last epoch and ends with the weights it would have had. `torchrun --nproc-per-node 2 -m stages.train NET`
-spreads every batch over processes, of which the first writes.
+Writes models/<net>.pt, the mean training curve for `dvc plots`, and the curve of every seed. A run that was killed
+resumes after its last epoch and ends with the same weights as an uninterrupted run.
+`torchrun --nproc-per-node 2 -m stages.train NET` spreads every batch over processes; only the first one writes.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ def main(net: str, pipeline: Path) -> None:
         raise click.ClickException(str(error)) from None
     work = work_folder(params, net) if parallel.is_first() else None
     with contextlib.ExitStack() as held:
-        if work:  # before the others wait for it to join them
+        if work:  # before `joined`, where the other processes wait for the first one
             held.enter_context(taken(work.name))
         device = held.enter_context(parallel.joined(device))
         try:
@@ -73,12 +73,12 @@ def main(net: str, pipeline: Path) -> None:
 
 @contextlib.contextmanager
 def taken(name: str) -> Iterator[None]:
-    """The lock of a training, which a trainer that outlived its killed pipeline still holds: wait for it to end.
+    """Hold the lock of a training; wait for a trainer that outlived its killed pipeline and still holds it.
 
-    Under torchrun there is no waiting: the other processes would give up meanwhile, each with a trace of its own.
+    Under torchrun do not wait: the other processes would time out meanwhile, each with its own traceback.
 
     Raises:
-        click.ClickException: under torchrun, where another process trains the net.
+        click.ClickException: under torchrun, if another process trains the net.
     """
     lock = workspace.lock(name)
     try:
@@ -92,10 +92,10 @@ def taken(name: str) -> Iterator[None]:
 
 
 def untrained(params: Params, net: str, train: Split, test: Split) -> Trained:
-    """The net as params.yaml describes it, for the images of the set, without weights.
+    """The net that params.yaml describes, for the images of the data set, without weights.
 
     Raises:
-        click.ClickException: it cannot be built so.
+        click.ClickException: the net cannot be built with these options.
     """
     mean, std = normalisation(published_name(params.data.name), train.images)
     options = params.options(net) | {
@@ -111,7 +111,7 @@ def untrained(params: Params, net: str, train: Split, test: Split) -> Trained:
 
 
 def recipe(params: Params, net: str, seed: int) -> Recipe:
-    """The recipe by which params.yaml has one seed of a net trained."""
+    """The training recipe that params.yaml gives for one seed of a net."""
     settings = params.training(net)
     return Recipe(
         epochs=settings.epochs,
@@ -128,7 +128,7 @@ def recipe(params: Params, net: str, seed: int) -> Recipe:
 
 
 def take_part(params: Params, net: str, trained: Trained, data: TrainingSet, test: Split) -> None:
-    """Train every seed along with the first process, which says and writes what there is to say and write."""
+    """Train every seed together with the first process, which alone prints and writes."""
     for seed in params.training(net).seeds:
         try:
             train_resumably(
@@ -146,7 +146,7 @@ def train_and_write(
 ) -> None:
     """Train every seed of a net, add the weights to `trained`, and write the stage's outputs below `pipeline`.
 
-    What is not finished is kept in the folder `work`.
+    Unfinished trainings are kept in the folder `work`.
     """
     hardware = describe(data.device)
     work.mkdir(exist_ok=True)
@@ -172,7 +172,7 @@ def train_and_write(
 
 
 def log_model(run: str, trained: Trained, seed: int, examples: np.ndarray, note: Path) -> None:
-    """Log the trained net to its run, unless the file `note` says that the run has it."""
+    """Log the trained net to its run, unless the file `note` records that this was done."""
     if not (note.exists() and note.read_text(encoding="utf-8") == run):
         patiently(lambda: logged_model.log_model(run, trained, seed, examples))
         note.write_text(run, encoding="utf-8")
@@ -189,9 +189,9 @@ def train_seed(
     saved: dict | None,
     log: Callable[[list[dict]], object],
 ) -> list[dict[str, float]]:
-    """Train one seed from `saved` to the end, keeping the newest epochs in `file`; the rows of its training curve.
+    """Train one seed from `saved` to the end, keeping checkpoints in `file`; return the rows of its training curve.
 
-    A training that stops earlier says in one line where the next run goes on.
+    If the training stops earlier, one line says where the next run resumes.
     """
     kept = len(saved["rows"]) if saved else 0  # the last epoch in the file
 
@@ -220,7 +220,7 @@ def train_seed(
 
 
 def write_curves(folder: Path, net: str, rows: pd.DataFrame) -> None:
-    """Write the curve of every seed, and the mean over seeds that `dvc plots` shows."""
+    """Write the training curve of every seed, and the mean over seeds that `dvc plots` shows."""
     columns = ["lr", "train_loss", "train_error", "test_error"]
     write_csv(folder / "history" / f"{net}.csv", rows[["net", "seed", "epoch", *columns]])
     write_csv(folder / "curves" / f"{net}.csv", rows.groupby("epoch")[columns].mean().reset_index())
