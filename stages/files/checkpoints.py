@@ -1,4 +1,4 @@
-"""Checkpoints of unfinished trainings: where they are kept, and when one is taken up."""
+"""Checkpoints of unfinished trainings: where they are kept, and when a training resumes from one."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from training.resumable import pack, same_hardware
 
 
 def work_folder(params: Params, net: str) -> Path:
-    """Where the unfinished training of a net is kept: named by everything in the repository that decides the weights.
+    """Folder of the unfinished training of a net; its name is a digest of everything that determines the weights.
 
-    That is parameters, the name of the data set, on which mirroring and normalisation depend, the code that dvc.yaml
-    names, images and the version of torch. Checkpoints note their hardware themselves.
+    That is: the parameters, the name of the data set (mirroring and normalisation depend on it), the code that dvc.yaml
+    lists, the images and the version of torch. The hardware is recorded in the checkpoints themselves.
     """
     chosen = params.nets[net]
     decides = {
@@ -35,7 +35,7 @@ def work_folder(params: Params, net: str) -> Path:
 
 
 def load_checkpoint(file: Path) -> dict | None:
-    """The checkpoint in a file, or None where there is no file, or a damaged one, which a line names."""
+    """Load a checkpoint; None if there is no file, or if it is damaged, which is reported in one line."""
     try:
         return read_checkpoint(file)
     except FileNotFoundError:
@@ -46,12 +46,12 @@ def load_checkpoint(file: Path) -> dict | None:
 
 
 def usable_checkpoint(file: Path, hardware: str, epochs: int) -> dict | None:
-    """The checkpoint to go on from, or None where there is none, or an unfinished one of other hardware.
+    """The checkpoint to resume from; None if there is none, or if it is unfinished and from other hardware.
 
     Args:
-        file: of the checkpoint.
-        hardware: of this process, as `training.device.describe` names it.
-        epochs: of the whole training.
+        file: file of the checkpoint.
+        hardware: hardware of this process, as `training.device.describe` names it.
+        epochs: number of epochs of the whole training.
     """
     saved = load_checkpoint(file)
     if saved and not same_hardware(saved, hardware, epochs):
@@ -61,5 +61,5 @@ def usable_checkpoint(file: Path, hardware: str, epochs: int) -> dict | None:
 
 
 def save_checkpoint(path: Path, content: dict) -> None:
-    """Replace the checkpoint by a newer one; a kill or a full disk at any moment leaves one of the two."""
+    """Replace the checkpoint by a newer one; a kill or a full disk at any moment leaves one of the two intact."""
     write_bytes(path, pack(content))

@@ -1,4 +1,4 @@
-"""The one form every data set has on disk, that of the published CIFAR-10-C, and where in it things are.
+"""The layout of every data set on disk, which is that of the published CIFAR-10-C, and its loading.
 
 `datasets/<name>/clean/{train,test}_{images,labels}.npy`, `datasets/<name>/c/<corruption>.npy` (severities 1 to 5
 stacked) and `datasets/<name>/p/<perturbation>.npy` (images x frames); images uint8 NHWC, labels uint8.
@@ -18,11 +18,11 @@ DATASETS = Path("datasets")
 
 SPLITS = ("train", "test")
 
-# Published sets of lossy copies, by the set they were copied from: figures of the two must not be compared.
+# Published set of lossy copies -> the set they were copied from: results on the two must not be compared.
 LOSSY = {"cifar10-jpeg": "CIFAR-10"}
 
-# Other names of a published set, under which its results have a folder of their own.
-SAME_IMAGES = {"cifar10-authors": "cifar10", "cifar10-jpeg-200": "cifar10-jpeg"}  # the latter by 200 epochs
+# Alias -> published set with the same images; the results under an alias have their own folder.
+SAME_IMAGES = {"cifar10-authors": "cifar10", "cifar10-jpeg-200": "cifar10-jpeg"}  # the latter: 200 epochs
 
 CIFAR10_TEST_IMAGES = 10_000
 
@@ -35,20 +35,20 @@ class Split(NamedTuple):
 
 
 def published_name(name: str) -> str:
-    """The name under which the images of a set are published, and figures for them; the same for any other set."""
+    """The name under which the images of a set, and results on them, are published; other names are unchanged."""
     return SAME_IMAGES.get(name, name)
 
 
 def copied_from(name: str) -> str | None:
-    """The set that the images of this one are lossy copies of; None where they are no copies."""
+    """The set of which this one holds lossy copies; None if its images are not copies."""
     return LOSSY.get(published_name(name))
 
 
 def full_name(name: str, images: int | None = None) -> str:
-    """The name of a set as it stands beside numbers: a lossy copy is called one, and a part of CIFAR-10 too.
+    """The name of a set to print beside results: it says if the set is a lossy copy or a part of CIFAR-10.
 
     Args:
-        name: as params.yaml has it.
+        name: name in params.yaml.
         images: number of test images, None if it is not known.
     """
     if original := copied_from(name):
@@ -60,10 +60,10 @@ def full_name(name: str, images: int | None = None) -> str:
 
 
 def load_split(name: str, split: str) -> Split:
-    """The clean images and labels of one split.
+    """Load the clean images and labels of one split.
 
     Raises:
-        click.ClickException: the files are not there, or damaged.
+        click.ClickException: the files are missing or damaged.
     """
     folder = DATASETS / name / "clean"
     try:
@@ -77,15 +77,15 @@ def load_split(name: str, split: str) -> Split:
 
 
 def count_classes(train: Split, test: Split) -> int:
-    """How many classes a set has, in which either part may lack some."""
+    """Number of classes of a set; either split may lack some of them."""
     return int(max(train.labels.max(), test.labels.max())) + 1
 
 
 @contextmanager
 def naming_stage_corrupt() -> Iterator[None]:
-    """Turn what opening C and P sets raises into one line that says which stage makes them.
+    """Turn errors on opening C and P sets into one line that says which stage makes the sets.
 
-    Nets answer outside of it: what they are refused for is no fault of the sets.
+    Prediction must run outside this context: its errors are not caused by the sets.
     """
     try:
         yield

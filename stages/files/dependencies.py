@@ -1,4 +1,4 @@
-"""Which code decides the outputs of a stage: what dvc.yaml lists among its dependencies, and no other account."""
+"""Which code determines the outputs of a stage: dvc.yaml, which lists its dependencies, is the only source."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def stages_of(root: Path, pipeline: str = "dvc.yaml") -> dict[str, dict[str, Any]]:
-    """Every stage of a pipeline by name; of one for each net, what is done for a net.
+    """Every stage of a pipeline by name; for a `foreach` stage, its `do` section.
 
     Raises:
         OSError, ValueError: as `read_yaml`.
@@ -22,17 +22,17 @@ def stages_of(root: Path, pipeline: str = "dvc.yaml") -> dict[str, dict[str, Any
 
 
 def code_of(root: Path, stage: str, family: str, pipeline: str = "dvc.yaml") -> list[Path]:
-    """The modules that a stage depends on, in the order of dvc.yaml, those of a folder by name.
+    """The modules that a stage depends on, in the order of dvc.yaml; modules of a folder are sorted by name.
 
     Args:
         root: folder of the repository.
         stage: a name in the pipeline, without `@<net>`.
-        family: of the net, which `${item.family}` stands for.
-        pipeline: the file, below `root`.
+        family: family of the net, the value of `${item.family}`.
+        pipeline: the file of the pipeline, relative to `root`.
 
     Raises:
         KeyError: no such stage.
-        OSError: a module is listed that is not there.
+        OSError: a listed module does not exist.
     """
     modules = []
     for dependency in stages_of(root, pipeline)[stage]["deps"]:
@@ -48,12 +48,12 @@ def digest(
     files: Iterable[Path] = (),
     pipeline: str = "dvc.yaml",
 ) -> str:
-    """Sixteen hexadecimal digits that name unfinished work, others where anything differs that decides it.
+    """Digest (16 hexadecimal digits) of everything that determines a result; it names unfinished work.
 
     Args:
-        decides: parameters and the like, as JSON has them.
-        stage, family, pipeline: whose code decides, as for `code_of`.
-        files: whose contents do.
+        decides: parameters and similar values, serialisable as JSON.
+        stage, family, pipeline: which code to include, as for `code_of`.
+        files: files whose contents to include.
     """
     found = hashlib.sha256(json.dumps(decides, sort_keys=True).encode())
     for path in [*code_of(ROOT, stage, family, pipeline), *files]:

@@ -1,4 +1,4 @@
-"""The device that params.yaml names, or one line that says why there is none."""
+"""The device that params.yaml names, or a one-line error if it is not available."""
 
 import click
 import torch
@@ -11,7 +11,7 @@ def evaluation_device(params: Params) -> torch.device:
     """The device that `evaluate.device` names.
 
     Raises:
-        click.ClickException: cuda where there is none.
+        click.ClickException: `cuda` is named but not available.
     """
     try:
         return choose_device(params.evaluate.device)

@@ -1,6 +1,6 @@
-"""What stops a command in the middle, said in one line: Ctrl-C, and a disk that takes no more.
+"""One-line messages for what interrupts a command: Ctrl-C, and a file that cannot be written.
 
-The terminal sends Ctrl-C to a pipeline and to its running stage alike: the stage alone says what it means.
+The terminal sends Ctrl-C both to the pipeline and to its running stage; only the stage prints a message.
 """
 
 import errno
@@ -15,20 +15,20 @@ from typing import NoReturn
 import click
 
 STATUS = 128 + signal.SIGINT
-# Numbers of errors: a disk has no room, or a folder may not be written.
+# errno values: no space is left on the disk, or a folder is not writable.
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def stop(next_run: str) -> NoReturn:
-    """End the process with one line: what the next run does, such as "starts anew"."""
+    """End the process with one line that says what the next run does, such as "starts anew"."""
     click.echo(f"Stopped; the next run {next_run}.", err=True)
     sys.exit(STATUS)
 
 
 @contextmanager
 def stopping(next_run: str) -> Iterator[None]:
-    """Turn Ctrl-C into `stop(next_run)`, and a file that cannot be written into one line too."""
+    """Turn Ctrl-C into `stop(next_run)`, and a file that cannot be written into a one-line error."""
     try:
         with naming_refused_files(next_run):
             yield
@@ -38,25 +38,25 @@ def stopping(next_run: str) -> Iterator[None]:
 
 @contextmanager
 def naming_refused_files(next_run: str) -> Iterator[None]:
-    """Turn a disk that is full or read-only, or a folder of somebody else, into one line.
+    """Turn the error of a full disk or of a missing write permission into one line.
 
     Raises:
-        click.ClickException: such a thing; other errors of the file system pass.
+        click.ClickException: on such an error; other OSErrors pass unchanged.
     """
     try:
         yield
     except OSError as error:
         if error.errno not in FULL + FORBIDDEN:
             raise
-        place = error.filename or Path.cwd()  # a write that finds no room does not say where
+        place = error.filename or Path.cwd()  # the error of a full disk names no file
         raise click.ClickException(
             f"{place}: {error.strerror}; put that right, the next run {next_run}"
         ) from None
 
 
 def call(command: Sequence[str]) -> int:
-    """Exit status of a command in this terminal; Ctrl-C is left to it, and it is waited for."""
-    before = signal.signal(signal.SIGINT, lambda *_: None)  # SIG_IGN would be passed on to the command
+    """Run a command in this terminal and return its exit status; the command alone handles Ctrl-C."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # the command would inherit SIG_IGN
     try:
         return subprocess.run(command, check=False).returncode
     finally:

@@ -1,7 +1,7 @@
-"""From the files of measurements to tidy rows: whole, once each, numbers, and an account of what is not.
+"""Read and validate the files of measurements: tidy rows, each once and numeric, and a report of the faults.
 
 `metrics/<data>/{corruption,perturbation,history}/<net>.csv` should hold every measurement that params.yaml asks for.
-Where one does not, nothing stops: the rows at fault are left out and named, so that tables can say so in place.
+A fault does not stop the pipeline: faulty rows are left out and reported, so that tables can mark them in place.
 """
 
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ VALUES = {"corruption": "error", "perturbation": "value", "epoch": "test_error"}
 class Results(NamedTuple):
     """Measurements of all nets.
 
-    rows: net, seed, the keys and the values; each measurement once, and a number.
+    rows: net, seed, the keys and the values; each measurement occurs once and is a number.
     faults: net, seed, the keys and `fault`: missing, twice (with different values), not a number or out of range.
-    warnings: a line for each net, seed and kind of fault, and for everything else that was left out.
+    warnings: one line per net, seed and kind of fault, and for everything else that was left out.
     """
 
     rows: pd.DataFrame
@@ -38,18 +38,18 @@ class Results(NamedTuple):
 
 
 def check(folder: Path, params: Params, keys: Sequence[str]) -> Results:
-    """The measurements of every net of params.yaml; files of other nets in the folder are left alone.
+    """Read the measurements of every net of params.yaml; files of other nets in the folder are ignored.
 
-    A corruption at fault at one severity is left out at all five: a mean over four would pass for one over five.
+    A corruption with a fault at one severity is left out at all five: a mean over four would look like one over five.
 
     Args:
-        folder: with `<net>.csv`.
-        params: say which nets, seeds and conditions there should be.
-        keys: the columns that tell measurements of a net and seed apart: corruption and severity; perturbation,
+        folder: folder with `<net>.csv`.
+        params: determine which nets, seeds and conditions are expected.
+        keys: the columns that identify a measurement of a net and seed: corruption and severity; perturbation,
             protocol and metric; or epoch.
 
     Raises:
-        click.ClickException: a file that is no table of these measurements.
+        click.ClickException: a file is not a table of these measurements.
     """
     paths = {net: folder / f"{net}.csv" for net in params.nets}
     read = {net: read_rows(path, keys) for net, path in paths.items()}
@@ -65,10 +65,10 @@ def check(folder: Path, params: Params, keys: Sequence[str]) -> Results:
 
 
 def check_official(path: Path, params: Params, keys: Sequence[str]) -> Results:
-    """The measurements of the authors' weights, all nets in one file, as `check` has our own.
+    """Read the measurements of the authors' weights, all nets in one file, validated as by `check`.
 
     Raises:
-        click.ClickException: a file that is no table of these measurements.
+        click.ClickException: the file is not a table of these measurements.
     """
     read = read_rows(path, keys)
     metrics = measured_metrics([read]) if "metric" in keys else []
@@ -78,7 +78,7 @@ def check_official(path: Path, params: Params, keys: Sequence[str]) -> Results:
 
 
 def nothing(keys: Sequence[str]) -> Results:
-    """The measurements of no net."""
+    """Results without any rows."""
     index = ["net", "seed", *keys]
     return Results(
         pd.DataFrame(columns=[*index, VALUES[keys[0]]]), pd.DataFrame(columns=[*index, "fault"]), []
@@ -86,7 +86,7 @@ def nothing(keys: Sequence[str]) -> Results:
 
 
 def concatenate(results: Sequence[Results]) -> Results:
-    """Results of several nets as one."""
+    """Concatenate the results of several nets."""
     filled = [one.rows for one in results if len(one.rows)] or [results[0].rows]
     faults = [one.faults for one in results if len(one.faults)] or [results[0].faults]
     return Results(
@@ -104,7 +104,7 @@ def compare(
     seeds: Sequence[int],
     keys: Sequence[str],
 ) -> Results:
-    """The rows of one net against the conditions asked of each seed."""
+    """Compare the rows of one net with the conditions expected for each seed."""
     wanted = pd.DataFrame([(seed, *key) for seed in seeds for key in asked], columns=["seed", *keys])
     sound, faults, notes = inspect(rows, wanted)
     if "severity" in keys:
@@ -118,7 +118,7 @@ def compare(
 
 
 def conditions(params: Params, keys: Sequence[str], metrics: Sequence[str], epochs: int = 0) -> list[tuple]:
-    """The keys of every measurement of a net and seed that params.yaml asks for."""
+    """The keys of every measurement that params.yaml asks for, for one net and seed."""
     if keys[0] == "corruption":
         return [("clean", 0), *product(params.data.corruption_names(), SEVERITIES)]
     if keys[0] == "perturbation":
@@ -127,16 +127,16 @@ def conditions(params: Params, keys: Sequence[str], metrics: Sequence[str], epoc
 
 
 def measured_metrics(tables: Sequence[pd.DataFrame]) -> list[str]:
-    """The metrics that any net has: a set of fewer than five classes has no top-5 distance."""
+    """The metrics measured for any net; a data set with fewer than five classes has no top-5 distance."""
     names = dict.fromkeys(name for table in tables for name in table.metric.dropna())
     return list(names) or ["flip_probability", "zipf_distance"]
 
 
 def read_rows(path: Path, keys: Sequence[str]) -> pd.DataFrame:
-    """The file as it stands, its values numbers or NaN; no rows where there is no file.
+    """Read a file without validation, its values as numbers or NaN; no rows if there is no file.
 
     Raises:
-        click.ClickException: not a CSV file, or without the columns.
+        click.ClickException: not a CSV file, or columns are missing.
     """
     needed = ["net", "seed", *keys, VALUES[keys[0]]]
     try:
@@ -149,7 +149,7 @@ def read_rows(path: Path, keys: Sequence[str]) -> pd.DataFrame:
 
 
 def inspect(rows: pd.DataFrame, wanted: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Compare the rows of a net with the seeds and keys wanted: the sound rows, the faults, notes on the rest."""
+    """Compare the rows of a net with the wanted seeds and keys; return the valid rows, the faults, and notes."""
     keys = list(wanted.columns)
     notes = []
     index, asked = pd.MultiIndex.from_frame(rows[keys]), pd.MultiIndex.from_frame(wanted)
@@ -171,7 +171,7 @@ def inspect(rows: pd.DataFrame, wanted: pd.DataFrame) -> tuple[pd.DataFrame, pd.
 
 
 def out_of_range(rows: pd.DataFrame) -> pd.Series:
-    """Which rows hold an error outside 0..100, a flip probability outside 0..1 or a distance below 0."""
+    """Mask of the rows with an error outside 0..100, a flip probability outside 0..1 or a distance below 0."""
     if "error" in rows:
         return ~rows.error.between(0, 100)
     if "metric" in rows:
@@ -180,7 +180,7 @@ def out_of_range(rows: pd.DataFrame) -> pd.Series:
 
 
 def describe(faults: pd.DataFrame, wanted: pd.DataFrame) -> list[str]:
-    """A line for each seed and kind of fault; what is at fault throughout is not spelled out."""
+    """One line per seed and kind of fault; if all measurements of a seed have the fault, they are not listed."""
     _, first, *rest = wanted.columns  # the first is the seed
     lines = []
     for (seed, fault), table in faults.groupby(["seed", "fault"], sort=False):
@@ -199,6 +199,6 @@ def describe(faults: pd.DataFrame, wanted: pd.DataFrame) -> list[str]:
 
 
 def registry_name(folder: str) -> str:
-    """The paper's net whose checkpoint the authors keep in a folder of that name: `densenet-100-12-pp`."""
+    """Convert the name of the authors' checkpoint folder, `densenet-100-12-pp`, to that of the paper's net."""
     family, *numbers = folder.removesuffix("-pp").split("-")
     return family + "_".join(numbers) + ("-pp" if folder.endswith("-pp") else "")

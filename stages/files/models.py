@@ -1,4 +1,4 @@
-"""Trained nets read from their files, `models/<net>.pt`, and made ready to be evaluated."""
+"""Load trained nets from their files, `models/<net>.pt`, and prepare them for evaluation."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,10 +23,10 @@ from stages.files.workspace import MODELS
 
 
 def load(path: Path) -> Trained:
-    """Read the file; tensors and plain values only, no code.
+    """Read the file; only tensors and plain values are loaded, no code.
 
     Raises:
-        click.ClickException: no such file, a damaged one, or one that `Trained.save` did not write.
+        click.ClickException: the file is missing, damaged, or was not written by `Trained.save`.
     """
     try:
         trained = Trained(**read_checkpoint(path))
@@ -48,7 +48,7 @@ def load(path: Path) -> Trained:
 
 
 def training(path: Path) -> str:
-    """The stage that makes a file of weights, as DVC names it: of another pipeline where `models/` is in its folder."""
+    """DVC's name of the stage that makes a file of weights; with its dvc.yaml if `models/` is in a subfolder."""
     stage, folder = f"train@{path.stem}", path.parent
     elsewhere = folder.name == MODELS.name and folder != MODELS
     return f"{folder.parent}/dvc.yaml:{stage}" if elsewhere else stage
@@ -70,19 +70,21 @@ def measured_seeds(
     measure: Callable[[nn.Module, tqdm], Found],
     pipeline: str = "dvc.yaml",
 ) -> Iterator[Iterator[tuple[int, Rows, Answers]]]:
-    """Every seed of a net with what `measure` finds of it, under a bar; kept as by `measured_once`.
+    """Measure every seed of a net, with a progress bar; results are kept as by `measured_once`.
+
+    Yields an iterator over (seed, rows, predictions).
 
     Args:
         stage: a name in the pipeline, without `@<net>`.
         path: the file of the net.
-        trained: what it holds.
-        sets: how many sets of images each seed answers.
-        label: of the bar.
-        measure: takes the net, ready to answer on the device of `evaluate`, and the bar, of which it fills `sets`.
+        trained: its content.
+        sets: number of image sets that each seed is measured on.
+        label: label of the progress bar.
+        measure: takes the net, ready on the device of `evaluate`, and the bar, which it advances by `sets`.
 
     Raises:
-        click.ClickException: `measure` raised a ValueError, which another training is to cure: logits that are
-            undefined, or of other classes; or ONNX Runtime gave other logits than torch.
+        click.ClickException: `measure` raised a ValueError, which a new training should cure (undefined logits, or
+            logits of other classes); or the logits of ONNX Runtime differ from those of torch.
     """
     device = evaluation_device(params)
     with (
@@ -97,7 +99,7 @@ def measured_seeds(
             for number, seed in enumerate(trained.weights, 1):
                 with _answering(path, seed):
                     rows, answers = once(str(seed), answer, seed)
-                bar.update(number * sets - bar.n)  # of those measured before
+                bar.update(number * sets - bar.n)  # counts seeds of an earlier run
                 yield seed, rows, answers
 
         yield every_seed()

@@ -1,4 +1,4 @@
-"""Reading params.yaml: every stage begins with it, and refuses a mistake in one line that names the key."""
+"""Read and validate params.yaml: every stage starts with it and reports a mistake in one line that names the key."""
 
 import re
 from pathlib import Path
@@ -15,10 +15,10 @@ PARAMS = Path("params.yaml")
 TOP = Path()
 
 SECTIONS = {"data": Data, "train": Train, "evaluate": Evaluate, "official": Official, "nets": Net}
-PRESETS = ("paper", "jpeg", "authors")  # values that `make paper` and the like copy over those above
+PRESETS = ("paper", "jpeg", "authors")  # values that `make paper`, `make jpeg` ... copy over the SECTIONS
 FIXED = (*SECTIONS, *PRESETS)
 BLOCKS = ("conv", "pushpull", "pushpull2024", "lowpass")
-# Options of a block that nothing reads without the layer.
+# Options of a block that have no effect without the layer.
 LAYER_OPTIONS = ("alpha", "scale", "train_alpha", "pull", "average_size")
 
 
@@ -35,18 +35,18 @@ def load_params(path: Path = PARAMS, pipeline: Path = TOP) -> Params:
 
     Args:
         path: the file.
-        pipeline: folder of another pipeline, in whose own params.yaml the section `study` holds the nets and the
-            training that stand in place of those in `path`.
+        pipeline: folder of another pipeline; the section `study` of its params.yaml replaces the nets and overrides
+            the training section of `path`.
 
     Raises:
-        click.ClickException: no such file, not YAML, or the first thing wrong in it, by key and in one line.
+        click.ClickException: no such file, not YAML, or an invalid value; one line names the first wrong key.
     """
     raw = _read(path)
     presets = {name: raw.pop(name, None) for name in PRESETS}
     params = _check(raw, "", _named_blocks(raw))
     for name, preset in presets.items():
         if isinstance(preset, dict):
-            # A mistake in values that wait must not wait for the day they are used.
+            # Report a mistake in a preset now, not only when the preset is used.
             _check({**raw, **preset}, f"{name}.", _named_blocks(raw) | _named_blocks(preset))
     return params if pipeline == TOP else _study(raw, pipeline / PARAMS.name)
 
@@ -64,7 +64,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _study(raw: dict[str, Any], path: Path) -> Params:
-    """The sections of params.yaml with the nets and the training of the study in a file of its own."""
+    """The sections of params.yaml with the nets and the training of the study in the file `path`."""
     section = _read(path).get("study")
     if not (isinstance(section, dict) and section.get("nets")):
         raise click.ClickException(f"no study is chosen in {path}; `make table4` and the like choose one")
@@ -87,7 +87,7 @@ def _study(raw: dict[str, Any], path: Path) -> Params:
 
 
 def _named_blocks(raw: dict[str, Any]) -> set[str]:
-    """The sections that nets name as their block, as far as the file can be read."""
+    """The sections that nets name as their block; malformed entries are ignored."""
     nets = raw.get("nets")
     named = (
         (net.get("block") for net in nets.values() if isinstance(net, dict)) if isinstance(nets, dict) else ()
@@ -139,7 +139,7 @@ def _check(raw: dict[str, Any], prefix: str, named: set[str], file: Path = PARAM
 
 
 def _conflict(block: Block) -> str | None:
-    """What in a block, each option of which may be, cannot be with the others; None where all can."""
+    """Describe a conflict between the options of a block, each valid by itself; None if there is none."""
     if block.alpha == "uniform" and not block.train_alpha:
         return "`alpha: uniform` is where a learned alpha starts; set `train_alpha: true`"
     if block.average_size and (block.pull == "upsampled" or block.average_size % 2 == 0):
@@ -157,14 +157,14 @@ def _conflict(block: Block) -> str | None:
 
 
 def _first(error: ValidationError, prefix: str, model: type | None = None) -> str:
-    """The first thing wrong, as `key`: what; `model` is the section that was checked, if it was one alone."""
+    """The first error, as `key`: message; `model` is the section that was checked, if it was a single one."""
     errors = error.errors()
-    # A misspelt key is both unknown and missing; the unknown one tells more.
+    # A misspelt key is reported as unknown and as missing; the former is more helpful.
     found = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
-    # pydantic adds the member of a union to the path; those are no keys of the file.
+    # pydantic adds the member of a union to the path; these are not keys of the file.
     member = re.compile(r"[\[(]|^(constrained-)?(bool|str|int|float|dict)$|^literal")
     path = [str(part) for part in found["loc"] if not member.search(str(part))]
-    key = (prefix + ".".join(path)).rstrip(".") or "nets"  # what concerns several sections names them itself
+    key = (prefix + ".".join(path)).rstrip(".") or "nets"  # an error about several sections names them itself
     if found["type"] == "extra_forbidden":
         model = model or SECTIONS.get(path[0], Block)
         return f"unknown key `{key}`{hint(path[-1], model.model_fields)}"

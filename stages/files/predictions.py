@@ -1,17 +1,17 @@
-"""What the nets answered, image by image: `predictions/<data>/{corruption,perturbation}/<net>.npz`.
+"""Predictions of the nets for single images: `predictions/<data>/{corruption,perturbation}/<net>.npz`.
 
 Those of the authors' weights are in `predictions/<data>/official/{corruption,perturbation}/<checkpoint>.npz`.
 
-Statistics that compare nets on the same images are made from these files, and any other measure can be, without running
-a net again. They are as large as the test set allows (38 MB a seed and net on CIFAR-10-C), so DVC keeps them, not Git.
+Statistics that compare nets on the same images are computed from these files; other measures can be added without
+running a net again. The files are large (38 MB per seed and net on CIFAR-10-C), so DVC stores them, not Git.
 
 | file | array | holds |
 |---|---|---|
 | both | `seeds` (S,) | seed of each training |
 | `corruption/` | `labels` (N,) uint8 | class of each test image |
 | | `corruption` (M,), `severity` (M,) | the M sets: `clean` with severity 0 first |
-| | `logits_<seed>` (M, N, K) float32 | as they came out of the net, so that every error in the tables follows exactly |
-| | or `classes_<seed>` (M, N) uint8 | predicted classes alone, of a net that was measured on another machine |
+| | `logits_<seed>` (M, N, K) float32 | as the net returns them: they reproduce every error in the tables |
+| | or `classes_<seed>` (M, N) uint8 | predicted classes only, for a net that was measured on another machine |
 | `perturbation/` | `<perturbation>_<seed>` (N, T) uint8 | predicted class of each frame |
 """
 
@@ -30,7 +30,7 @@ PREDICTIONS = Path("predictions")
 class Logits:
     """Logits of every seed (M, N, K) on M sets of the same N test images, named by corruption and severity.
 
-    Or the predicted classes (M, N) alone: then there are errors, and no calibration.
+    Or only the predicted classes (M, N): these give errors, but no calibration.
     """
 
     labels: np.ndarray
@@ -76,7 +76,7 @@ def load_logits(path: Path) -> Logits:
 
 
 def save_frames(path: Path, frames: Mapping[int, Mapping[str, np.ndarray]]) -> None:
-    """Write, by seed and perturbation, the predicted classes (N, T), whole or not at all."""
+    """Write the predicted classes (N, T) by seed and perturbation, whole or not at all."""
     arrays = {
         f"{name}_{seed}": array.astype(np.uint8)
         for seed, own in frames.items()
@@ -86,7 +86,7 @@ def save_frames(path: Path, frames: Mapping[int, Mapping[str, np.ndarray]]) -> N
 
 
 def load_frames(path: Path) -> dict[int, dict[str, np.ndarray]]:
-    """Read what `save_frames` wrote: by seed and perturbation the predicted classes (N, T).
+    """Read what `save_frames` wrote: the predicted classes (N, T) by seed and perturbation.
 
     Raises:
         FileNotFoundError: no such file.

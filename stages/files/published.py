@@ -1,4 +1,4 @@
-"""Which parts of the data set of params.yaml are published, and how tables say where they come from."""
+"""Which parts of the data set of params.yaml are published, and how tables state their origin."""
 
 import click
 
@@ -9,9 +9,9 @@ from stages.files.schema import Data
 
 
 def published(data: Data, part: str) -> list[Archive]:
-    """The archives that `datasets/<data.name>/<part>` is to be taken from; none where it is to be generated.
+    """The archives of `datasets/<data.name>/<part>`; an empty list if the part is to be generated.
 
-    With data.corrupted: download a C set has to be published. A P set that is not, as for CIFAR-100, is generated.
+    `data.corrupted: download` requires a published C set. An unpublished P set, as for CIFAR-100, is generated.
 
     Raises:
         click.ClickException: no C set of that name is published, or data/archives.yaml is wrong.
@@ -29,7 +29,7 @@ def published(data: Data, part: str) -> list[Archive]:
 
 
 def origin(data: Data) -> str:
-    """Where the C and P sets of `data` come from, as tables and reports say it."""
+    """The origin of the C and P sets of `data`, in the words of tables and reports."""
     if data.corrupted == "generate":
         return "generated from the test images"
     return "published" if published(data, "p") else "C published, P generated from the test images"

@@ -1,4 +1,4 @@
-"""The sections of params.yaml: what each may hold, and what it means for a net."""
+"""Schema of params.yaml: the values that each section may hold, and what they mean for a net."""
 
 import difflib
 import re
@@ -21,14 +21,14 @@ from nets.families import families
 Positive = Annotated[int, Field(ge=1)]
 Device = Literal["auto", "cpu", "cuda"]
 
-# The table of a study -> the measurement that it is made of.
+# Table of a study -> the measurement that it is made from.
 MEASURED_BY = {"table1": "noise", "table4": "noise", "table5": "corruption"}
 
 WHOLE = {"all": CORRUPTIONS, "main": MAIN_CORRUPTIONS}
 
 
 class Section(BaseModel):
-    """A mapping of params.yaml: no unknown key, no value of another type."""
+    """A section of params.yaml; unknown keys and values of another type are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -76,7 +76,7 @@ class Data(Section):
         return self
 
     def decisive(self) -> dict[str, Any]:
-        """What decides the images: all but the folders of this machine."""
+        """The settings that determine the images: all except the folders of this machine."""
         return self.model_dump(exclude={"path", "archives"})
 
     def corruption_names(self) -> tuple[str, ...]:
@@ -84,13 +84,13 @@ class Data(Section):
         return self.averaged_corruptions() + self.added_corruptions()
 
     def averaged_corruptions(self) -> tuple[str, ...]:
-        """The chosen corruptions of the benchmark, over which E, mCE and every other mean is."""
+        """The chosen corruptions of the benchmark; E, mCE and every other mean are over these."""
         listed = {self.corruptions} if isinstance(self.corruptions, str) else {*self.corruptions}
         chosen = {*listed}.union(*(WHOLE[name] for name in WHOLE if name in listed))
         return tuple(name for name in CORRUPTIONS if name in chosen)
 
     def added_corruptions(self) -> tuple[str, ...]:
-        """The chosen corruptions that are not the benchmark's, as they are listed: measured and shown beside it."""
+        """The chosen corruptions outside the benchmark, in the listed order: measured and shown, but in no mean."""
         listed = () if isinstance(self.corruptions, str) else dict.fromkeys(self.corruptions)
         return tuple(name for name in listed if name not in WHOLE and name not in CORRUPTIONS)
 
@@ -135,7 +135,7 @@ class Official(Section):
 class Block(Section):
     """Options of `nets.create_net` shared by the nets that name this section as their `block`.
 
-    `own` are those that an architecture has besides, such as the wavelength of a front end of one's own.
+    `own` holds further options of an architecture, such as the wavelength of a custom front end.
     """
 
     layers: Literal["first", "block1", "all"] | None = None
@@ -149,9 +149,9 @@ class Block(Section):
 
 
 class Net(Section):
-    """A net: the section with its options, its architecture and the module of it that dvc.yaml names, overrides.
+    """A net: `block`, the section with its options; `arch`; `family`, the module that dvc.yaml names; overrides.
 
-    `options` override the block's, those of `own` one by one; `train` overrides the training section.
+    `options` override those of the block, those in `own` one by one; `train` overrides the training section.
     """
 
     block: str
@@ -162,7 +162,7 @@ class Net(Section):
 
     @property
     def own(self) -> str:
-        """The net's own options as tables say them: `alpha=2, scale=1.5`; empty where it has none."""
+        """The net's own options as tables show them: `alpha=2, scale=1.5`; empty if it has none."""
         named = {key: value for key, value in self.options.items() if key != "own"}
         return ", ".join(f"{key}={value}" for key, value in {**named, **self.options.get("own", {})}.items())
 
@@ -191,10 +191,10 @@ class Net(Section):
 
 
 class Study(Section):
-    """The nets of a study, in a params.yaml of its own, and how studies/dvc.yaml measures them.
+    """The nets of a study, from studies/params.yaml, and how studies/dvc.yaml measures them.
 
-    `tables` are those of the paper that it fills, each with the measurement behind it; `comparisons` the tables of nets
-    side by side, each with the net to which the others' differences are. `train` overrides the training section.
+    `tables` maps each table of the paper that the study reproduces to its measurement; `comparisons` maps each table
+    that compares nets to the baseline of the differences. `train` overrides the training section.
     """
 
     tables: dict[Literal["table1", "table4", "table5"], Literal["noise", "corruption"]] = {}
@@ -217,9 +217,9 @@ class Study(Section):
 
 
 class Params(Section):
-    """params.yaml: the fixed sections, and every other one is a block that nets may name.
+    """params.yaml: the fixed sections; every other section is a block that nets may name.
 
-    With `study` they are the parameters of that study, whose nets and training stand in place of the file's.
+    With `study` these are the parameters of that study: its nets and training replace those of the file.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -270,14 +270,14 @@ class Params(Section):
         return Train(**{**self.train.model_dump(), **self.nets[net].train})
 
     def options(self, net: str) -> dict[str, Any]:
-        """The keyword arguments of `nets.create_net` that the net's block and its own options give."""
+        """The keyword arguments of `nets.create_net`, from the net's block and its own options."""
         block = self.block(net).model_dump()
         block["pushpull"] = block.pop("layers")
         return block | block.pop("own")
 
 
 def hint(name: str, known: Iterable[Any]) -> str:
-    """The nearest of the names that there are, or all of them, as the end of a message."""
+    """The end of an error message: the closest of the known names, or all of them."""
     known = [str(one) for one in known]
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"

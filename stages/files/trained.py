@@ -24,7 +24,7 @@ class Trained:
     weights: dict[int, dict[str, Tensor]]
 
     def new(self, seed: int, device: torch.device | str = "cpu") -> nn.Module:
-        """The net with the weights that a seed starts from, ready to train."""
+        """The net with the initial weights of a seed, ready to train."""
         torch.manual_seed(seed)
         return create_net(self.arch, **self.options).to(device)
 
@@ -36,6 +36,6 @@ class Trained:
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all; equal weights give equal bytes."""
-        buffer = io.BytesIO()  # a file's own name would become part of its content
+        buffer = io.BytesIO()  # torch.save to a path would put the file's name into its content
         torch.save(asdict(self), buffer)
         write_bytes(path, buffer.getvalue())

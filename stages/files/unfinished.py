@@ -1,4 +1,4 @@
-"""What a measurement that was stopped has found: the next run goes on after the last net and seed it measured."""
+"""Partial results of an interrupted measurement: the next run resumes after the last net and seed measured."""
 
 import functools
 import importlib.metadata
@@ -21,11 +21,11 @@ from stages.files.schema import Params
 from stages.files.writing import write_arrays
 from training.device import describe
 
-ROWS = "table/rows"  # no corruption is called that
+ROWS = "table/rows"  # cannot be the name of a corruption
 
 T = TypeVar("T")
 Rows = list[tuple]  # of a stage's table
-Answers = dict[str, np.ndarray]  # by name, those behind the rows
+Answers = dict[str, np.ndarray]  # name -> the predictions behind the rows
 Found = tuple[Rows, Answers]
 
 
@@ -33,16 +33,17 @@ Found = tuple[Rows, Answers]
 def measured_once(
     stage: str, params: Params, weights: Sequence[Path], family: str = "", pipeline: str = "dvc.yaml"
 ) -> Iterator[Callable[[str, Callable[[T], Found], T], Found]]:
-    """A function `once(name, measure, what)`: `measure(what)`, of this run or of an earlier one that was stopped.
+    """Yield a function `once(name, measure, what)`, which returns `measure(what)` of this or an interrupted run.
 
-    It is kept until the block ends well, for runs in which all is the same that decides it: parameters, code that the
-    pipeline names, versions, device, the bytes of the weights, and size and time of the images' files, which are too
-    large to be read for this. Another process that measures the same is waited for.
+    Results are kept until the block ends without an error. A run reuses them only if everything that determines them is
+    the same: parameters, code that the pipeline lists, versions, device, content of the weights, and size and
+    modification time of the image files, which are too large to be read for this. If another process measures the
+    same, wait for it.
 
     Args:
         stage: a name in the pipeline, without `@<net>`.
         weights: files of the nets.
-        family: of the net, as for `code_of`.
+        family: family of the net, as for `code_of`.
     """
     folder = workspace.scratch() / f"{stage}-{_name(params, stage, family, weights, pipeline)}"
     with workspace.lock(folder.name):

@@ -1,4 +1,4 @@
-"""The repository that a stage runs for: its root, what Git says of it, and the locks that all its processes share."""
+"""The repository that a stage runs for: its root, its state in Git, and the locks that its processes share."""
 
 import os
 import subprocess
@@ -7,15 +7,15 @@ from pathlib import Path
 import click
 from filelock import FileLock
 
-MODELS = Path("models")  # trained nets, in the folder of a pipeline
+MODELS = Path("models")  # trained nets, relative to the folder of a pipeline
 
 
 def root() -> Path:
-    """The folder of DVC's repository; for an experiment in a temporary folder, of the one it was started from."""
+    """The root of the DVC repository; for an experiment in a temporary folder, of the one it was started from."""
     if named := os.environ.get("DVC_ROOT"):
         return Path(named).resolve()
     here = Path.cwd()
-    # Not Git's: a copy of this repository may lie inside another one.
+    # Not Git's root: a copy of this repository may lie inside another one.
     marked = (
         folder
         for marker in (".dvc", "dvc.yaml")
@@ -26,10 +26,10 @@ def root() -> Path:
 
 
 def below_root(path: str) -> Path:
-    """The path that params.yaml means: a relative one is below the repository, `~` is the home folder.
+    """Resolve a path of params.yaml: relative paths are relative to the repository, `~` is the home folder.
 
     Raises:
-        click.ClickException: it is the home folder of a user whom this machine does not know.
+        click.ClickException: the path names the home folder of an unknown user.
     """
     try:
         return root() / Path(path).expanduser()
@@ -38,7 +38,7 @@ def below_root(path: str) -> Path:
 
 
 def scratch() -> Path:
-    """Folder for locks and unfinished work, which git ignores and all experiments share."""
+    """Folder for locks and unfinished work; Git ignores it and all experiments share it."""
     folder = root() / ".dvc" / "tmp" / "pushpull"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -50,10 +50,10 @@ def lock(name: str) -> FileLock:
 
 
 def git(*arguments: str) -> str:
-    """Output of a git command in this folder; empty outside of a repository, and where git fails without a word.
+    """Output of a Git command in this folder; empty outside a repository, or if Git fails without a message.
 
     Raises:
-        click.ClickException: git refuses, as it does in a clone that another user owns, or is not installed.
+        click.ClickException: Git fails with a message, as in a clone that another user owns, or is not installed.
     """
     here = Path.cwd()
     if not any((folder / ".git").exists() for folder in (here, *here.parents)):
@@ -70,5 +70,5 @@ def git(*arguments: str) -> str:
 
 
 def commit() -> str:
-    """The commit that is checked out; empty where there is none, and in a copy that Git does not track."""
+    """The commit that is checked out; empty if there is none, or in a copy that Git does not track."""
     return git("rev-parse", "--verify", "--quiet", "HEAD") if git("ls-files", "params.yaml") else ""

@@ -1,4 +1,4 @@
-"""Files of results: written whole or not at all, CSV that is the same for the same numbers."""
+"""Files of results: written whole or not at all; equal numbers give byte-identical CSV."""
 
 import contextlib
 import os
@@ -14,16 +14,16 @@ import pandas as pd
 def read_table(
     path: Path, needed: Sequence[str], remedy: str = "remove it, then `dvc repro`"
 ) -> pd.DataFrame:
-    """A table that a stage wrote.
+    """Read a table that a stage wrote.
 
     Args:
         path: a CSV file.
-        needed: the columns it must have, others may stand beside them.
-        remedy: what to do if it is damaged.
+        needed: the columns it must have; others are allowed.
+        remedy: what the error message advises if the file is damaged.
 
     Raises:
         FileNotFoundError: no such file.
-        click.ClickException: not a CSV file, or without the columns.
+        click.ClickException: not a CSV file, or columns are missing.
     """
     try:
         table = pd.read_csv(path)
@@ -35,7 +35,7 @@ def read_table(
 
 
 def show(text: str) -> None:
-    """Print it, with a question mark for each character that the encoding of the output lacks."""
+    """Print text, with a question mark for each character that the output encoding lacks."""
     encoding = sys.stdout.encoding
     click.echo(text.encode(encoding, "replace").decode(encoding))
 
@@ -64,7 +64,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """The file to write to, which takes the place of `path` when it is whole; the folder is made."""
+    """Yield a temporary file to write to, which replaces `path` when it is complete; the folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:

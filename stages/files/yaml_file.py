@@ -9,11 +9,11 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 
 def read_yaml(path: Path) -> Any:
-    """What the file holds: mappings, lists and plain values.
+    """Read a YAML file: mappings, lists and plain values.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is not YAML, in one line that says where.
+        OSError: the file cannot be read.
+        ValueError: the file is not YAML; one line says where.
     """
     try:
         return YAML(typ="safe").load(path)
@@ -26,7 +26,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def yaml_text(content: Any) -> str:
-    """Mappings in the order of their keys' insertion, lists and plain values as YAML, one value a line."""
+    """Format mappings (in insertion order), lists and plain values as YAML, one value per line."""
     yaml = YAML(typ="safe")
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False
