@@ -1,6 +1,6 @@
-"""`python -m stages.tracking`: the runs in MLflow, made, uploaded, shown and registered.
+"""`python -m stages.tracking`: create the MLflow database, upload and show runs, register a model.
 
-Without a command it creates the database of runs, where there is none.
+Without a command it creates the database of runs if there is none.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from stages.files import workspace
 from stages.files.params import load_params
 from stages.tracking import address, copies, links, registry, runs, store
 
-SERVER = {  # environment of the server of one person
+SERVER = {  # environment of a single-user server
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes for evaluations of language models
     "PYTHONWARNINGS": "ignore:starlette.middleware.wsgi is deprecated",  # a matter of MLflow's own
 }
@@ -22,7 +22,7 @@ SERVER = {  # environment of the server of one person
 @click.group(invoke_without_command=True)
 @click.pass_context
 def main(context: click.Context) -> None:
-    """Create the database of runs, where there is none."""
+    """Create the database of runs if there is none."""
     if context.invoked_subcommand is None:
         store.connect()
 
@@ -45,7 +45,7 @@ def sync() -> None:
 @main.command()
 @click.option("--port", default=links.PORT, show_default=True, type=click.IntRange(1, 65535))
 def ui(port: int) -> None:
-    """Serve the runs on 127.0.0.1; where MLFLOW_TRACKING_URI names a server, print its addresses alone."""
+    """Serve the runs on 127.0.0.1; if MLFLOW_TRACKING_URI names a server, only print its addresses."""
     _show_links(port)
     sys.stdout.flush()
     if address.server_uri():
@@ -61,7 +61,7 @@ def ui(port: int) -> None:
 
 @main.command("links")
 def show_links() -> None:
-    """Print the addresses of the pages that answer which net is better."""
+    """Print the addresses of the MLflow pages that compare the nets."""
     _show_links(links.PORT)
 
 
@@ -74,7 +74,7 @@ def _show_links(port: int) -> None:
 @main.command("mirror")
 def mirror_results() -> None:
     """Log the results in metrics/<data.name> to MLflow, unless the run of this state of the workspace has them."""
-    from stages.tracking import mirror  # with pandas, which nothing else here needs
+    from stages.tracking import mirror  # imports pandas, which nothing else here needs
 
     params = load_params()
     experiment = runs.open_experiment(params)
@@ -83,9 +83,9 @@ def mirror_results() -> None:
 
 
 @main.command()
-@click.option("--experiment", "name", help="DVC experiment; by default the one that ended last")
+@click.option("--experiment", "name", help="DVC experiment; by default the last one that ended")
 def register(name: str | None) -> None:
-    """Register the push-pull net with the lowest mCE (E where there is no AlexNet) over its seeds, by its best seed."""
+    """Register the best seed of the push-pull net with the lowest mean mCE (E if there is no AlexNet) over seeds."""
     data = load_params().data.name
     client = store.connect()
     try:
@@ -100,7 +100,7 @@ def register(name: str | None) -> None:
         model = registry.model_of(client, best)
     except copies.ServerError as error:
         raise click.ClickException(str(error)) from None
-    # The registry of a database looks for the model in MLflow's global store.
+    # With a database, MLflow's registry looks for the model in its global store.
     with contextlib.nullcontext() if address.server_uri() else store.global_store():
         version = registry.register(client, f"pushpull-{data}", best, model)
     click.echo(

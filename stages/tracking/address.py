@@ -1,4 +1,4 @@
-"""The address of MLflow's store: the database beside the pipeline, or the one that MLFLOW_TRACKING_URI names."""
+"""The address of MLflow's store: the local database, or the one that MLFLOW_TRACKING_URI names."""
 
 import os
 import re
@@ -14,18 +14,18 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mssql")  # that MLflow writes to
 
 
 def server_uri() -> str | None:
-    """MLFLOW_TRACKING_URI where it is a server over http, which gets a copy of every run; otherwise None."""
+    """MLFLOW_TRACKING_URI if it names an HTTP server, which gets a copy of every run; otherwise None."""
     scheme, mark, rest = os.environ.get(SETTING, "").strip().partition("://")
     return f"{scheme.lower()}://{rest.rstrip('/')}" if mark and scheme.lower() in ("http", "https") else None
 
 
 def own_store() -> str:
-    """The database beside the pipeline."""
+    """The local database, at the root of the repository."""
     return sqlite_uri(root() / "mlflow.db")
 
 
 def store_uri() -> str:
-    """The store that every stage writes to; a file that MLFLOW_TRACKING_URI names lies relative to the repository.
+    """The store that every stage writes to; a file in MLFLOW_TRACKING_URI is relative to the repository.
 
     Raises:
         click.ClickException: MLFLOW_TRACKING_URI is neither a database nor a server.
@@ -48,9 +48,9 @@ def store_uri() -> str:
 
 
 def sqlite_uri(path: Path) -> str:
-    """The address of a database in a file, which SQLAlchemy takes to be quoted like that of a page."""
+    """The address of a database file; SQLAlchemy expects it percent-encoded like a URL."""
     quoted = quote(str(path))
-    # For `sqlite:` MLflow makes the folder that the address names, without undoing the quotes.
+    # For `sqlite:` MLflow creates the folder in the address without decoding it.
     return f"sqlite:///{path}" if quoted == str(path) else f"sqlite+pysqlite:///{quoted}"
 
 
@@ -61,10 +61,10 @@ def file_of(uri: str) -> Path | None:
 
 
 def shown(uri: str) -> str:
-    """An address without the password in it."""
+    """An address with its password masked."""
     return re.sub(r"(://[^/@:]*:)[^/]*@", r"\1***@", uri)
 
 
 def without_user(uri: str) -> str:
-    """The address of a server as a browser opens it, which asks for the name and the password itself."""
+    """The address of a server without user name and password, which a browser asks for itself."""
     return re.sub(r"://[^/]*@", "://", uri)

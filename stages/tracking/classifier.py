@@ -1,6 +1,6 @@
 """A trained net as MLflow loads it: uint8 images in, classes out.
 
-MLflow runs this file to build the model, where nothing of this repository is but `logged_model.PACKAGES`.
+MLflow runs this file to build the model; of this repository, only `logged_model.PACKAGES` are available then.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""Copies runs from the database beside the pipeline to the MLflow server of MLFLOW_TRACKING_URI.
+"""Copy runs from the local database to the MLflow server of MLFLOW_TRACKING_URI.
 
-Stages write to the database alone, and a copy follows: while a net trains, from a thread, and after the last stage.
-Every copy names its original in a tag and its values keep their times, so that an interrupted copy goes on where it
+Stages write only to the database. Runs are copied from a thread while a net trains, and after the last stage. Every
+copy names its original in a tag and keeps the timestamps of its values, so that an interrupted copy resumes where it
 stopped and a repeated one changes nothing.
 """
 
@@ -24,17 +24,17 @@ from stages.files import workspace
 from stages.tracking import address, failures, runs
 
 ORIGIN = "copied.from"  # tag of a copy: id of the original
-STATE = "copied.state"  # tag of an original: digest of the server's address and of what was copied there
+STATE = "copied.state"  # tag of an original: digest of the server's address and of the copied content
 SECONDS_BETWEEN_COPIES = 5
 SECONDS_TO_CONNECT = 10
 
 
 class ServerError(Exception):
-    """The server does not answer or refuses a request; the message is one line for the user."""
+    """The server does not respond or refuses a request; the message is one line for the user."""
 
 
 class Uploaded(NamedTuple):
-    """How many runs the server lacked wholly or in part, and how many there are."""
+    """How many runs the server lacked in whole or in part, and the total number of runs."""
 
     uploaded: int
     runs: int
@@ -44,9 +44,9 @@ def connect(server: str | None = None):
     """An MlflowClient of a server, by default that of MLFLOW_TRACKING_URI.
 
     Raises:
-        ServerError: nothing answers there.
+        ServerError: the server does not respond.
     """
-    # No repetition inside a request: one whose answer was lost must be looked for before it is sent again.
+    # No automatic retries: if a response was lost, the server must be checked before the request is repeated.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -63,7 +63,7 @@ def upload(local) -> Uploaded:
     """Copy every run, or part of a run, that the server lacks.
 
     Raises:
-        ServerError: the server failed; what was copied until then is not copied again.
+        ServerError: the server failed; the next call copies only what is still missing.
     """
     remote = connect()
     runs = [
@@ -87,9 +87,9 @@ def upload(local) -> Uploaded:
 def following(local, run: str) -> Iterator[None]:
     """Copy a run to the server, if there is one, while its net trains and once more at the end.
 
-    A server that fails is named once and tried again later; training neither waits for it nor ends by it.
+    A failing server is reported once and tried again later; it neither delays nor ends the training.
     """
-    server = address.server_uri()  # now: logging a model changes MLFLOW_TRACKING_URI for a moment
+    server = address.server_uri()  # read now, since logging a model changes MLFLOW_TRACKING_URI temporarily
     if server is None:
         yield
         return
@@ -130,20 +130,20 @@ def following(local, run: str) -> Iterator[None]:
         copy()
 
 
-Sent = dict[str, set[tuple[int, int, str]]]  # by metric: time, step and value of what the server has
+Sent = dict[str, set[tuple[int, int, str]]]  # metric -> time, step and value of each point on the server
 
 
 def copy_run(local, remote, run_id: str, copies: dict[str, str], sent: Sent | None = None) -> None:
-    """Bring the copy of a run up to date; its parent must have been copied.
+    """Update the copy of a run; its parent must have been copied before.
 
     Args:
         local: client of the store with the original.
         remote: client of the server.
         run_id: id of the original.
-        copies: ids of copies by those of their originals; this run's is added.
-        sent: what the server has of every metric, as far as known from earlier copies; brought up to date.
+        copies: id of an original -> id of its copy; this run is added.
+        sent: the points of every metric known to be on the server from earlier copies; updated.
     """
-    with workspace.lock("copy"):  # two stages that copy one parent would make two
+    with workspace.lock("copy"):  # otherwise two stages could copy the same parent twice
         run = local.get_run(run_id)
         copy = _copy_of(local, remote, run, copies)
         copies[run_id] = copy.info.run_id
@@ -168,7 +168,7 @@ def find_copy(remote, experiment: str, run_id: str):
 
 
 def remote_experiment(local, remote, experiment: str) -> str:
-    """Id on the server of the experiment with the name that one has here, made if there is none."""
+    """Id on the server of the experiment with the same name as a local one; created if there is none."""
     original = local.get_experiment(experiment)
     found = find_experiment(remote, original.name)
     return found or remote.create_experiment(original.name, tags=original.tags)
@@ -184,7 +184,7 @@ def find_experiment(remote, name: str) -> str | None:
         found = remote.get_experiment_by_name(name)
     if found is None:
         return None
-    if found.lifecycle_stage == "deleted":  # not by us, and others may be glad of it
+    if found.lifecycle_stage == "deleted":  # by somebody else, perhaps on purpose: do not restore it
         server = address.shown(remote.tracking_uri)
         raise ServerError(
             f"the experiment {name} was deleted on the MLflow server {server}; "
@@ -203,7 +203,7 @@ def _copy_of(local, remote, run, copies: dict[str, str]):
 
 
 def _copy_values(remote, run, copy, copies: dict[str, str]) -> None:
-    """Parameters and tags that the copy does not have yet."""
+    """Copy the parameters and tags that the copy lacks."""
     from mlflow.entities import RunTag
 
     tags = {key: value for key, value in run.data.tags.items() if key != STATE}
@@ -245,7 +245,7 @@ def _copy_dataset(remote, run, copy) -> None:
 
 
 def _copy_models(local, remote, run, copy) -> None:
-    """The models that a run logged, with the ids that they and the run have on the server."""
+    """Copy the models that a run logged, with the ids that they and the run have on the server."""
     from mlflow.artifacts import download_artifacts
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
     from mlflow.models import Model
@@ -279,7 +279,7 @@ def _copy_models(local, remote, run, copy) -> None:
 
 
 def _copies(remote) -> tuple[dict[str, str], set[str]]:
-    """Ids of all copies on the server by those of their originals, and the originals whose copy was deleted there."""
+    """Id of each original -> id of its copy on the server, and the originals whose copy was deleted there."""
     from mlflow.entities import ViewType
 
     copies = {
@@ -304,14 +304,14 @@ def _runs(client, experiment: str, view: int = 1) -> Iterator:
 
 
 def _artifacts(run) -> list[Path]:
-    """Folder of a run's artifacts beside the pipeline, and every file in it; empty where there is none."""
+    """Local folder of a run's artifacts, followed by every file in it; empty if there are no files."""
     folder = Path(unquote(urlparse(run.info.artifact_uri).path))
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return [folder, *files] if files else []
 
 
 def _state(run, server: str) -> str:
-    """Digest of the server's address, and of all of a run that changes as it gets more to copy."""
+    """Digest of the server's address and of everything in a run that changes when there is more to copy."""
     data = run.data.to_dictionary()
     data["tags"].pop(STATE, None)
     files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in _artifacts(run)[1:]]

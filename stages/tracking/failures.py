@@ -1,4 +1,4 @@
-"""Why MLflow's store cannot be used, in one line."""
+"""One-line messages that say why MLflow's store cannot be used."""
 
 import contextlib
 import re
@@ -18,7 +18,7 @@ class StoreError(click.ClickException):
     """The store cannot be read or written; the message is one line for the user.
 
     Attributes:
-        passes: whether waiting can help, as while another process holds a lock.
+        passes: whether waiting can help, for example while another process holds a lock.
     """
 
     def __init__(self, message: str, *, passes: bool = False) -> None:
@@ -28,7 +28,7 @@ class StoreError(click.ClickException):
 
 @contextlib.contextmanager
 def failures() -> Iterator[None]:
-    """Turn what comes of a store that cannot be used into a StoreError; other errors pass."""
+    """Turn the errors of a store that cannot be used into a StoreError; other errors pass unchanged."""
     try:
         yield
     except OSError as error:
@@ -46,7 +46,7 @@ def failures() -> Iterator[None]:
 
 
 def _of_database(error: BaseException) -> BaseException | None:
-    """The error of the database that MLflow and SQLAlchemy report, if it is one."""
+    """The database error behind an error of MLflow or SQLAlchemy; None if there is none."""
     import sqlalchemy.exc
 
     unusable = (
@@ -56,7 +56,7 @@ def _of_database(error: BaseException) -> BaseException | None:
     )
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, unusable) or type(seen) is sqlalchemy.exc.DatabaseError:  # that: a damaged file
+        if isinstance(seen, unusable) or type(seen) is sqlalchemy.exc.DatabaseError:  # itself: a damaged file
             return seen.orig
         if isinstance(seen, sqlite3.Error):
             return seen
@@ -65,7 +65,7 @@ def _of_database(error: BaseException) -> BaseException | None:
 
 
 def _schema_of(error: BaseException) -> str | None:
-    """The version of the schema of a database that MLflow, or Alembic for it, refuses because it is not its own."""
+    """The database's schema version if MLflow or Alembic refused it as not their own; otherwise None."""
     found = re.search(
         r"(?:database schema \(found version |locate revision identified by ')(\w+)", str(error)
     )
@@ -73,11 +73,11 @@ def _schema_of(error: BaseException) -> str | None:
 
 
 def _migration(schema: str, uri: str) -> str:
-    """What is the matter with a database of another schema, and what to do."""
+    """Describe what is wrong with a database of another schema version, and what to do."""
     import mlflow.store.db_migrations
 
     (migrations,) = mlflow.store.db_migrations.__path__
-    if any(Path(migrations, "versions").glob(f"{schema}_*.py")):  # the way from there is known
+    if any(Path(migrations, "versions").glob(f"{schema}_*.py")):  # there is a migration from it
         return f"is of an earlier MLflow; copy it, then run `mlflow db upgrade {shlex.quote(shown(uri))}`"
     return f"is of a later MLflow than {mlflow.__version__}, which is installed here; install that, or move it away"
 
@@ -96,5 +96,5 @@ def _explained(error: BaseException) -> StoreError:
 
 
 def in_one_line(error: BaseException) -> str:
-    """What an error says, in one line."""
+    """The message of an error, in one line."""
     return " ".join(str(error).split())[:300]

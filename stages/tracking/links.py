@@ -1,7 +1,7 @@
-"""Addresses of the pages of MLflow that answer which net is better, printed after every run of the pipeline.
+"""Addresses of the MLflow pages that compare the nets, printed after every run of the pipeline.
 
-MLflow reads the columns of a table from a tag of the experiment that the address names, the one that its button
-"Share" writes; without it a page shows no column of ours.
+MLflow reads the columns of a table from a tag of the experiment; the address contains the tag's key. MLflow's button
+"Share" writes such tags; without one, a page shows none of our columns.
 """
 
 import json
@@ -14,7 +14,7 @@ from stages.tracking import address, copies, runs
 
 PORT = 5000
 
-# Heading is the name; width in pixels. What decides comes first: at a first visit MLflow's assistant stands beside it.
+# (name, width in pixels). The most important come first: on a first visit MLflow's assistant covers part of the table.
 COLUMNS = (
     ("attributes.`Run Name`", 330),
     ("metrics.`test/mCE`", 130),
@@ -36,7 +36,7 @@ COLUMNS = (
 
 
 class Links(NamedTuple):
-    """Addresses of the nets as a table and as charts, of all experiments, and of what differs between the last two."""
+    """Addresses of the nets as a table and as charts, all experiments, and the comparison of the last two."""
 
     table: str
     charts: str
@@ -45,13 +45,13 @@ class Links(NamedTuple):
 
 
 def links(client, host: str, experiment: str, compared: list[str]) -> Links:
-    """Addresses of the views of an experiment of MLflow; writes there which columns they show.
+    """Addresses of the views of an MLflow experiment; writes the columns of the views to its tags.
 
     Args:
         client: client of the store that `host` serves.
-        host: address of the server, without a slash at the end.
-        experiment: id of the experiment, that is of a data set.
-        compared: ids of the parent runs that stand side by side.
+        host: address of the server, without a trailing slash.
+        experiment: id of the experiment (one per data set).
+        compared: ids of the parent runs to compare.
     """
     views = {
         "nets": nets(),
@@ -71,13 +71,13 @@ def links(client, host: str, experiment: str, compared: list[str]) -> Links:
 
 
 def compared_experiments(client, experiment: str, newest: str | None) -> list[str]:
-    """Ids of the parent runs of two experiments with nets, the older one first; of one, where there is no other.
+    """Ids of the parent runs of two experiments with nets, older first; of one or none if there are fewer.
 
     Args:
         client: client of the store.
         experiment: id of the MLflow experiment.
-        newest: id of the parent run of one of the two; where it has no nets, or is None, and for the other one, those
-            that ended last.
+        newest: id of the parent run of the newer one. The other one, and both if `newest` is None or has no nets, are
+            the experiments that ended last.
     """
     ended = client.search_runs(
         [experiment], "tags.role = 'experiment' and attributes.status = 'FINISHED'",
@@ -93,13 +93,13 @@ def compared_experiments(client, experiment: str, newest: str | None) -> list[st
 
 
 def show(local, data_name: str, parent: str | None, port: int = PORT) -> None:
-    """Bring the server, if there is one, up to date, and print the addresses of the views; no run is made.
+    """Update the server, if there is one, and print the addresses of the views; no run is created locally.
 
     Args:
-        local: client of the store beside the pipeline.
-        data_name: the data set.
-        parent: id there of the run of the DVC experiment or workspace state, if it has one.
-        port: where `make ui` serves, if there is no other server.
+        local: client of the local store.
+        data_name: name of the data set.
+        parent: id in the local store of the run of the DVC experiment or workspace state, if it has one.
+        port: port of `make ui`, used if there is no server.
     """
     host = address.server_uri()
     if host:
@@ -131,7 +131,7 @@ def _print(client, host: str, data_name: str, experiment: str | None, newest: st
 
 
 def nets() -> dict:
-    """The state of MLflow's page of runs with the nets, best mCE first: the means over seeds, and each seed below."""
+    """State of MLflow's page of runs that shows the nets, best mCE first: means over seeds, and each seed below."""
     keys = [{"mode": "tag", "groupByData": runs.GROUP}]
     return {
         **_table("tags.role = 'net'", "metrics.`test/mCE`", True, COLUMNS),
@@ -140,7 +140,7 @@ def nets() -> dict:
 
 
 def charts() -> dict:
-    """The state of that page with charts wide enough for their titles, and a legend of net, alpha and experiment."""
+    """State of that page with charts wide enough for their titles, and a legend of net, alpha and experiment."""
     sections = [
         _section(name, columns=2, height=400) for name in ("test", "corruption", "perturbation", "train")
     ]
@@ -148,7 +148,7 @@ def charts() -> dict:
 
 
 def experiments(client, experiment: str) -> dict:
-    """The state of that page with the DVC experiments, newest first: mCE and E of each net, alpha and data set."""
+    """State of that page with the DVC experiments, newest first: mCE and E of each net, alpha and data set."""
     newest = client.search_runs([experiment], "tags.role = 'experiment'", max_results=20)
     measured = dict.fromkeys(key for run in newest for key in run.data.metrics)
     metrics = [key for name in ("mCE", "E_corr") for key in measured if key.startswith(f"{name}/")]
@@ -164,7 +164,7 @@ def experiments(client, experiment: str) -> dict:
 
 
 def comparison(compared: list[str]) -> dict:
-    """The state of that page with two experiments: a table of the parameters and means that differ."""
+    """State of that page with two experiments: a table of the parameters and means that differ."""
     section = _section("what differs", columns=1, height=700)
     table = {
         "type": "DIFFERENCE",
@@ -189,7 +189,7 @@ def comparison(compared: list[str]) -> dict:
 
 
 def _section(name: str, columns: int, height: int) -> dict:
-    """A section of charts; `height` of each is in pixels."""
+    """A section of charts; `height` is that of each chart in pixels."""
     return {
         "uuid": name,
         "name": name,
@@ -203,7 +203,7 @@ def _section(name: str, columns: int, height: int) -> dict:
 
 
 def _sections(sections: list[dict]) -> dict:
-    """These sections first and in this order."""
+    """State that puts these sections first, in this order."""
     return {"compareRunSections": sections, "isAccordionReordered": True}
 
 

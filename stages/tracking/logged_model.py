@@ -11,7 +11,7 @@ from stages.files.trained import Trained
 from stages.tracking.store import global_store
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("nets", "pushpull", "common_corruptions")  # that classifier.py imports
+PACKAGES = ("nets", "pushpull", "common_corruptions")  # imported by classifier.py
 REQUIREMENTS = ("torch", "numpy", "scipy", "opencv-python-headless", "pillow", "tqdm")
 
 
@@ -21,7 +21,7 @@ def log_model(run: str, trained: Trained, seed: int, examples: np.ndarray) -> No
     Args:
         run: id of the run.
         trained: the net.
-        seed: which of its weights.
+        seed: the seed whose weights to log.
         examples: a few images uint8 (n, H, W, C).
     """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

@@ -1,7 +1,7 @@
-"""The results of all nets as runs in MLflow: by `aggregate`, and after `make repro` those that DVC found in Git.
+"""Log the results of all nets as runs in MLflow: by `aggregate`, and by `make repro` if DVC reused results in Git.
 
-In a fresh clone the nets are trained, since models are not in Git, but come out as they were; DVC then keeps the
-measurements that are in Git and runs no stage that could log them.
+In a fresh clone the nets are trained, since models are not in Git, and get the same weights as before. DVC then keeps
+the measurements that are in Git and runs no stage that could log them.
 """
 
 import hashlib
@@ -72,7 +72,7 @@ def mirror(
         f"{key}/{net}": round(column.mean(), 4)
         for net, table in summary.drop(columns="seed").groupby("net", sort=False)
         for key, column in table.drop(columns="net").items()
-        if column.count() == len(params.training(net).seeds)  # no mean over some of the seeds
+        if column.count() == len(params.training(net).seeds)  # no mean over only some of the seeds
     }
     runs.log_metrics(client, parent, values)
     for path in sorted(folder.iterdir()):
@@ -90,15 +90,15 @@ def net_run(
     history: pd.DataFrame,
     weights: str | None = None,
 ) -> tuple[str, bool]:
-    """The run of a net and seed, and whether no training began it, as where DVC took the net from its cache.
+    """The run of a net and seed, and whether it comes from DVC's cache and not from a training.
 
-    Of several trainings, as before and after a change of code, it is the one that gave the weights; the others lose
-    their role, so that no table shows them and no mean over seeds is over them too.
+    If there were several trainings, as before and after a change of code, it is the one that gave the weights. The
+    others lose their role, so that tables and means over seeds exclude them.
 
     Args:
-        experiment, params, net, seed: whose run.
-        history: the training curve, of which the run gets what it lacks.
-        weights: digest of the net's weights, None where it is not known.
+        experiment, params, net, seed: identify the run.
+        history: the training curve; missing epochs are added to the run.
+        weights: digest of the net's weights, None if it is not known.
     """
     trainings = experiment.children(net, seed)
     found = run_of_weights(trainings, weights)
@@ -116,7 +116,7 @@ def net_run(
 
 
 def run_of_weights(trainings: Sequence[Any], weights: str | None) -> Any:
-    """The run known by these weights, else the newest that ended well and is known by none; None without one."""
+    """The run tagged with these weights, else the newest untagged one that did not fail; None if there is none."""
     known = (one for one in trainings if weights and one.data.tags.get("weights") == weights)
     ended = (
         one
@@ -127,7 +127,7 @@ def run_of_weights(trainings: Sequence[Any], weights: str | None) -> Any:
 
 
 def weights_digest(net: str) -> str | None:
-    """Digest of a net's file of weights, by which runs that share them are known; None where the file is absent."""
+    """Digest of a net's file of weights, which identifies runs that share them; None if the file is absent."""
     path = MODELS / f"{net}.pt"
     if not path.exists():
         return None

@@ -1,7 +1,7 @@
-"""What the run of a training carries besides its numbers: data set, environment, use of the machine, duration.
+"""Record a training in MLflow: besides its curve the data set, environment, use of the machine and duration.
 
-The layout of a run in MLflow is that of `runs.py`; a copy on a server follows the run while it trains. What
-MLflow cannot take while a net trains is logged later, or left out with a word: no training waits for it.
+`runs.py` defines the layout of a run in MLflow; its copy on a server is updated during the training. What MLflow cannot
+store while a net trains is logged later, or left out with a message: no training waits for it.
 """
 
 import contextlib
@@ -20,19 +20,19 @@ from stages.tracking.address import store_uri
 from stages.tracking.store import patiently, spared
 
 SECONDS = "train/seconds"  # metric: duration of the training
-SECONDS_BETWEEN_SAMPLES = 5  # of CPU, memory and GPU; MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL changes it
+SECONDS_BETWEEN_SAMPLES = 5  # of CPU, memory and GPU; see also MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL
 
 Log = Callable[[list[dict[str, float]]], object]  # takes the rows of a training curve so far
 
 
 def begin(note: Path, params: Params, net: str, seed: int, device: str):
-    """The client, and the id of the run of a training: of a new one, or the one that was interrupted.
+    """Start the run of a training, or resume that of an interrupted one; return the client and the id of the run.
 
     Args:
-        note: file in the work folder with the id of the run; one that was deleted since, or belongs to another
-            experiment, is not taken up.
+        note: file in the work folder with the id of the run. A run that was deleted since, or belongs to another
+            experiment, is not resumed.
         params, net, seed: what is trained.
-        device: what it runs on.
+        device: hardware of the training.
     """
     experiment = runs.open_experiment(params)
     client = experiment.client
@@ -40,7 +40,7 @@ def begin(note: Path, params: Params, net: str, seed: int, device: str):
         if found.data.tags["mlflow.parentRunId"] == experiment.parent:
             client.update_run(found.info.run_id, status="RUNNING")
             return client, found.info.run_id
-        if found.info.status == "RUNNING":  # killed in another experiment, and nothing else ends it
+        if found.info.status == "RUNNING":  # killed in another experiment; nothing else would end it
             client.set_terminated(found.info.run_id, status="KILLED")
     run = runs.child_run(experiment, params, net, seed, {"device": device})
     patiently(lambda: note.write_text(run, encoding="utf-8"))
@@ -49,13 +49,13 @@ def begin(note: Path, params: Params, net: str, seed: int, device: str):
 
 @contextlib.contextmanager
 def recording(client, run: str, data_name: str) -> Iterator[Log]:
-    """Around the training of one seed: its run ends as the training ends, with everything that it should carry.
+    """Context for the training of one seed: records everything about it and sets the final status of its run.
 
     Yields a function that logs the training curve.
     """
     spared(log_environment, client, run)
     spared(log_dataset, client, run, data_name)
-    # Those before an interruption; where this fails, they are asked for again later.
+    # The epochs before an interruption; if this fails, they are requested again later.
     logged = spared(runs.logged_epochs, client, run)
     rows: list[dict[str, float]] = []
 
@@ -69,19 +69,19 @@ def recording(client, run: str, data_name: str) -> Iterator[Log]:
 
 
 def log_end(client, run: str, data_name: str, rows: list[dict[str, float]], logged: set[int] | None) -> None:
-    """What the run lacks of the training curve, and the duration of the training."""
+    """Log the missing part of the training curve, and the duration of the training."""
     runs.log_curve(client, run, rows, logged)
     images = len(datasets.load_split(data_name, "train").labels)
     runs.log_metrics(client, run, {SECONDS: round(training_seconds(rows, images), 2)})
 
 
 def training_seconds(rows: list[dict[str, float]], images: int) -> float:
-    """Time spent in the epochs of a training curve, of `images` images each, those before an interruption too."""
+    """Time spent in all epochs of a training curve of `images` images each, also those before an interruption."""
     return sum(images / row["images_per_second"] for row in rows)
 
 
 def log_environment(client, run: str) -> None:
-    """Versions: Python and torch as tags, to filter by, and every installed package as an artifact."""
+    """Log versions: Python and torch as tags, to filter by, and every installed package as an artifact."""
     for key, value in {"python": platform.python_version(), "torch": version("torch")}.items():
         client.set_tag(run, key, value)
     installed = sorted({f"{one.name}=={one.version}" for one in distributions()}, key=str.lower)
@@ -90,7 +90,7 @@ def log_environment(client, run: str) -> None:
 
 
 def log_dataset(client, run: str, name: str) -> None:
-    """Give a run its data set as input: shapes, where it lies, and the digest of its clean images and labels."""
+    """Log the data set as input of a run: shapes, location, and the digest of its clean images and labels."""
     import mlflow.data
     from mlflow.data.sources import LocalArtifactDatasetSource
     from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -133,7 +133,7 @@ def system_metrics(run: str) -> Iterator[None]:
     def publish() -> None:
         monitor.publish_metrics(monitor.aggregate_metrics())
 
-    def sample() -> None:  # MLflow's own thread ends at the first failure
+    def sample() -> None:  # replaces MLflow's own thread, which ends at the first failure
         while True:
             for _ in range(monitor.samples_before_logging):
                 monitor.collect_metrics()

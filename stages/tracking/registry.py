@@ -1,4 +1,4 @@
-"""`make register`: the best push-pull net of an experiment in MLflow's registry of models, as `champion`."""
+"""`make register`: register the best push-pull net of an experiment in MLflow's model registry as `champion`."""
 
 import click
 
@@ -8,7 +8,7 @@ ALIAS = "champion"
 
 
 def best_run(client, experiment: str, name: str | None):
-    """The run of the best seed of the push-pull net with the lowest mean error.
+    """The run of the best seed of the push-pull net with the lowest mean mCE (E if there is no mCE).
 
     Raises:
         click.ClickException: there is no such experiment, or it measured no push-pull net.
@@ -26,7 +26,7 @@ def best_run(client, experiment: str, name: str | None):
             [experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}' and tags.role = '{runs.NET}'"
         )
         measured = [run for run in children if "test/E_corr" in run.data.metrics]
-        if measured:  # a study is an experiment too, and measures something else
+        if measured:  # studies are experiments too, but have no such metric
             break
     nets: dict[str, list] = {}
     for run in measured:
@@ -42,10 +42,10 @@ def _error(run) -> float:
 
 
 def model_of(client, run) -> str:
-    """Id of the model of a run, or of the training that DVC took the same weights from.
+    """Id of the model of a run, or of the training that produced the same weights.
 
     Raises:
-        click.ClickException: no training that gave these weights is in MLflow.
+        click.ClickException: MLflow has no training that produced these weights.
     """
     from mlflow.entities import LoggedModelStatus
 
@@ -68,7 +68,7 @@ def model_of(client, run) -> str:
 
 
 def register(client, name: str, run, model: str) -> str:
-    """Version of the registered model that holds a logged model, made if there is none; it gets the alias."""
+    """Register a logged model, unless it already is, and set the alias; return its version."""
     from mlflow.exceptions import MlflowException
 
     try:

@@ -2,8 +2,8 @@
 workspace, one child run per net and seed.
 
 DVC owns the files; nothing of MLflow enters a DVC output. Experiments in DVC's temporary folders write to the store of
-the repository they came from (`store.py`). A server over http is never written to from here: every run is kept in the
-database beside the pipeline, and `copies.py` copies it to the server, so that a server that fails stops no training.
+the repository they were started from (`store.py`). This module never writes to an HTTP server: every run is kept in the
+local database, and `copies.py` copies it to the server, so that a failing server stops no training.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from stages.files.schema import Params
 from stages.files.workspace import commit, git, lock, root
 from stages.tracking.store import connect, spared
 
-MOST_METRICS, MOST_PARAMS = 1000, 100  # that a request to MLflow may hold
+MOST_METRICS, MOST_PARAMS = 1000, 100  # MLflow's limits per request
 GROUP = (
-    "net of experiment"  # tag that all seeds of a net in one experiment share: MLflow's page shows their mean
+    "net of experiment"  # tag shared by all seeds of a net in one experiment: MLflow's page shows their mean
 )
 
-STATE = "dvc.params"  # tag: digest of params.yaml, of a named experiment
+STATE = "dvc.params"  # tag of a named experiment: digest of params.yaml
 CODE = (
     "archives",
     "common_corruptions",
@@ -35,8 +35,8 @@ CODE = (
     "pushpull",
     "stages",
     "training",
-)  # what can decide a number
-NET, REPLACED = "net", "replaced"  # roles: the run that has the results of a net and seed, and others of them
+)  # code that can change a result
+NET, REPLACED = "net", "replaced"  # roles: the run with the results of a net and seed, and its replaced runs
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Experiment:
 
     Attributes:
         client: client of the store.
-        id: of the MLflow experiment, that of the data set.
+        id: id of the MLflow experiment, which is that of the data set.
         parent: id of the run whose children are the runs of the nets.
-        tags: which of all its runs say whose they are.
-        name: of the parent run, which no other has.
+        tags: tags of all its runs that identify the experiment.
+        name: name of the parent run, which is unique.
     """
 
     client: Any
@@ -58,17 +58,17 @@ class Experiment:
     name: str
 
     def children(self, net: str, seed: int) -> list[Any]:
-        """The runs of a net and seed, one for each time that it was trained, the newest first."""
+        """The runs of a net and seed, one for each training, newest first."""
         tags = {"mlflow.parentRunId": self.parent, "net": net, "seed": str(seed)}
         return _search(self.client, self.id, tags)
 
 
 def open_experiment(params: Params, tags: Mapping[str, str] | None = None) -> Experiment:
-    """The experiment that is running, by default as the environment says; what of it MLflow lacks is made.
+    """Open the running experiment in MLflow; create what is missing of it.
 
     Args:
-        params: its parameters, which a new parent run gets.
-        tags: what `identity` returns for it.
+        params: its parameters, which are logged to a new parent run.
+        tags: tags from `identity`; by default determined from the environment.
 
     Raises:
         click.ClickException: the store cannot be used.
@@ -96,7 +96,7 @@ def open_experiment(params: Params, tags: Mapping[str, str] | None = None) -> Ex
 
 
 def find_parent(client, data_name: str) -> str | None:
-    """Id of the run of this DVC experiment or workspace state, or None; nothing is made."""
+    """Id of the run of this DVC experiment or workspace state, or None; nothing is created."""
     place = find_experiment(client, data_name)
     found = place and _find_parent(client, place, identity())
     return found.info.run_id if found else None
@@ -126,11 +126,11 @@ def find_experiment(client, data_name: str) -> str | None:
 
 
 def identity(name: str | None = None, baseline: str | None = None) -> dict[str, str]:
-    """Tags that say which DVC experiment, or which state of the workspace, runs belong to.
+    """Tags that identify the DVC experiment, or the state of the workspace, that runs belong to.
 
     Args:
-        name: of the experiment; by default the one that DVC runs, or else the state of the workspace.
-        baseline: the commit it started from; by default what DVC says, or else the one that is checked out.
+        name: name of the experiment; by default that which DVC runs, else one for the state of the workspace.
+        baseline: the commit it started from; by default that named by DVC, else the one that is checked out.
 
     Raises:
         click.ClickException: Git refuses to name the commit.
@@ -140,20 +140,20 @@ def identity(name: str | None = None, baseline: str | None = None) -> dict[str, 
     if not name:
         digest = hashlib.sha256(PARAMS.read_bytes()).hexdigest()[:6]
         name = os.environ.get("DVC_EXP_NAME")
-        # DVC takes a name again: on another commit, and with other parameters after `dvc exp run --force`.
+        # DVC can reuse a name: on another commit, and with other parameters after `dvc exp run --force`.
         state = {STATE: digest} if name else {}
         name = name or f"workspace-{baseline[:7]}-{digest}"
     return {
         **state,
         "dvc.exp": name,
         "dvc.baseline": baseline,
-        "git.commit": baseline[:7],  # of MLflow's own tag below the table of runs shows no column
+        "git.commit": baseline[:7],  # MLflow's own tag below cannot be a column of the table of runs
         "mlflow.source.git.commit": baseline,
     }
 
 
 def study_name(params: Params) -> str | None:
-    """`table4-digits-1f0c9a`, the same for the same parameters: what the runs of a study have in common; else None."""
+    """Name shared by the runs of a study with equal parameters, `table4-digits-1f0c9a`; None if it is no study."""
     if params.study is None:
         return None
     state = hashlib.sha256(params.model_dump_json().encode()).hexdigest()[:6]
@@ -161,14 +161,14 @@ def study_name(params: Params) -> str | None:
 
 
 def described(short: str) -> str:
-    """A commit as `git describe --dirty` has it: marked where code differs from it, which no run carries."""
+    """A commit as in `git describe --dirty`: marked if the code, which runs do not record, differs from it."""
     places = [f":(top){place}" for place in CODE]
     changed = short and git("--no-optional-locks", "status", "--porcelain", "--", *places)
     return short + ("-dirty" if changed else "")
 
 
 def child_run(experiment: Experiment, params: Params, net: str, seed: int, tags: Mapping[str, str]) -> str:
-    """Id of a new run of one net and seed, with every parameter that decides it."""
+    """Create a run of one net and seed with every parameter that determines its result; return its id."""
     run = experiment.client.create_run(
         experiment.id,
         run_name=child_name(params, net),
@@ -190,18 +190,18 @@ def child_run(experiment: Experiment, params: Params, net: str, seed: int, tags:
 
 
 def find_run(experiment: Experiment, run: str):
-    """The run of a net by its id, in whichever experiment on the data set, or None where it was deleted."""
+    """The run of a net by its id, in any experiment on the data set; None if it was deleted."""
     return _find(experiment.client, experiment.id, {"role": NET}, f" and attributes.run_id = '{run}'")
 
 
 def find_training(experiment: Experiment, net: str, seed: int, weights: str):
-    """The run of the training that gave a net its weights (a digest), or None."""
+    """The run of the training that produced the weights with this digest, or None."""
     tags = {"net": net, "seed": str(seed), "weights": weights}
     return _find(experiment.client, experiment.id, tags, " and metrics.`train/seconds` > 0")
 
 
 def child_name(params: Params, net: str) -> str:
-    """`resnet20-pp (alpha=2)`: the comparison page knows runs by their names alone."""
+    """Name of a run, `resnet20-pp (alpha=2)`: MLflow's comparison page identifies runs only by their names."""
     block, augment = params.block(net), params.training(net).augment
     told = []
     if block.layers is not None:
@@ -213,12 +213,12 @@ def child_name(params: Params, net: str) -> str:
 
 
 def net_params(params: Params, net: str, seed: int) -> dict[str, Any]:
-    """Every parameter that decides the result of one net and seed, flat."""
+    """Every parameter that determines the result of one net and seed, as a flat mapping."""
     training = params.training(net).model_dump(exclude={"seeds"})
     chosen = params.nets[net]
     options = params.block(net).model_dump()
     own = options.pop("own")
-    if options["layers"] is None:  # a net without the layer has no alpha that could be compared
+    if options["layers"] is None:  # without the layer there is no alpha to compare
         options = {"lpf_size": options["lpf_size"]}
     return {
         **{"net": net, "seed": seed, "arch": chosen.arch, "block": chosen.block, **options, **own},
@@ -240,9 +240,9 @@ def log_curve(client, run: str, rows: list[dict[str, float]], logged: set[int] |
     """Log the rows of a training curve that the run does not have yet.
 
     Args:
-        client, run: where.
-        rows: of the whole curve.
-        logged: the epochs that the run has, to which those logged now are added; by default fetched.
+        client, run: client and id of the run.
+        rows: rows of the whole curve.
+        logged: the epochs that the run has, by default fetched; updated.
     """
     if logged is None:
         logged = logged_epochs(client, run)
@@ -258,7 +258,7 @@ def logged_epochs(client, run: str) -> set[int]:
 
 
 def curve_metrics(row: Mapping[str, float]) -> dict[str, float]:
-    """Metric names, whose prefixes become sections of charts, for one row of the training curve."""
+    """One row of the training curve by MLflow's metric names; their prefixes become sections of charts."""
     names = {
         "lr": "train/lr",
         "train_loss": "train/loss",
@@ -271,7 +271,7 @@ def curve_metrics(row: Mapping[str, float]) -> dict[str, float]:
 
 @contextlib.contextmanager
 def finishing(client, run: str) -> Iterator[None]:
-    """Mark the run finished at the end, failed on an error, killed on an interruption."""
+    """Mark the run as finished at the end, failed on an error, killed on an interruption."""
     try:
         yield
     except BaseException as error:
@@ -282,12 +282,12 @@ def finishing(client, run: str) -> Iterator[None]:
 
 
 def _experiment_id(client, data_name: str) -> str:
-    """Id of the MLflow experiment of a data set, made if there is none."""
+    """Id of the MLflow experiment of a data set; created if there is none."""
     with lock("mlflow"):
         found = find_experiment(client, data_name)
         if found:
             return found
-        # By default that would be a folder where the process runs, which may be a temporary one.
+        # The default is relative to the working directory, which may be temporary.
         place = (root() / "mlartifacts" / data_name).as_uri()
         tags = {
             "mlflow.experimentKind": "custom_model_development",
@@ -308,7 +308,7 @@ def _find(client, experiment: str, tags: Mapping[str, str], condition: str = "")
 def _search(
     client, experiment: str, tags: Mapping[str, str], condition: str = "", most: int = 1000
 ) -> list[Any]:
-    """The runs with these tags, the newest first, at most so many."""
+    """The runs with these tags, newest first, at most `most` of them."""
     query = " and ".join(f"tags.`{key}` = {quoted(value)}" for key, value in tags.items()) + condition
     order = ["attributes.start_time DESC"]
     return list(client.search_runs([experiment], query, max_results=most, order_by=order))
@@ -321,7 +321,7 @@ def _flat(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def log_params(client, run: str, values: Mapping[str, Any]) -> None:
-    """Log parameters, as many in a request as MLflow takes."""
+    """Log parameters, in requests of at most MOST_PARAMS."""
     from mlflow.entities import Param
 
     params = [Param(key, str(value)) for key, value in values.items()]

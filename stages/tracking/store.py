@@ -1,6 +1,6 @@
-"""Where MLflow keeps the runs, and what is done while it cannot: MLflow is a mirror, no training ends by it.
+"""MLflow's store of runs, and what to do while it cannot be used: MLflow is a mirror and never ends a training.
 
-The store is the database at `stages.tracking.address.store_uri`. A server over http is never written to from here;
+The store is the database at `stages.tracking.address.store_uri`. This module never writes to an HTTP server;
 `stages.tracking.copies` copies the runs to it.
 """
 
@@ -20,15 +20,15 @@ from stages.files.workspace import lock
 from stages.tracking.address import SETTING, file_of, shown, store_uri
 from stages.tracking.failures import StoreError, failures, in_one_line
 
-PATIENCE = 300.0  # seconds that a locked database, or a disk without room, is waited for
+PATIENCE = 300.0  # seconds to wait for a locked database or a full disk
 LOCKED = 5.0  # seconds, longer than MLflow ever holds a lock
-POLL = 1.0  # seconds between two attempts meanwhile
+POLL = 1.0  # seconds between two attempts
 
 T = TypeVar("T")
 
 
 def connect() -> Any:
-    """An MlflowClient of the store, whose calls wait where waiting helps; the first one creates the database.
+    """An MlflowClient of the store whose calls wait if waiting can help; the first connection creates the database.
 
     Raises:
         click.ClickException: MLFLOW_TRACKING_URI names no store.
@@ -38,14 +38,14 @@ def connect() -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow import MlflowClient
 
-    # What these say of a new database is no news here, and a failure is said in one line.
+    # Their messages about a new database are of no interest here, and failures are reported in one line.
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
     def construct() -> MlflowClient:
-        probe(uri)  # MLflow itself would try for minutes, without a word
-        # The client makes the database already as it is constructed, and two processes that make it at once break it.
+        probe(uri)  # MLflow itself would retry silently for minutes
+        # The constructor creates the database; two processes that do so at the same time would corrupt it.
         with lock("mlflow"):
             client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             client.search_experiments(max_results=1)
@@ -55,9 +55,9 @@ def connect() -> Any:
 
 
 class PatientClient:
-    """An MlflowClient whose calls are repeated while the database is locked or its disk has no room.
+    """An MlflowClient whose calls are repeated while the database is locked or its disk is full.
 
-    Each raises a StoreError where the store cannot be used, or that lasts longer than `patience` seconds.
+    Calls raise StoreError if the store cannot be used, or if that condition lasts longer than `patience` seconds.
     """
 
     def __init__(self, client: Any, patience: float) -> None:
@@ -72,7 +72,7 @@ class PatientClient:
         @functools.wraps(value)
         def call(*args: Any, **kwargs: Any) -> Any:
             if not self._patience:
-                probe(store_uri())  # SQLite itself waits for 20 seconds
+                probe(store_uri())  # SQLite itself would wait for 20 seconds
             return patiently(lambda: value(*args, **kwargs), self._patience)
 
         return call
@@ -84,9 +84,9 @@ class PatientClient:
 
 @contextlib.contextmanager
 def global_store() -> Iterator[None]:
-    """What of MLflow names no store, on the store of the pipeline.
+    """Direct the MLflow functions that take no store to the store of the pipeline.
 
-    MLflow notes that in MLFLOW_TRACKING_URI, which for us may name the server that gets the copies: it is set back.
+    MLflow writes its address to MLFLOW_TRACKING_URI, which may name the server for the copies; it is restored.
     """
     import mlflow
 
@@ -99,14 +99,14 @@ def global_store() -> Iterator[None]:
 
 
 def patiently(step: Callable[[], T], patience: float | None = None) -> T:
-    """Do a step with the store or the disk; while that fails by something that passes, say so once and repeat it.
+    """Call `step`, which uses the store or the disk; repeat it while it fails for a temporary reason, reported once.
 
     Args:
-        step: what to do, which may be done twice; its result is returned.
-        patience: for how many seconds, by default PATIENCE.
+        step: must be safe to repeat; its result is returned.
+        patience: how long to repeat, in seconds; by default PATIENCE.
 
     Raises:
-        StoreError: the store cannot be used, or not in that time.
+        StoreError: the store cannot be used, or not within that time.
     """
     deadline = time.monotonic() + (PATIENCE if patience is None else patience)
     waiting = False
@@ -124,10 +124,10 @@ def patiently(step: Callable[[], T], patience: float | None = None) -> T:
 
 
 def spared(step: Callable[..., T], *args: Any) -> T | None:
-    """Do a step with MLflow that the work can do without: where it fails, say so, each reason once, and go on.
+    """Call an MLflow step that the work does not depend on; if it fails, report each reason once and continue.
 
     Returns:
-        What `step(*args)` returns; None where it failed.
+        The result of `step(*args)`; None if it failed.
     """
     from mlflow.exceptions import MlflowException
 
@@ -147,11 +147,11 @@ def _say_once(message: str) -> None:
 
 
 def probe(uri: str) -> None:
-    """Return if a store answers and can be written now.
+    """Check that a store responds and can be written now.
 
     Raises:
         click.ClickException: the Python package for this kind of database is not installed.
-        StoreError: it does not answer, or another process holds a lock; at once.
+        StoreError: the store does not respond, or another process keeps it locked for LOCKED seconds.
     """
     with failures():
         file = file_of(uri)
