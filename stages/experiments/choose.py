@@ -1,6 +1,6 @@
-"""Set parameters as `dvc exp run -S` does, for a `dvc repro` that follows: so `make table4` and others choose a study.
+"""Set parameters as `dvc exp run -S` does, for a subsequent `dvc repro`: `make table4` and others choose a study so.
 
-An experiment of DVC detaches Git's HEAD while it runs, for hours, and puts away the results of other data sets.
+A DVC experiment would detach Git's HEAD while it runs, for hours, and remove the results of other data sets.
 """
 
 from pathlib import Path
@@ -17,7 +17,7 @@ from stages.files.params import in_pipeline, load_params
 @click.option("--set", "-S", "overrides", multiple=True, help="[FILE:]KEY=VALUE, of params.yaml by default.")
 @in_pipeline
 def main(overrides: tuple[str, ...], pipeline: Path) -> None:
-    """Write new values into the files of parameters; one that does not fit leaves them as they were."""
+    """Write new values into the parameter files; if one is invalid, the files stay unchanged."""
     changes = {Path(file): values for file, values in to_path_overrides(overrides).items()}
     before: dict[Path, bytes] = {}
     try:
@@ -28,7 +28,7 @@ def main(overrides: tuple[str, ...], pipeline: Path) -> None:
     except (DvcException, OSError, click.ClickException) as error:
         for file, content in before.items():
             file.write_bytes(content)
-        reason = error.__cause__ if isinstance(error, DvcException) else None  # which DVC leaves unsaid
+        reason = error.__cause__ if isinstance(error, DvcException) else None  # DVC's message omits it
         raise click.ClickException(" ".join(str(reason or error).split())) from None
 
 

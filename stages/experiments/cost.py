@@ -1,6 +1,6 @@
-"""Stage `cost@<table>` of studies/dvc.yaml: what the nets of a study cost, measured in turn in one process.
+"""Stage `cost@<table>` of studies/dvc.yaml: time and memory of the nets of a study, measured in turn in one process.
 
-The times are those of this machine while it did what else it had to do; nets are compared by their ratio.
+Times depend on the machine and its other load; compare nets by the ratio of their times.
 """
 
 import statistics
@@ -41,7 +41,7 @@ COLUMNS = [
 @in_pipeline
 @stopping("starts anew")
 def main(table: str, pipeline: Path) -> None:
-    """Measure the nets of the study that TABLE is of, writing metrics/<data>/cost/<table>.csv below the pipeline."""
+    """Measure the nets of the study of TABLE and write metrics/<data>/cost/<table>.csv below the pipeline."""
     params = load_params(pipeline=pipeline)
     try:
         device = choose_device(params.train.device)
@@ -64,16 +64,17 @@ def main(table: str, pipeline: Path) -> None:
 
 
 def measure(nets: Mapping[str, nn.Module], images: Tensor, rounds: int) -> pd.DataFrame:
-    """A row for each net, in float32 as it stands, without compiling or exporting it.
+    """Measure each net in float32, neither compiled nor exported.
 
     Args:
-        nets: on one device, to be trained on images such as these.
+        nets: nets for images of this shape, all on one device.
         images: a batch (N, C, H, W) on that device.
-        rounds: how often each net is timed, after two rounds that are not counted.
+        rounds: how often each net is timed, after two warm-up rounds.
 
     Returns:
-        net, parameters, multiply_adds (of one image), training_ms (median time of forward, loss and backward on the
-        batch), evaluation_ms (forward alone, in eval mode), kept_mib (memory of what is kept for the backward pass).
+        One row per net: net, parameters, multiply_adds (of one image), training_ms (median time of forward, loss and
+        backward on the batch), evaluation_ms (forward alone, in eval mode), kept_mib (memory kept for the backward
+        pass).
     """
     labels = torch.zeros(len(images), dtype=torch.long, device=images.device)
     actions: dict[tuple[str, str], Callable[[], object]] = {}
@@ -112,7 +113,7 @@ def evaluate(net: nn.Module, images: Tensor) -> None:
 
 
 def timed(action: Callable[[], object], device: torch.device) -> float:
-    """Seconds until the device has done it."""
+    """Seconds until the device has finished the action."""
     finish = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     finish()
     start = time.perf_counter()
@@ -122,7 +123,7 @@ def timed(action: Callable[[], object], device: torch.device) -> float:
 
 
 def kept_for_backward(net: nn.Module, images: Tensor, labels: Tensor) -> int:
-    """Bytes of memory that the graph of a training step holds, besides the parameters: the same on every machine."""
+    """Bytes that the graph of a training step holds, without the parameters: the same on every machine."""
     own = {parameter.untyped_storage().data_ptr() for parameter in net.parameters()}
     held: dict[int, int] = {}
 
@@ -135,7 +136,7 @@ def kept_for_backward(net: nn.Module, images: Tensor, labels: Tensor) -> int:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss = F.cross_entropy(
             net.train()(images), labels
-        )  # held until here, or addresses would be used again
+        )  # keep the graph alive, otherwise addresses would be reused
     del loss
     return sum(held.values())
 

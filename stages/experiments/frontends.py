@@ -1,6 +1,7 @@
-"""Stage `comparison@frontends` of studies/dvc.yaml: nets that differ in their front end, in one table and one figure.
+"""Stage `comparison@frontends` of studies/dvc.yaml: compare nets that differ in their front end, in a table and figure.
 
-They go to metrics/<data>/studies, from where `dvc repro` takes them into the report; the results also go to MLflow.
+Both are written to metrics/<data>/studies, from where `dvc repro` includes them in the report; the results also go to
+MLflow.
 """
 
 from pathlib import Path
@@ -51,10 +52,10 @@ def main(table: str, pipeline: Path) -> None:
 
 
 def all_answers(params: Params, folder: Path, errors, flips) -> Answers:
-    """The answers of every net.
+    """Read the predictions of every net.
 
     Raises:
-        click.ClickException: those of a net are not there, not of all its seeds, or not those behind the measurements.
+        click.ClickException: the predictions of a net are missing, lack a seed, or do not match the measurements.
     """
     files = {
         net: (folder / "corruption" / f"{net}.npz", folder / "perturbation" / f"{net}.npz")

@@ -1,8 +1,8 @@
-"""Training of the whole grid on a Ray cluster: one task for each net and seed, each with a part of a GPU.
+"""Train all nets and seeds on a Ray cluster: one task for each net and seed, each with a share of a GPU.
 
-A finished training lands where `stages.train` keeps its checkpoints. `dvc repro` then finds every training done, writes
-models, curves and MLflow runs as always, and goes on with the evaluation. Called again after a stop, it goes on; nets
-whose training stage is up to date are left alone.
+Finished trainings are written where `stages.train` keeps its checkpoints. `dvc repro` then finds every training done,
+writes models, curves and MLflow runs as usual, and continues with the evaluation. Called again after an interruption,
+this command resumes; it skips nets whose training stage is up to date.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from stages.files.writing import write_bytes
 from stages.train import recipe, untrained
 from training.remote import Mailbox, train_task
 
-PACKAGES = ("pushpull", "nets", "common_corruptions", "training")  # what a task needs of the repository
+PACKAGES = ("pushpull", "nets", "common_corruptions", "training")  # packages that a task needs
 
 Job = tuple[str, int]  # net and seed
 
@@ -40,14 +40,14 @@ Job = tuple[str, int]  # net and seed
     default=0.25,
     show_default=True,
     type=click.FloatRange(0, min_open=True),
-    help="Of a GPU for a task, where there are GPUs.",
+    help="Share of a GPU per task, if there are GPUs.",
 )
-@click.option("--cpus", default=1, show_default=True, type=click.IntRange(1), help="Cores for a task.")
+@click.option("--cpus", default=1, show_default=True, type=click.IntRange(1), help="Cores per task.")
 @stopping("goes on after the checkpoints that have arrived")
 def main(address: str, pipeline: Path, gpus: float, cpus: int) -> None:
     """Train every net and seed of params.yaml, or of a study, on the Ray cluster at ADDRESS.
 
-    ADDRESS is `ray` for this machine, or ray://HOST:PORT. The machines of a cluster need the packages of
+    ADDRESS is `ray` for this machine, or ray://HOST:PORT. The machines of the cluster need the packages of
     requirements.lock; code and images are sent to them.
     """
     if address != "ray" and not address.startswith("ray://"):
@@ -65,7 +65,7 @@ def main(address: str, pipeline: Path, gpus: float, cpus: int) -> None:
     train, test = load_split(params.data.name, "train"), load_split(params.data.name, "test")
     folders = {net: work_folder(params, net) for net in nets}
     with contextlib.ExitStack() as held:
-        for folder in folders.values():  # no stage may train a net meanwhile
+        for folder in folders.values():  # prevents a stage from training the net meanwhile
             held.enter_context(workspace.lock(folder.name))
             folder.mkdir(exist_ok=True)
         code = {"py_modules": [str(ROOT / package) for package in PACKAGES]}
@@ -88,7 +88,7 @@ def to_train(params: Params, pipeline: Path) -> list[str]:
     """The nets whose stage `train@<net>` DVC would run.
 
     Raises:
-        click.ClickException: DVC cannot say.
+        click.ClickException: DVC fails to determine them.
     """
     stages = {net: f"{pipeline / 'dvc.yaml'}:train@{net}" for net in params.nets}
     try:
@@ -96,7 +96,7 @@ def to_train(params: Params, pipeline: Path) -> list[str]:
             changed = repo.status(targets=list(stages.values()))
     except DvcException as error:
         raise click.ClickException(" ".join(str(error).split())) from None
-    known = {name.removeprefix("dvc.yaml:") for name in changed}  # as DVC calls those of the file at the top
+    known = {name.removeprefix("dvc.yaml:") for name in changed}  # DVC's prefix for stages of the top file
     return [net for net, stage in stages.items() if stage.removeprefix("dvc.yaml:") in known]
 
 
@@ -106,17 +106,17 @@ def train_all(
     """Train every net and seed on the cluster that Ray is connected to.
 
     Args:
-        folders: for each net where the checkpoints of its seeds are kept.
-        train, test: the images.
-        cpus, gpus: cores and part of a GPU for each task.
+        folders: net -> folder of the checkpoints of its seeds.
+        train, test: the images and labels.
+        cpus, gpus: cores and share of a GPU per task.
 
     Returns:
-        What went wrong, for each net and seed that could not be trained.
+        The error message for each net and seed whose training failed.
     """
     import ray
 
     mailbox = ray.remote(num_cpus=0)(Mailbox).remote()
-    # Sent once; every machine keeps one copy for all its tasks.
+    # Sent only once: every machine keeps one copy for all its tasks.
     images = ray.put([np.array(array) for array in (*train, *test)])
     task = ray.remote(num_cpus=cpus, num_gpus=gpus)(train_task)
     files = {

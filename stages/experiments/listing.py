@@ -1,7 +1,7 @@
-"""`make exps`: each experiment with the parameters it changes and the results that differ, however narrow a terminal.
+"""`make exps`: list each experiment with the parameters that it changes and the results that differ.
 
-`dvc exp show` gives a parameter or a result a column, and leaves out the columns for which a terminal is too narrow.
-Here they stand below each other.
+`dvc exp show` gives every parameter and result a column, and omits the columns that do not fit the terminal. This list
+puts them below each other instead.
 """
 
 import json
@@ -17,13 +17,13 @@ from stages.files.writing import show
 
 DVC = [sys.executable, "-X", "utf8", "-m", "dvc", "exp", "show", "--json"]
 COLUMNS = {"mCE": "mCE", "E_corr": "E", "E_clean": "clean", "mFP": "mFP"}
-WIDTH = 7  # of a result: 100.00 and a space
+WIDTH = 7  # of a result: "100.00" and a space
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def main(options: tuple[str, ...]) -> None:
-    """List the experiments of this commit, or those that OPTIONS of `dvc exp show` choose, such as -A."""
+    """List the experiments of this commit, or those chosen by OPTIONS of `dvc exp show`, such as -A."""
     done = subprocess.run(
         [*DVC, *options], stdout=subprocess.PIPE, encoding="utf-8", errors="replace", check=False
     )
@@ -36,10 +36,10 @@ def main(options: tuple[str, ...]) -> None:
 
 
 def lines(commits: list[dict[str, Any]]) -> Iterator[str]:
-    """The list, from what `dvc exp show --json` prints.
+    """The lines of the list, from the output of `dvc exp show --json`.
 
-    A commit shows the results of every net in percent. An experiment shows the parameters that differ from its
-    commit's, and the nets whose results do; the workspace is compared with the first commit.
+    A commit is listed with the results of every net in percent. An experiment is listed with the parameters that differ
+    from those of its commit, and the nets whose results differ; the workspace is compared with the first commit.
     """
     yield "".join(f"{heading:>{WIDTH}}" for heading in COLUMNS.values()) + "  net"
     workspace, *others = commits
@@ -54,7 +54,7 @@ def lines(commits: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def entry(name: str | None, found: dict[str, Any], executor: dict | None, commit: dict) -> Iterator[str]:
-    """An experiment, or the workspace where it differs from the commit."""
+    """The lines of an experiment, or of the workspace if it differs from the commit."""
     before, after = parameters(commit["data"]), parameters(found["data"])
     changed = [
         f"{key}={after.get(key, 'none')}"
@@ -94,7 +94,7 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 
 def results(data: Mapping[str, Any] | None, before: Mapping[str, Any] | None) -> Iterator[str]:
-    """A line for each net with other results than before."""
+    """A line for each net whose results differ from those before."""
     new, old = ((one or {}).get("metrics") or {} for one in (data, before))
     for path, file in new.items():
         content, earlier = file.get("data") or {}, old.get(path, {}).get("data") or {}
@@ -108,12 +108,12 @@ def results(data: Mapping[str, Any] | None, before: Mapping[str, Any] | None) ->
 
 
 def number(value: float | None) -> str:
-    """In percent, as wide as a column."""
+    """Format a value in percent, padded to the width of a column."""
     return f"{'-' if value is None else format(value, '.2f'):>{WIDTH}}"
 
 
 def reason(found: Mapping[str, Any]) -> str:
-    """Why DVC cannot show it, on one line."""
+    """The reason why DVC cannot show an experiment, on one line."""
     return " ".join(str((found["error"] or {}).get("msg", "no results")).split())
 
 

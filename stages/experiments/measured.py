@@ -1,4 +1,4 @@
-"""What was measured of all nets of a study: read for its tables, whole or not at all, and handed on to MLflow."""
+"""The measurements of all nets of a study: read them for its tables, only if complete, and log them to MLflow."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,10 +13,10 @@ from stages.tracking.mirror import net_run
 
 
 def whole(folder: Path, params: Params, keys: list[str]) -> pd.DataFrame:
-    """The measurements of all nets of the study, on corruptions or perturbations.
+    """Read the measurements of all nets of the study, on corruptions or perturbations.
 
     Raises:
-        click.ClickException: one is missing, there twice with two values, or no number in its range.
+        click.ClickException: a measurement is missing, occurs twice with two values, or is not a number in its range.
     """
     files_of(folder, params)
     found = check(folder, params, keys)
@@ -29,7 +29,7 @@ def files_of(folder: Path, params: Params) -> dict[str, Path]:
     """Net -> its file of measurements.
 
     Raises:
-        click.ClickException: it is not there.
+        click.ClickException: a file is missing.
     """
     paths = {name: folder / f"{name}.csv" for name in params.nets}
     for path in paths.values():
@@ -39,10 +39,10 @@ def files_of(folder: Path, params: Params) -> dict[str, Path]:
 
 
 def mirror(params: Params, measured: Mapping[str, pd.DataFrame], history: Path) -> None:
-    """Give every net and seed its run in MLflow with what was measured, and the parent run the means.
+    """Log the measurements of every net and seed to its run in MLflow, and the means to the parent run.
 
     Args:
-        params: of the study.
+        params: parameters of the study.
         measured: kind of measurement -> name (or net), seed, error (percent), and the columns of its stage.
         history: folder with the training curves.
     """
@@ -65,7 +65,7 @@ def mirror(params: Params, measured: Mapping[str, pd.DataFrame], history: Path) 
 
 
 def by_condition(kind: str, rows: pd.DataFrame) -> dict[str, float]:
-    """Error of one net and seed by condition, as MLflow names it: `gaussian_noise_0.01`, or the corruption."""
+    """Error of one net and seed by condition, named as in MLflow: `gaussian_noise_0.01`, or the corruption."""
     if kind != "noise":
         return rows.groupby(kind).error.mean().to_dict()
     names = rows.sweep.where(rows.sweep == "clean", rows.sweep + "_" + rows.level.map("{:g}".format))

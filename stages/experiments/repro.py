@@ -1,6 +1,6 @@
-"""`make repro`: the whole pipeline, once at a time in a clone, and the addresses of its results in MLflow.
+"""`make repro`: run the whole pipeline, only once at a time per clone, and print where MLflow shows its results.
 
-Where nothing has changed since the last time, it says so at once: MLflow, which takes seconds to open, is left alone.
+If nothing has changed since the last time, it says so at once and does not open MLflow, which takes seconds.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ DVC = [sys.executable, "-m", "dvc", "repro"]
 @click.command()
 @naming_refused_files("goes on from there")
 def main() -> None:
-    """Run `dvc repro`, give MLflow the results that DVC found in Git, and print where to see them."""
+    """Run `dvc repro`, log results that DVC found in Git to MLflow, and print where to see them."""
     params = load_params()
-    runs.identity()  # Git may refuse, and that is better known before the work
+    runs.identity()  # Git may refuse; fail before the work, not after it
     note = workspace.scratch() / "repro.json"
     started = 1000 * time.time()
     try:
@@ -38,7 +38,7 @@ def main() -> None:
             if "up to date" in dry.stdout:
                 click.echo("Data and pipelines are up to date.")
                 given = note.read_text(encoding="utf-8") if note.exists() else None
-                # A server may lack what it could not take.
+                # A server may still lack runs that failed to upload.
                 if given == results() and not address.server_uri():
                     return
             elif status := call(DVC):
@@ -48,7 +48,7 @@ def main() -> None:
             experiment = runs.open_experiment(params)
             parent = experiment.client.get_run(experiment.parent)
             if not parent.data.metrics:
-                from stages.tracking import mirror  # with pandas, for which nobody waits who needs none
+                from stages.tracking import mirror  # imports pandas, so only if needed
 
                 mirror.mirror_files(params)
             elif parent.info.end_time < started:  # otherwise `aggregate` ran and printed them
@@ -61,16 +61,16 @@ def main() -> None:
 
 
 def results() -> str:
-    """What MLflow's store was given: the experiment's tags, the digest of dvc.lock, and which file the store is."""
+    """Identify the results logged to MLflow: the experiment's tags, the digest of dvc.lock, and the store's file."""
     lock = Path("dvc.lock")
     digest = hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else None
     database = workspace.root() / "mlflow.db"
-    made = database.stat().st_ino if database.exists() else None  # another one after it was deleted
+    made = database.stat().st_ino if database.exists() else None  # another one if it is recreated
     return json.dumps([runs.identity(), digest, made])
 
 
 def say_what_differs() -> None:
-    """Print how many results are not those in Git, and that another processor is enough of a reason."""
+    """Print how many results differ from those in Git, and that another processor can be the reason."""
     changed = workspace.git("diff", "--name-only", "--", "metrics", "dvc.lock").splitlines()
     if changed:
         click.echo(

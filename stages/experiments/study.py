@@ -1,6 +1,7 @@
-"""Stage `study@<table>` of studies/dvc.yaml: a table of the paper, and its figures, from what was measured of all nets.
+"""Stage `study@<table>` of studies/dvc.yaml: a table of the paper, and its figures, from the measurements of all nets.
 
-They go to metrics/<data>/studies, from where `dvc repro` takes them into the report; the results also go to MLflow.
+They are written to metrics/<data>/studies, from where `dvc repro` includes them in the report; the results also go to
+MLflow.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from stages.tables.table import write_table
 from stages.tracking.store import spared
 
 OPTIONS = ("scale", "alpha", "train_alpha")
-# What a table tells nets apart by.
+# The columns by which a table distinguishes nets.
 KEYS = {"table1": ["net"], "table4": ["net", "scale", "alpha"], "table5": ["net", "train_alpha"]}
 
 
@@ -45,7 +46,7 @@ def main(table: str, pipeline: Path) -> None:
     folder = Path("metrics") / data_name / "studies"
     test = load_split(data_name, "test")
     images = len(test.labels)
-    if kind == "corruption":  # all are measured on as many as are corrupted
+    if kind == "corruption":  # clean images too are limited to the number of corrupted ones
         images = min(images, params.data.corrupted_images or images)
     written = TABLES[table](measured, params, images)
     told = [written.note, *deviations(params, KEYS[table]), *describe_trainings(params)]
@@ -59,21 +60,22 @@ def main(table: str, pipeline: Path) -> None:
 
 
 def gather(params: Params, folder: Path, kind: str, keys: Sequence[str]) -> pd.DataFrame:
-    """The measurements of all nets of a study.
+    """Gather the measurements of all nets of a study.
 
     Args:
-        params: of the study.
-        folder: with `<net>.csv`.
-        kind: of the measurements, "noise" or "corruption".
-        keys: the columns by which the table tells nets apart.
+        params: parameters of the study.
+        folder: folder with `<net>.csv`.
+        kind: kind of measurement, "noise" or "corruption".
+        keys: the columns by which the table distinguishes nets.
 
     Returns:
         name (under `nets`), net (of the paper, such as resnet14-pp), scale, alpha (both NaN without a push-pull layer),
-        train_alpha (then False), as_published (whether the net is the paper's but for `keys`), and the columns of the
-        stage that measured.
+        train_alpha (False without one), as_published (whether the net equals the paper's in all options except `keys`
+        and in training), and the columns of the stage that measured.
 
     Raises:
-        click.ClickException: a file of measurements is not whole, or two nets are one in the table.
+        click.ClickException: a file of measurements is incomplete, the table cannot show a net's alpha or pull, or it
+            cannot distinguish two nets.
     """
     rows = (
         whole(folder, params, ["corruption", "severity"]) if kind == "corruption" else noise(folder, params)
@@ -101,10 +103,10 @@ def gather(params: Params, folder: Path, kind: str, keys: Sequence[str]) -> pd.D
 
 
 def noise(folder: Path, params: Params) -> pd.DataFrame:
-    """The measurements of all nets of the study under noise: net, seed, sweep, level, error.
+    """Read the measurements of all nets of the study under noise: net, seed, sweep, level, error.
 
     Raises:
-        click.ClickException: a file is not there, or does not hold each level of `SWEEPS` and seed once, in percent.
+        click.ClickException: a file is missing, or does not hold each level of `SWEEPS` and seed once, in percent.
     """
     levels = [("clean", 0.0), *((sweep, level) for sweep in SWEEPS for level in SWEEPS[sweep])]
     tables = []
@@ -123,22 +125,22 @@ def noise(folder: Path, params: Params) -> pd.DataFrame:
 
 
 def others(params: Params, net: str, keys: Sequence[str]) -> dict[str, Any]:
-    """The options in which a net is not the paper's and of which the table has no column."""
+    """The options in which a net differs from the paper's and for which the table has no column."""
     return {key: value for key, value in paper.other_options(params, net).items() if key not in keys}
 
 
 def deviations(params: Params, keys: Sequence[str]) -> list[str]:
-    """A sentence that names the nets that are not the paper's in what the table does not show; none without any.
+    """A sentence that names the nets which differ from the paper's in options not shown; empty if there are none.
 
     Args:
-        params: of the study.
-        keys: the columns by which the table tells nets apart.
+        params: parameters of the study.
+        keys: the columns by which the table distinguishes nets.
     """
     each = []
     for name in params.nets:
         options = others(params, name, keys)
         if "pushpull" in options:
-            options = {"layers": options.pop("pushpull")} | options  # as params.yaml calls it
+            options = {"layers": options.pop("pushpull")} | options  # its name in params.yaml
         if not paper.trained_as_published(params, name):
             options |= paper.own_training(params, name)
         if options:
@@ -147,7 +149,7 @@ def deviations(params: Params, keys: Sequence[str]) -> list[str]:
 
 
 def write_figures(folder: Path, values: pd.DataFrame, name: str, classes: int) -> None:
-    """Figures 4 and 5 of the paper, from the accuracies of the LeNets on a set of so many classes."""
+    """Draw figures 4 and 5 of the paper from the accuracies of the LeNets on a data set with `classes` classes."""
     for figure, sweep, levels, title, axis in (
         ("figure4", "gaussian_noise", FIGURE4_VARIANCES, "Gaussian noise", "noise variance σ²"),
         ("figure5", "poisson_noise", FIGURE5_CONTRASTS, "contrast and Poisson noise", "contrast C"),
