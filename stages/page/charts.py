@@ -1,7 +1,7 @@
-"""Charts of the report page: small SVGs in the colours of the page, whether it is light, dark or printed.
+"""Charts of the report page: small SVGs that follow the colours of the page, light, dark or printed.
 
-Each function returns one `<svg>` without ids, links or fonts of its own. Colours are written as CSS variables of
-templates/report.css; a line or bar tells its name and value when pointed at.
+Each function returns one `<svg>` without ids, links or own fonts. Colours are CSS variables of templates/report.css;
+lines and bars have a tooltip with name and value.
 """
 
 import io
@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 SVG = "http://www.w3.org/2000/svg"
 ET.register_namespace("", SVG)
 
-# What matplotlib draws in, and the variable that stands in its place on the page.
+# The colours used in matplotlib; on the page, the CSS variables in THEME replace them.
 INK, MUTED, RULE = "#111112", "#777778", "#dddddf"
 SERIES = (
     "#0072b2",
@@ -27,7 +27,7 @@ SERIES = (
     "#009e73",
     "#cc79a7",
     "#8c8c8c",
-)  # Okabe and Ito: told apart by colour-blind readers
+)  # Okabe and Ito: distinguishable for colour-blind readers
 OTHER = len(SERIES) - 1
 THEME = {INK: "ink", MUTED: "muted", RULE: "rule", **{colour: f"s{i}" for i, colour in enumerate(SERIES)}}
 
@@ -48,9 +48,9 @@ def severity(table: pd.DataFrame, colours: Mapping[str, int], top: float, label:
 
     Args:
         table: net, seed, severity, error (percent) of one corruption, with the clean error at severity 0.
-        colours: place in SERIES of every net, in the order of drawing.
-        top: end of the error axis, so that charts beside each other can share one.
-        label: what the chart shows, for those who cannot see it.
+        colours: net -> its index in SERIES, in the order of drawing.
+        top: upper limit of the error axis, so that adjacent charts can share it.
+        label: text alternative of the chart, for screen readers.
     """
     with plt.rc_context(STYLE):
         figure, axes, titles = _panel(180, 128, left=26, bottom=20)
@@ -152,14 +152,14 @@ def bars(
 
 
 def differences(table: pd.DataFrame, label: str) -> str:
-    """Difference of two nets on each condition: a dot, a thick line for its interval over images, a thin one for that
-    over seeds and images; coloured where the latter does not hold 0.
+    """Difference of two nets on each condition (dot), with its intervals over images (thick line) and over seeds and
+    images (thin line); coloured where the latter excludes 0.
 
-    With few seeds the thin lines are long; they are cut where they would squeeze the rest.
+    With few seeds the thin lines are long; they are cut off where they would compress the rest.
 
     Args:
-        table: condition, difference, low, high, low_images, high_images (points of percent), from top to bottom; less
-            than 0 is better.
+        table: condition, difference, low, high, low_images, high_images (percentage points), from top to bottom;
+            negative is better.
         label: as in `severity`.
     """
     with plt.rc_context(STYLE):
@@ -192,7 +192,7 @@ def differences(table: pd.DataFrame, label: str) -> str:
 
 
 def _panel(width: int, height: int, left: int, bottom: int) -> tuple[plt.Figure, plt.Axes, dict[str, str]]:
-    """A figure of so many points with horizontal grid lines alone, and the empty book of its titles."""
+    """A figure of width x height points with only horizontal grid lines, its axes, and an empty dict of titles."""
     figure = plt.figure(figsize=(width / 72, height / 72))
     box = (left / width, bottom / height, (width - left - 14) / width, (height - bottom - 8) / height)
     axes = figure.add_axes(box)
@@ -210,13 +210,13 @@ def _line(axes: plt.Axes, titles: dict[str, str], x, y, text: str, **style) -> N
 
 
 def _set_title(artist: matplotlib.artist.Artist, titles: dict[str, str], text: str) -> None:
-    """Note the title of a mark, which browsers show when it is pointed at."""
+    """Record the title of a mark, which browsers show as its tooltip."""
     artist.set_gid(f"mark-{len(titles)}")
     titles[artist.get_gid()] = text
 
 
 def _svg(figure: plt.Figure, titles: Mapping[str, str], label: str) -> str:
-    """The figure as an element of the page."""
+    """The figure as an SVG element of the page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     plt.close(figure)

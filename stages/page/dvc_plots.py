@@ -1,7 +1,7 @@
-"""The page of `dvc plots show` and `dvc plots diff` with Vega inside, so that it draws without a network.
+"""The page of `dvc plots show` and `dvc plots diff` with Vega embedded, so that it works without a network.
 
-DVC's own page loads Vega from a server. `make setup` writes this one, with the copy of Vega that vl-convert-python
-brings, to .dvc/plots/page.html and names it in .dvc/config.local, so that a clone that was not set up keeps DVC's own.
+DVC's own page loads Vega from a server. `make setup` writes this page, with the copy of Vega in vl-convert-python, to
+.dvc/plots/page.html and names it in .dvc/config.local; a clone that was not set up keeps DVC's own page.
 """
 
 import subprocess
@@ -15,7 +15,7 @@ from stages.files.writing import write_text
 
 PAGE = Path(".dvc/plots/page.html")
 
-# DVC replaces the names in braces. Its `{scripts}`, which would load Vega from a server, is left out.
+# DVC replaces the names in braces. `{scripts}` is left out, since it would load Vega from a server.
 TEMPLATE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -38,10 +38,10 @@ img { max-width: 100%; }
 
 
 def page() -> str:
-    """The template that `plots.html_template` of DVC's configuration may name.
+    """The template for `plots.html_template` of DVC's configuration.
 
     Raises:
-        RuntimeError: the script holds a name that DVC would replace, or ends its element.
+        RuntimeError: the script contains a name that DVC would replace.
     """
     names = "window.vega = vega; window.vegaLite = vegaLite; window.vegaEmbed = vegaEmbed;"
     script = vl_convert.javascript_bundle(names)
@@ -55,7 +55,7 @@ def page() -> str:
 
 @click.command()
 def main() -> None:
-    """Write the page and tell DVC of it."""
+    """Write the page and configure DVC to use it."""
     write_text(PAGE, page())
     command = [sys.executable, "-m", "dvc", "config", "--local", "plots.html_template", "plots/page.html"]
     subprocess.run(command, check=True)

@@ -1,4 +1,4 @@
-"""Pictures of results: PNG files that are the same, byte for byte, for the same numbers and versions."""
+"""Figures of results: PNG files that are byte-identical for the same numbers and versions."""
 
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from stages.files.writing import replacing
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-NOISE = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)  # standard deviations, of images between 0 and 1
+NOISE = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)  # standard deviations, for images in 0..1
 
 DIFFERENCES = ("#d55e00", "#0072b2", "#009e73")  # a colour for each source of differences
 INK = "#111111"
@@ -36,7 +36,7 @@ def error_bars(
     Args:
         path: the PNG to write.
         corruption: net, seed, corruption, severity, error (percent).
-        panels: the nets of each, in the order of the bars; at most eight.
+        panels: for each panel its nets, in the order of the bars; at most eight.
         published: error by net and corruption, drawn as a line across the bar.
     """
     published = published or {}
@@ -46,7 +46,7 @@ def error_bars(
     for axes, nets in zip(column, panels, strict=True):
         width = 0.8 / len(nets)
         for i, net in enumerate(nets):
-            values = by_seed[net].unstack("corruption").reindex(columns=list(places))  # a gap stays one
+            values = by_seed[net].unstack("corruption").reindex(columns=list(places))  # NaN if not measured
             spread = values.std(ddof=1).fillna(0)
             axes.bar(
                 [place + (i - (len(nets) - 1) / 2) * width for place in places.values()],
@@ -75,7 +75,7 @@ def error_bars(
         axes.spines[["top", "right"]].set_visible(False)
         axes.margins(x=0.01)
         axes.set_ylim(bottom=0)
-        columns = max(1, 120 // (6 + max(map(len, nets))))  # as many as the width takes
+        columns = max(1, 120 // (6 + max(map(len, nets))))  # as many as fit the width
         axes.legend(
             frameon=False,
             ncols=min(columns, len(nets) + 1),
@@ -88,7 +88,7 @@ def error_bars(
 
 
 class Differences(NamedTuple):
-    """Push-pull minus baseline in points of percent on each condition: a corruption, `clean` or `mean`."""
+    """Push-pull minus baseline in percentage points on each condition: a corruption, `clean` or `mean`."""
 
     label: str
     conditions: Sequence[str]
@@ -102,8 +102,8 @@ def differences(path: Path, panels: Mapping[str, Sequence[Differences]]) -> None
 
     Args:
         path: the PNG to write.
-        panels: architecture -> its series, which share labels between panels; those with bounds as dots with error
-            bars, the others as short lines.
+        panels: architecture -> its series. Series with the same label share a colour; those with bounds are drawn as
+            dots with error bars, the others as short lines.
     """
     labels = list(dict.fromkeys(one.label for panel in panels.values() for one in panel))
     known = {name for panel in panels.values() for one in panel for name in one.conditions}
@@ -142,7 +142,7 @@ def differences(path: Path, panels: Mapping[str, Sequence[Differences]]) -> None
 
 
 def stacked(count: int, height: float) -> tuple[plt.Figure, np.ndarray]:
-    """A figure of this height in inches, and its panels, one above the other with the same axes."""
+    """A figure of this height in inches, and its `count` panels, stacked vertically with shared axes."""
     figure, grid = plt.subplots(
         count, figsize=(10, height), layout="constrained", sharex=True, sharey=True, squeeze=False
     )
@@ -150,7 +150,7 @@ def stacked(count: int, height: float) -> tuple[plt.Figure, np.ndarray]:
 
 
 def places_of(conditions: Container[str]) -> tuple[dict[str, float], dict[str, float]]:
-    """Where on the axis the corruptions stand, `clean` first, and the middle of each group of them."""
+    """Positions of the corruptions on the axis, `clean` first, and the centre of each group of corruptions."""
     places: dict[str, float] = {}
     centres: dict[str, float] = {}
     position = 0.0
@@ -166,13 +166,13 @@ def places_of(conditions: Container[str]) -> tuple[dict[str, float], dict[str, f
 
 
 def name_conditions(axes: plt.Axes, places: Mapping[str, float]) -> None:
-    """Write the name of each condition under its place."""
+    """Label each position with the name of its condition."""
     names = [name.replace("_", " ") for name in places]
     axes.set_xticks(list(places.values()), names, rotation=40, ha="right", size=8)
 
 
 def name_groups(axes: plt.Axes, centres: Mapping[str, float]) -> None:
-    """Write the groups of corruptions at the upper edge."""
+    """Label the groups of corruptions at the upper edge."""
     for group, centre in centres.items():
         axes.annotate(
             group,
@@ -190,18 +190,18 @@ def response_maps(
 ) -> dict[str, list[float]]:
     """Responses of a convolution and of a push-pull layer to an image under growing noise (paper, figure 2).
 
-    The kernel is fixed, an oriented edge detector of 5 x 5, so that the picture shows the layer and not a training.
-    Each map is drawn from its smallest to its largest value. Below it stands how well it keeps to the map of the clean
-    image: the correlation of the two.
+    The kernel is fixed, an oriented 5 x 5 edge detector, so that the figure shows the effect of the layer and not of a
+    training. The grey scale of each map spans its own range. The number below it is its correlation with the map of the
+    clean image.
 
     Args:
         path: the PNG to write.
         image: (H, W, C) uint8; channels are averaged.
-        alpha, scale: of the push-pull layer.
-        seed: of the noise.
+        alpha, scale: options of the push-pull layer.
+        seed: seed of the noise.
 
     Returns:
-        The correlations of "convolution" and "push-pull", one for each noise of NOISE.
+        The correlations for "convolution" and "push-pull", one per level of NOISE.
     """
     push = oriented_edge(5)
     clean = torch.from_numpy(image.astype(np.float32).mean(2) / 255)
@@ -242,7 +242,7 @@ def response_maps(
 
 
 def side_by_side(kernels: Sequence[torch.Tensor], side: int) -> np.ndarray:
-    """One or two square kernels on a canvas for two of at most that side, all pixels of one size."""
+    """One or two square kernels on a canvas with room for two of size `side`, so that all are drawn at one scale."""
     canvas = np.full((side, 2 * side + 1), np.nan)
     for i, kernel in enumerate(kernels):
         top = (side - len(kernel)) // 2
@@ -252,7 +252,7 @@ def side_by_side(kernels: Sequence[torch.Tensor], side: int) -> np.ndarray:
 
 
 def oriented_edge(size: int) -> torch.Tensor:
-    """A derivative of a Gaussian at 45 degrees, longer than wide, with absolute sum 1: (1, 1, size, size)."""
+    """Kernel (1, 1, size, size): an elongated derivative of a Gaussian at 45 degrees, with absolute sum 1."""
     y, x = torch.meshgrid(*[torch.arange(size, dtype=torch.float32) - size // 2] * 2, indexing="ij")
     across, along = (x + y) / 2**0.5, (y - x) / 2**0.5
     kernel = -across * torch.exp(-(across**2 + along**2 / 4) / 2)
@@ -260,7 +260,7 @@ def oriented_edge(size: int) -> torch.Tensor:
 
 
 def save(figure: plt.Figure, path: Path) -> None:
-    """Write a PNG whole or not at all, without the version that matplotlib would add."""
+    """Write a PNG whole or not at all, without matplotlib's version in its metadata."""
     with replacing(path) as part:
         figure.savefig(part, format="png", dpi=150, metadata={"Software": None})
     plt.close(figure)

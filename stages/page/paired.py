@@ -1,4 +1,4 @@
-"""Push-pull minus baseline, from the tables that `aggregate` leaves to the series of a figure."""
+"""Push-pull minus baseline: from the tables that `aggregate` writes to the series of a figure."""
 
 from collections.abc import Container, Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ def read_differences(path: Path) -> pd.DataFrame:
 
     `low` and `high` are those over seeds and images, `low_images` and `high_images` those over images alone.
 
-    Those over seeds are NaN with one seed. Empty where the table was not made; rows without intervals are left out.
+    With one seed, `low` and `high` are NaN. Rows without intervals are left out; without the table, there are no rows.
     """
     columns = [
         "pushpull", "baseline", "condition", "difference", "low", "high", "low_images", "high_images"
@@ -26,7 +26,7 @@ def read_differences(path: Path) -> pd.DataFrame:
 
 
 def read_agreement(path: Path) -> pd.DataFrame:
-    """The pairs of the authors' weights in the table `agreement`, their errors alone; empty where it was not made."""
+    """The errors of the pairs of authors' weights in the table `agreement`; empty if there is no such table."""
     columns = [
         "pushpull", "baseline", "condition", "measured", "published", "low_images", "high_images", "images"
     ]  # fmt: skip
@@ -34,7 +34,7 @@ def read_agreement(path: Path) -> pd.DataFrame:
 
 
 def _errors(path: Path, columns: list[str]) -> pd.DataFrame:
-    """The rows of a table that are of errors; none where the table was not made."""
+    """The rows of a table whose measure is the error; empty if there is no such table."""
     if not path.exists():
         return pd.DataFrame(columns=columns)
     table = read_table(path, ["measure", *columns])
@@ -44,15 +44,15 @@ def _errors(path: Path, columns: list[str]) -> pd.DataFrame:
 def panels(
     study: Study, differences: pd.DataFrame, agreement: pd.DataFrame
 ) -> dict[str, list[figures.Differences]]:
-    """For `figures.differences`: by pair of nets, what is known of push-pull minus baseline on each corruption.
+    """Panels for `figures.differences`: for each pair of nets, all series of push-pull minus baseline.
 
-    A pair that the paper has is named by its baseline there, and the authors' weights and the published differences
-    stand beside it.
+    If the paper has the pair, its panel is named after the paper's baseline and also shows the authors' weights and the
+    published differences.
 
     Args:
         study: with our nets, if any.
-        differences: as `read_differences` returns it, of ours and of the authors' weights.
-        agreement: as `read_agreement`.
+        differences: as `read_differences` returns it, for our nets and the authors' weights.
+        agreement: as `read_agreement` returns it.
     """
     found: dict[str, list[figures.Differences]] = {}
     rows = dict(list(differences.groupby(["baseline", "pushpull"], sort=False)))
@@ -80,7 +80,7 @@ def panels(
 
 
 def panel_of(couple: tuple[str, str], twins: Mapping[str, str], taken: Container[str]) -> str:
-    """The name of the panel of a pair of ours: the paper's baseline if it has both nets, for the first such pair."""
+    """Name of the panel for a pair of our nets: for the first pair that the paper has too, the paper's baseline."""
     plain, pushpull = couple
     if plain in twins and pushpull in twins and twins[plain] not in taken:
         return twins[plain]
@@ -88,5 +88,5 @@ def panel_of(couple: tuple[str, str], twins: Mapping[str, str], taken: Container
 
 
 def series(rows: pd.DataFrame, label: str, value: str, low: str, high: str) -> figures.Differences:
-    """A series of the figure from the rows of a table and the names of its columns."""
+    """Make a series of the figure from the rows of a table and the names of its columns."""
     return figures.Differences(label, *(rows[column].tolist() for column in ("condition", value, low, high)))

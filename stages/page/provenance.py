@@ -1,6 +1,6 @@
-"""On what a study was run: code, versions and machine, which MLflow keeps with the report page.
+"""The code, versions and machine that a study was run with; MLflow stores them with the report page.
 
-They are no part of the page or of any other output: the same results give the same files wherever they come out.
+They are not part of the page or any other output, so that equal results give equal files on every machine.
 """
 
 import os
@@ -27,12 +27,12 @@ PACKAGES = (
 
 
 def code() -> str:
-    """The commit, marked where code differs from it."""
+    """The commit, marked if the code differs from it."""
     return runs.described(runs.identity()["dvc.baseline"][:10]) or "not in Git"
 
 
 def versions() -> dict[str, str]:
-    """Python and the packages whose versions can decide a result."""
+    """Versions of Python and of the packages that can change a result."""
     return {"Python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
 
 
@@ -46,7 +46,7 @@ def machine() -> str:
 
 
 def attach(params: Params, page: Path) -> None:
-    """Put the page, and what made it, beside the results of this state of the workspace, where MLflow can be used."""
+    """Log the page and its provenance to the MLflow run of this state of the workspace, if MLflow can be used."""
     spared(_attach, params, page)
 
 

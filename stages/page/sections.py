@@ -1,4 +1,4 @@
-"""The sections of the report page: from tidy measurements to charts, rows of tables and pictures."""
+"""The sections of the report page: make charts, table rows and pictures from the tidy measurements."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ from stages.page import charts
 from stages.tables import paper
 from stages.tables.summary import pairs
 
-# The order on the page; tables of other names follow by name.
+# The order of tables on the page; others follow, sorted by name.
 TABLES = (
     "agreement",
     "difference",
@@ -31,7 +31,7 @@ TABLES = (
     "table5",
 )
 
-# Pictures of the studies beside the pipeline.
+# Figures of the studies.
 STUDY_FIGURES = {
     "figure4": "Accuracy of the LeNets under Gaussian noise of growing variance.",
     "figure5": "Accuracy of the LeNets under Poisson noise at falling contrast.",
@@ -41,12 +41,12 @@ STUDY_FIGURES = {
 MEASURES = {"E_clean": "E clean, %", "E_corr": "E, %", "mCE": "mCE, %", "mFP": "mFP, %"}
 
 
-MOST_CLASSES = 20  # of a confusion matrix on the page
+MOST_CLASSES = 20  # in a confusion matrix on the page
 
 
 @dataclass
 class Study:
-    """What the page is made from: the checked parameters and the tidy measurements of all nets."""
+    """The input of the page: the checked parameters and the tidy measurements of all nets."""
 
     params: Params
     corruption: pd.DataFrame
@@ -62,17 +62,17 @@ class Study:
 
     @property
     def couples(self) -> list[tuple[str, str]]:
-        """(baseline, push-pull) of one architecture each; of the authors' weights where no net was trained here."""
+        """Pairs (baseline, push-pull) of the same architecture; of the authors' weights if no net was trained here."""
         return pairs(self.params) if self.params.nets else paper.authors_couples(self.authors)
 
     @property
     def authors(self) -> dict[str, str]:
-        """The authors' weights that were measured -> the paper's net."""
+        """Name of measured authors' weights -> the paper's net."""
         return paper.authors_nets(self.corruption.net)
 
     @property
     def members(self) -> dict[str, tuple[str, str]]:
-        """Net of the charts -> its architecture and front end: ours, or the authors' where none was trained here."""
+        """Net in the charts -> its architecture and front end: ours, or the authors' if none was trained here."""
         if self.params.nets:
             return {name: (net.arch, front_end(self.params, name)) for name, net in self.params.nets.items()}
         fronts = {True: "push-pull", False: "convolution"}
@@ -83,21 +83,21 @@ class Study:
 
 
 def colours(study: Study) -> dict[str, int]:
-    """Place in the colours of the charts: one for each front end, and grey for a net of no couple."""
+    """Net -> index of its colour in the charts: one per front end, and grey for a net that is in no pair."""
     coupled = {net for couple in study.couples for net in couple}
     fronts = list(dict.fromkeys(front for _, front in study.members.values()))
     places = {}
     for name, (_, front) in study.members.items():
         alone = coupled and name not in coupled
         places[name] = charts.OTHER if alone else min(fronts.index(front), charts.OTHER - 1)
-    # Nets of no couple are drawn first, below the others.
+    # Nets in no pair are drawn first, below the others.
     return dict(sorted(places.items(), key=lambda item: item[1] != charts.OTHER))
 
 
 def front_end(params: Params, name: str) -> str:
-    """The block of a net, with what is the net's own: `pushpull (alpha=2, augment=augmix)`.
+    """The block of a net and its own settings: `pushpull (alpha=2, augment=augmix)`.
 
-    That is its options, and what it was trained with unlike the first net of its architecture.
+    These are its own options, and training settings that differ from those of the first net of its architecture.
     """
     net = params.nets[name]
     first = next(other for other, one in params.nets.items() if one.arch == net.arch)
@@ -109,7 +109,7 @@ def front_end(params: Params, name: str) -> str:
 
 
 def legend(study: Study, nets: Sequence[str]) -> list[dict]:
-    """What the colours of these nets stand for: a net, or the front end that several have in common."""
+    """Legend of the colours of these nets: a net, or the front end that several nets share."""
     groups: dict[int, list[str]] = {}
     for net, colour in colours(study).items():
         if net in nets:
@@ -123,12 +123,12 @@ def legend(study: Study, nets: Sequence[str]) -> list[dict]:
 
 
 def kinds() -> dict[str, str]:
-    """The kind of every corruption, in the order of the kinds."""
+    """Corruption -> its kind, ordered by kind."""
     return {name: kind for kind, names in grouped().items() for name in names}
 
 
 def overall(study: Study) -> list[dict]:
-    """One row a net: mean and standard deviation over seeds of every measure."""
+    """One row per net: mean and standard deviation over seeds of every measure."""
     rows = []
     for net, table in study.summary.groupby("net", sort=False):
         cells = {}
@@ -140,7 +140,7 @@ def overall(study: Study) -> list[dict]:
 
 
 def cell(values: pd.Series) -> dict:
-    """Mean, and the standard deviation over seeds where there are several."""
+    """Mean, and the standard deviation if there are several seeds."""
     values = values.dropna()
     return {
         "mean": values.mean() if len(values) else None,
@@ -151,8 +151,8 @@ def cell(values: pd.Series) -> dict:
 def by_corruption(
     study: Study, published: Mapping[tuple[str, str], float], differences: pd.DataFrame
 ) -> list[dict]:
-    """For every architecture that was trained with several front ends, or all if none was: its bars, and beside them
-    the differences of its couples, if they have intervals."""
+    """For each architecture with several nets (all architectures if none has several): its bars, and the differences
+    of its pairs that have intervals."""
     errors = study.corruption.groupby(["net", "seed", "corruption"], sort=False).error.mean().reset_index()
     conditions = [name for name in ("clean", *kinds()) if name in set(errors.corruption)]
     couples = dict(list(differences.groupby(["baseline", "pushpull"], sort=False)))
@@ -170,7 +170,7 @@ def by_corruption(
 
 
 def training(study: Study) -> list[dict]:
-    """A chart of the training curves for every architecture; none where nothing was trained."""
+    """A chart of the training curves for every architecture; empty if nothing was trained."""
     grouped = by_architecture(study, couples_alone=False) if study.params.nets else {}
     return [
         {
@@ -188,7 +188,7 @@ def training(study: Study) -> list[dict]:
 
 
 def by_architecture(study: Study, couples_alone: bool = True) -> dict[str, dict[str, int]]:
-    """Colours of the nets of each architecture, baseline first; of those with several nets if there are any."""
+    """Architecture -> its nets and their colours; only those with several nets, if there are any and if asked for."""
     places = colours(study)
     groups: dict[str, dict[str, int]] = {}
     for name, (arch, _) in study.members.items():
@@ -198,7 +198,7 @@ def by_architecture(study: Study, couples_alone: bool = True) -> dict[str, dict[
 
 
 def panels(study: Study, most: int = 8) -> list[list[str]]:
-    """The measured nets, at most so many a panel: an architecture's together, and those that are alone of theirs."""
+    """The measured nets by architecture, at most `most` per panel; those alone in their architecture come together."""
     archs = {net: twin.removesuffix("-pp") for net, twin in study.authors.items()}
     archs |= {net: arch for net, (arch, _) in study.members.items()}
     groups: dict[str, list[str]] = {}
@@ -210,7 +210,7 @@ def panels(study: Study, most: int = 8) -> list[list[str]]:
 
 
 def severities(study: Study) -> list[dict]:
-    """By kind of corruption: a chart of error by severity each; charts of one kind share their axis."""
+    """By kind of corruption: a chart of error by severity for each corruption; charts of one kind share their axis."""
     places = colours(study)
     table = study.corruption[study.corruption.net.isin(places)]
     clean = table[table.corruption == "clean"]
@@ -240,7 +240,7 @@ def severities(study: Study) -> list[dict]:
 
 
 def flips(perturbation: pd.DataFrame) -> pd.DataFrame:
-    """Flip probability in percent, by the protocol of the benchmark."""
+    """Flip probability in percent, in the protocol of the benchmark."""
     chosen = perturbation[
         (perturbation.protocol == "hendrycks") & (perturbation.metric == "flip_probability")
     ]
@@ -250,7 +250,10 @@ def flips(perturbation: pd.DataFrame) -> pd.DataFrame:
 def heat(
     table: pd.DataFrame, key: str, value: str, order: Sequence[str], kind: Mapping[str, str]
 ) -> dict | None:
-    """Rows of conditions, columns of nets: mean, spread over seeds, and the shade between 0 and the largest mean."""
+    """Heat map, one row per condition and one column per net: mean, spread over seeds, and shade (0 to 1).
+
+    The shade is the mean divided by the largest mean. None if the table is empty.
+    """
     if table.empty:
         return None
     by_seed = table.groupby(["net", "seed", key], sort=False)[value].mean()
@@ -275,7 +278,7 @@ def picture(path: Path) -> str:
     """A PNG as a data URI.
 
     Raises:
-        click.ClickException: it is not there.
+        click.ClickException: the file is missing.
     """
     if not path.exists():
         raise click.ClickException(f"no {path}; `dvc repro` makes it")
@@ -290,16 +293,16 @@ def tables(*folders: Path) -> list[dict]:
 
 
 def study_figures(folder: Path) -> list[dict]:
-    """The pictures of STUDY_FIGURES that are in the folder."""
+    """The figures of STUDY_FIGURES that exist in the folder."""
     paths = [folder / f"{name}.png" for name in STUDY_FIGURES]
     return [{"uri": picture(path), "text": STUDY_FIGURES[path.stem]} for path in paths if path.exists()]
 
 
 def confusions(folder: Path, nets: Sequence[str]) -> list[dict]:
-    """For every net with `<net>.csv` in the folder: which classes it takes for which on corrupted images.
+    """Confusion matrix on corrupted images of every net with `<net>.csv` in the folder.
 
-    Rows of shares in percent, shaded from 0 to the largest share off the diagonal. More than 20 classes do not fit a
-    page; of them there is the CSV alone.
+    Rows hold shares in percent, shaded relative to the largest share off the diagonal. Matrices with more than
+    MOST_CLASSES classes do not fit the page and are left out.
     """
     shown = []
     for net in nets:

@@ -1,4 +1,4 @@
-"""Pictures of the studies: the LeNets' accuracy as noise grows (figures 4 and 5 of the paper), front ends compared."""
+"""Figures of the studies: accuracy of the LeNets under noise (paper, figures 4 and 5), and comparison of front ends."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from stages.page.figures import save
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-# Light for a LeNet, dark for its twin, as in the paper.
+# Light for a LeNet, dark for the same net with push-pull, as in the paper.
 COLOURS = ("#9ecae1", "#08519c", "#a1d99b", "#006d2c", "#fee391", "#b8860b", "#fcae91", "#a50f15")
 
 
@@ -32,10 +32,10 @@ def accuracy_bars(
     Args:
         path: the PNG to write.
         accuracies: net, sweep, level, accuracy (percent), spread.
-        sweep, levels: of the bars.
-        names: the paper's, of the nets.
-        classes: of the set, which say where chance is.
-        title, axis: of the figure, and of the levels.
+        sweep, levels: the sweep and its levels to draw.
+        names: net -> its name in the paper.
+        classes: number of classes, which gives the accuracy at chance level.
+        title, axis: title of the figure, and label of the axis of levels.
     """
     values = accuracies.set_index(["net", "sweep", "level"])
     places = [("clean", 0.0), *((sweep, level) for level in levels)]
@@ -75,15 +75,15 @@ FRONT_ENDS = ("#8c8c8c", "#0072b2", "#d55e00", "#009e73", "#cc79a7")  # the base
 def front_end_bars(
     path: Path, table: pd.DataFrame, quantities: Mapping[str, str], *, baseline: str, title: str
 ) -> None:
-    """Every net's value of each quantity with its spread over seeds; below, differences to one with intervals.
+    """Bars of each quantity for every net with spread over seeds; below, differences from the baseline with intervals.
 
     Args:
         path: the PNG to write.
         table: net, quantity, value, spread (percent), difference, low, high, low_images, high_images (points; NaN for
             the baseline). The interval over seeds and images is drawn thin, that over images alone thick.
-        quantities: which, with their names on the axis.
-        baseline: the net to which the differences are.
-        title: of the figure.
+        quantities: quantity -> its label on the axis.
+        baseline: the net from which the differences are taken.
+        title: title of the figure.
     """
     nets = list(dict.fromkeys(table.net))
     rows = table.set_index(["net", "quantity"])
