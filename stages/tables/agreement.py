@@ -1,4 +1,4 @@
-"""How the authors' weights, measured here, agree with what their authors published for the 10,000 test images."""
+"""Agreement of the authors' weights, measured here, with the authors' published values for the 10,000 test images."""
 
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
@@ -24,11 +24,11 @@ NUMBERS = ["measured", "published", "difference", "standard_error", "in_errors",
 
 
 def agreement(params: Params, lineup: Lineup, answers: Answers) -> Table | None:
-    """Measured beside published, for each net and pair of the authors' weights; None where nothing was published.
+    """Measured and published values of each net and pair of the authors' weights; None if nothing was published.
 
     Args:
-        params, lineup: what there should be.
-        answers: of the authors' weights, among others.
+        params, lineup: parameters and the nets to compare.
+        answers: predictions of the authors' weights, among others.
     """
     measures = {
         "error": (answers.errors, paper.comparable(paper.released_errors(), params)),
@@ -74,7 +74,7 @@ def official_flips(params: Params) -> pd.DataFrame:
 def net_rows(
     lineup: Lineup, scores: Mapping[str, Scores], published: Mapping[tuple[str, str], float]
 ) -> list[pd.DataFrame]:
-    """For each of the authors' weights: net, condition and NUMBERS."""
+    """A table for each of the authors' nets: net, condition and NUMBERS."""
     tables = []
     for net, twin in lineup.authors.items():
         by_condition = scores[net].by_condition if net in scores else {}
@@ -91,7 +91,7 @@ def net_rows(
 def couple_rows(
     lineup: Lineup, scores: Mapping[str, Scores], published: Mapping[tuple[str, str], float]
 ) -> list[pd.DataFrame]:
-    """For each pair of the authors' weights: net (`a - b`), pushpull, baseline, condition, NUMBERS, the interval."""
+    """A table for each pair of the authors' nets: net (`a - b`), pushpull, baseline, condition, NUMBERS, interval."""
     tables = []
     for plain, pushpull in lineup.authors_couples():
         if plain not in scores or pushpull not in scores:
@@ -117,8 +117,8 @@ def compare(values: np.ndarray, published: float) -> tuple[float, ...]:
 
     Args:
         values: score (N,) of each image measured here, percent.
-        published: mean of that score over the CIFAR10_TEST_IMAGES, N of which were measured here, so that the variance
-            of the difference is that of the mean of N, drawn without replacement. With all of them it is 0.
+        published: mean of that score over the CIFAR10_TEST_IMAGES, N of which were measured here. So the variance of
+            the difference is that of the mean of N images drawn without replacement; it is 0 if N is all of them.
     """
     count = len(values)
     share = max(0.0, 1 - count / CIFAR10_TEST_IMAGES)
@@ -128,7 +128,7 @@ def compare(values: np.ndarray, published: float) -> tuple[float, ...]:
 
 
 def summary(rows: pd.DataFrame, line: Callable[[NamedTuple], dict[str, str]]) -> pd.DataFrame:
-    """The lines of QUANTITIES, net by net or pair by pair."""
+    """One row per net (or pair) and quantity of QUANTITIES."""
     lines = []
     for name, own in rows.groupby("net", sort=False):
         found = {(row.measure, row.condition): row for row in own.itertuples()}
@@ -141,7 +141,7 @@ def summary(rows: pd.DataFrame, line: Callable[[NamedTuple], dict[str, str]]) ->
 
 
 def by_corruption(rows: pd.DataFrame, line: Callable[[NamedTuple], dict[str, str]]) -> pd.DataFrame:
-    """The lines of every corruption of one net or pair."""
+    """One row per corruption, for one net or pair."""
     averaged = rows.condition.isin(CORRUPTIONS).sum()
     return pd.DataFrame(
         {"corruption": f"mean of {averaged}" if row.condition == "mean" else row.condition} | line(row)

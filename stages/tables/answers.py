@@ -1,4 +1,4 @@
-"""From the answers on single images: paired differences with intervals, calibration, confusion matrices."""
+"""Statistics of the predictions for single images: paired differences with intervals, calibration, confusion."""
 
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -13,25 +13,25 @@ from common_corruptions.statistics import expected_calibration_error, paired_boo
 from stages.files.predictions import Logits, load_frames, load_logits
 
 INTERVALS = ["difference", "low", "high", "low_images", "high_images"]
-TOLERANCE = 1e-5  # of an error in percent: the tables of measurements hold eight digits
+TOLERANCE = 1e-5  # for an error in percent: the tables of measurements hold eight digits
 
 
 class Scores(NamedTuple):
-    """What a net scored on single images or sequences: condition -> percent (S, N), for the S seeds in order."""
+    """Scores of a net on single images or sequences: condition -> percent (S, N), for the S seeds in order."""
 
     seeds: list[int]
     by_condition: dict[str, np.ndarray]
 
 
 class Answers(NamedTuple):
-    """What statistics need of the answers of all nets.
+    """Statistics of the predictions of all nets.
 
     errors, flips: net -> scores by corruption (also `clean`) and by perturbation, and the `mean` of the benchmark's.
-    official_flips: as `flips`, each frame against the previous one, noises too.
+    official_flips: as `flips`, but each frame is compared with the previous one for noises too.
     calibration: net, seed, corruption, ece (percent, mean over severities).
     confusion: net -> set (clean, corrupted), label, predicted, count (over seeds, and the benchmark's corruptions).
-    images: number of test images, None if there are no answers.
-    warnings: a line for each file that is not there or not of these measurements.
+    images: number of test images, None if there are no predictions.
+    warnings: one line per file that is missing, unreadable or does not match the measurements.
     """
 
     errors: dict[str, Scores]
@@ -49,12 +49,13 @@ def read_answers(
     corruption: pd.DataFrame,
     perturbation: pd.DataFrame,
 ) -> Answers:
-    """Read the answers of every net, one net after the other.
+    """Read the predictions of every net, one net after the other.
 
     Args:
-        files: net -> its logits on the corrupted sets, its predictions on the perturbed sequences.
-        seeds: net -> its seeds; others in the files are left alone.
-        corruption, perturbation: the tidy measurements. Answers that do not give them are of another run and left out.
+        files: net -> its file of logits on the corrupted sets, its file of predictions on the perturbed sequences.
+        seeds: net -> its seeds; other seeds in the files are ignored.
+        corruption, perturbation: the tidy measurements. Predictions that do not reproduce them are from another run and
+            left out.
     """
     errors = corruption.groupby(["net", "seed", "corruption"]).error.mean()
     flips = perturbation.query("protocol == 'hendrycks' and metric == 'flip_probability'")
@@ -89,14 +90,14 @@ def read_answers(
 
 
 class OtherRun(Exception):
-    """Answers that are not those behind the measurements."""
+    """The predictions do not match the measurements."""
 
 
 UNUSABLE = (FileNotFoundError, OtherRun, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 def reason(error: Exception) -> str:
-    """What is the matter with a file of answers, and what to do."""
+    """Describe what is wrong with a file of predictions, and what to do."""
     if isinstance(error, FileNotFoundError):
         return "not there; `dvc repro` makes it"
     if isinstance(error, OtherRun):
@@ -105,10 +106,10 @@ def reason(error: Exception) -> str:
 
 
 def check_agreement(scores: Scores, net: str, measured: pd.Series) -> None:
-    """Compare the means of the scores with those measured (net, seed, condition), where both are there.
+    """Compare the means of the scores with the measured ones (net, seed, condition), where both exist.
 
     Raises:
-        OtherRun: no seed in common, or another mean.
+        OtherRun: there is no seed in common, or a mean differs.
     """
     if not scores.seeds:
         raise OtherRun
@@ -119,7 +120,7 @@ def check_agreement(scores: Scores, net: str, measured: pd.Series) -> None:
 
 
 def corruption_errors(logits: Logits, seeds: Sequence[int]) -> Scores:
-    """Error on each image, percent, mean over severities; `mean` is that over the benchmark's corruptions."""
+    """Error on each image in percent, mean over severities; `mean` is over the benchmark's corruptions."""
     if not seeds:
         return Scores([], {})
     wrong = np.stack([logits.classes(seed) != logits.labels for seed in seeds], axis=1)
@@ -132,7 +133,10 @@ def corruption_errors(logits: Logits, seeds: Sequence[int]) -> Scores:
 def flip_shares(
     frames: Mapping[int, Mapping[str, np.ndarray]], seeds: Sequence[int], official: bool = False
 ) -> Scores:
-    """Share of flips in each sequence, percent, against the previous frame; of noises the first, unless official."""
+    """Flip probability of each sequence in percent.
+
+    Frames are compared with the previous one; frames of noises with the first one, unless `official`.
+    """
     seeds = [seed for seed in seeds if seed in frames]
     flips = {}
     for name in frames[seeds[0]] if seeds else ():
@@ -147,7 +151,7 @@ def flip_shares(
 def calibration_errors(logits: Logits, seeds: Sequence[int]) -> pd.DataFrame:
     """seed, corruption, ece: the expected calibration error of each set, percent, mean over severities.
 
-    There is none of predicted classes alone.
+    Seeds with predicted classes but no logits are left out.
     """
     rows = [
         (seed, name, error)
@@ -199,14 +203,14 @@ def paired_differences(
 
     Args:
         scores: net -> its scores.
-        couples: (baseline, push-pull).
-        seeds: net -> the seeds that it should have.
-        conditions: those that there should be.
+        couples: pairs (baseline, push-pull).
+        seeds: net -> its expected seeds.
+        conditions: the expected conditions.
 
     Returns:
-        pushpull, baseline, condition, difference, low, high, low_images, high_images (points of percent, as
-        `common_corruptions.statistics.Intervals`), spread (standard deviation over seeds), seeds, of, images; NaN where
-        a net or a condition has no scores, and over seeds where there is one.
+        pushpull, baseline, condition, difference, low, high, low_images, high_images (percentage points, as
+        `common_corruptions.statistics.Intervals`), spread (standard deviation over seeds), seeds, of, images. Values
+        are NaN if a net or condition has no scores; with one seed, so are spread and the interval over seeds.
     """
     tables = []
     for plain, pushpull in couples:
@@ -239,7 +243,7 @@ def paired_differences(
                 if len(common) > 1:
                     table.loc[where, "spread"] = differences.mean(2).std(1, ddof=1)
                 else:
-                    table[["low", "high"]] = np.nan  # over one seed there is no interval
+                    table[["low", "high"]] = np.nan  # one seed gives no interval over seeds
         tables.append(table)
     columns = ["pushpull", "baseline", "condition", *INTERVALS, "spread", "seeds", "of", "images"]
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)

@@ -1,9 +1,9 @@
-"""What a table says of augmented training images."""
+"""Sentences about the augmentation of training images, for the notes of tables."""
 
 from stages.files.schema import Params
 
 AUGMENTATIONS = {"trivial": "TrivialAugment", "augmix": "AugMix, without its consistency loss"}
-# What an augmentation has in common with the test.
+# Overlap of an augmentation with the corruptions and perturbations of the test.
 OVERLAPS = {
     "trivial": "Brightness, contrast, color and sharpness of TrivialAugment are close to corruptions of the test; its "
     "turns, shifts and shears are close to perturbations.",
@@ -13,7 +13,7 @@ OVERLAPS = {
 
 
 def by_augmentation(params: Params) -> dict[str, list[str]]:
-    """Augmentation, "none" among them -> the nets trained with it."""
+    """Augmentation (or "none") -> the nets trained with it."""
     nets: dict[str, list[str]] = {}
     for net in params.nets:
         nets.setdefault(params.training(net).augment, []).append(net)
@@ -21,7 +21,7 @@ def by_augmentation(params: Params) -> dict[str, list[str]]:
 
 
 def describe_augmentation(params: Params) -> list[str]:
-    """By what the training images were augmented, and of which nets; nothing where none were."""
+    """Sentences that name each augmentation and the nets trained with it; empty if there is none."""
     nets = by_augmentation(params)
     return [
         f"Trained here on images augmented by {AUGMENTATIONS[augment]}"
@@ -32,7 +32,7 @@ def describe_augmentation(params: Params) -> list[str]:
 
 
 def augmentation_beside_the_test(params: Params) -> list[str]:
-    """`describe_augmentation`, and what the augmentations have in common with the test; nothing where there is none."""
+    """`describe_augmentation`, and the overlap of the augmentations with the test; empty if there is none."""
     nets = by_augmentation(params)
     others = (
         ["The other nets were trained on clean images alone."] if len(nets) > 1 and "none" in nets else []

@@ -1,4 +1,4 @@
-"""What every table says of the run behind it."""
+"""Sentences that describe the run behind a table, for its note."""
 
 from collections.abc import Sequence
 
@@ -14,9 +14,9 @@ def describe_run(params: Params, normaliser: str, baseline: Baseline | None, ima
     """Data set, seeds, epochs, corrupted sets and normaliser, in sentences.
 
     Args:
-        params: of the run.
-        normaliser: the sentence that names the net behind CE and rCE.
-        baseline: that net; rCE leaves out the corruptions that do not raise its error.
+        params: parameters of the run.
+        normaliser: sentence that names the net by which CE and rCE are normalised.
+        baseline: that net; rCE leaves out the corruptions that do not increase its error.
         images: number of test images, None if it is not known.
     """
     data = params.data
@@ -34,7 +34,7 @@ def describe_run(params: Params, normaliser: str, baseline: Baseline | None, ima
     names, added = data.averaged_corruptions(), data.added_corruptions()
     main = sum(name in MAIN_CORRUPTIONS for name in names)
     flips = sum(name in PERTURBATIONS for name in data.perturbation_names())  # no variants of the noises
-    # Of fewer images than were asked for it is all of them; how many there are is not known where some are left out.
+    # Number of images in the data set: known if no limit applied, that is, if `images` is not the requested number.
     there = images if data.corrupted_images is None or images != data.corrupted_images else None
     first = {
         part: f" of the first {count} images" if count and (there is None or count <= there) else ""
@@ -63,7 +63,7 @@ def describe_run(params: Params, normaliser: str, baseline: Baseline | None, ima
 
 
 def describe_trainings(params: Params) -> list[str]:
-    """Over how many trainings the means are, on what images, and after how many epochs."""
+    """Sentences on the number of trainings in the means, the augmentation, and the number of epochs."""
     trainings = {net: params.training(net) for net in params.nets}
     if not trainings:
         return ["One trained net each, as the paper's authors released it; nothing was trained here."]
@@ -85,7 +85,7 @@ def describe_trainings(params: Params) -> list[str]:
 
 
 def seeds_of_nets(params: Params) -> dict[tuple[int, ...], list[str]]:
-    """Seeds -> the nets that were trained with these; first those that most nets have."""
+    """Seeds -> the nets that were trained with them, the most frequent seeds first."""
     nets: dict[tuple[int, ...], list[str]] = {}
     for net in params.nets:
         nets.setdefault(tuple(sorted(params.training(net).seeds)), []).append(net)
@@ -98,10 +98,10 @@ def counted(seeds: Sequence[int]) -> str:
 
 
 def measured_set(data: Data, images: int | None = None) -> str:
-    """The name of the set beside numbers, and which part of its test images they are of.
+    """The name of the data set to print beside results, and the part of its test images that was measured.
 
     Args:
-        data: of the run.
+        data: section `data` of the run.
         images: number of test images, None if it is not known.
     """
     images = images or data.corrupted_images

@@ -1,4 +1,4 @@
-"""From values by seed to the cells of a table: ours, the authors' weights, what was published, and the difference."""
+"""From values by seed to the cells of a table: ours, the authors' weights, published, and the difference."""
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from itertools import product
@@ -17,11 +17,11 @@ COLUMNS = ["net", "condition", "source", "value", "spread", "seeds", "of", "faul
 
 
 class Lineup(NamedTuple):
-    """Who is compared.
+    """The nets that are compared.
 
-    seeds: the seeds of every net of ours.
+    seeds: our net -> its seeds.
     families: architecture -> our nets of it; the best of a family is set in bold.
-    twins: our net -> the paper's net that it repeats.
+    twins: our net -> the paper's net that it reproduces.
     authors: the name under which the authors' weights were measured -> the paper's net.
     """
 
@@ -35,24 +35,24 @@ class Lineup(NamedTuple):
         return {**self.seeds, **dict.fromkeys(self.authors, (0,))}
 
     def authors_couples(self) -> list[tuple[str, str]]:
-        """(baseline, push-pull) among the authors' weights."""
+        """Pairs (baseline, push-pull) among the authors' weights."""
         return paper.authors_couples(self.authors)
 
 
 def measure(
     values: pd.DataFrame, lineup: Lineup, conditions: Sequence[str], faults: Mapping[tuple[str, str], str]
 ) -> pd.DataFrame:
-    """One row for each net and condition, source `ours` or `authors' weights`: mean, spread, and what is missing.
+    """One row per net and condition, with source `ours` or `authors' weights`: mean, spread, and what is missing.
 
     Args:
-        values: net, seed, condition, value, of ours and of the authors' weights; gaps are absent rows or NaN.
-        lineup: which nets and seeds there should be; the authors' weights have one.
-        conditions: which conditions there should be.
-        faults: (net, condition) -> what to write where no seed has a value.
+        values: net, seed, condition, value, for our nets and the authors' weights; gaps are absent rows or NaN.
+        lineup: the expected nets and seeds; the authors' weights have one seed.
+        conditions: the expected conditions.
+        faults: (net, condition) -> what to write if no seed has a value.
 
     Returns:
-        COLUMNS: `spread` is the standard deviation over seeds, `seeds` how many have a value, `of` how many should.
-        The authors' weights stand under the name of the first of our nets that is their twin, or under their own.
+        COLUMNS: `spread` is the standard deviation over seeds, `seeds` the number of seeds with a value, `of` the
+        expected number. The authors' weights are named after the first of our nets that is their twin, if there is one.
     """
     grouped = values.dropna(subset="value").groupby(["net", "condition"]).value
     found = grouped.agg(["mean", "std", "count"])
@@ -75,8 +75,8 @@ def compare(measured: pd.DataFrame, published: pd.DataFrame, lineup: Lineup) -> 
 
     Args:
         measured: as `measure` returns it.
-        published: net (of the paper), condition, value, corrected: whether the value replaces a misprint.
-        lineup: says which of our nets is which of the paper's.
+        published: net (of the paper), condition, value, corrected (whether the value replaces a misprint).
+        lineup: maps our nets to those of the paper.
     """
     printed = published.set_index(["net", "condition"])[["value", "corrected"]]
     ours = measured[measured.source == OURS].set_index(["net", "condition"])
@@ -97,7 +97,7 @@ def compare(measured: pd.DataFrame, published: pd.DataFrame, lineup: Lineup) -> 
 
 
 def fault_labels(faults: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[str, str], str]:
-    """(net, condition) -> what is wrong there, all kinds of it."""
+    """(net, condition) -> all kinds of fault there."""
     return {
         (net, " ".join(map(str, key))): ", ".join(dict.fromkeys(table.fault))
         for (net, *key), table in faults.groupby(["net", *keys], sort=False)
@@ -107,12 +107,12 @@ def fault_labels(faults: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[str, s
 def mean_fault_labels(
     faults: pd.DataFrame, measured: Container[str], condition: str
 ) -> dict[tuple[str, str], str]:
-    """(net, condition) -> what to write where a mean cannot be had: missing if nothing was measured, or incomplete."""
+    """(net, condition) -> what to write in place of a mean: missing if nothing was measured, otherwise incomplete."""
     return {(net, condition): INCOMPLETE if net in measured else MISSING for net in dict.fromkeys(faults.net)}
 
 
 def text(row: NamedTuple, decimals: int = 2) -> str:
-    """`12.34 ± 0.56`, mean and spread over seeds; with `(1 of 2 seeds)` if incomplete; the fault where nothing is.
+    """`12.34 ± 0.56`, mean and spread over seeds; with `(1 of 2 seeds)` if incomplete; the fault if there is no value.
 
     A published value that replaces a misprint is marked with a dagger.
     """
@@ -130,13 +130,13 @@ def text(row: NamedTuple, decimals: int = 2) -> str:
 
 
 def number(value: float, decimals: int = 2, sign: bool = False) -> str:
-    """A number of fixed decimals; with a sign if wanted, and never a negative zero."""
+    """A number with fixed decimals, optionally with a sign, and never a negative zero."""
     rounded = round(value, decimals) + 0.0
     return f"{rounded:{'+' if sign else ''}.{decimals}f}"
 
 
 def shown(value: float, spread: float | None = None, signed: bool = False) -> str:
-    """`12.34 ± 0.56`; the number alone without a spread; nothing without a number."""
+    """`12.34 ± 0.56`; only the number if there is no spread; NOTHING if there is no number."""
     if pd.isna(value):
         return NOTHING
     text = number(value, sign=signed)
@@ -146,13 +146,13 @@ def shown(value: float, spread: float | None = None, signed: bool = False) -> st
 def by_condition(
     rows: pd.DataFrame, lead: pd.DataFrame, lineup: Lineup, decimals: int = 2
 ) -> dict[str, pd.DataFrame]:
-    """A part with the measured values of all nets, and one for each family whose nets have other sources besides.
+    """One part with the measured values of all nets, and one for each family whose nets have other sources too.
 
     Args:
         rows: as `compare` returns it.
-        lead: the first columns, one row a condition, which is the index.
+        lead: the first columns, one row per condition, which is the index.
         lineup: families, in the order of the parts.
-        decimals: of all values.
+        decimals: number of decimals.
     """
     cells = {(row.net, row.condition, row.source): row for row in rows.itertuples()}
     nets = [(net, OURS) for net in lineup.seeds]
@@ -174,7 +174,7 @@ def columns(
     lineup: Lineup,
     decimals: int,
 ) -> pd.DataFrame:
-    """The leading columns, then one for each net and source; the best of ours in a family in bold."""
+    """The leading columns, then one for each net and source; the best of our nets in a family is in bold."""
     table = lead.reset_index(drop=True)
     family = {net: members for members in lineup.families.values() for net in members}
     for net, source in pairs:
@@ -189,7 +189,7 @@ def columns(
 
 
 def best(row: NamedTuple, rivals: Sequence[NamedTuple], decimals: int) -> bool:
-    """Whether a value, as shown, is the lowest among two or more that were measured in full."""
+    """Whether a value, rounded as shown, is the lowest of two or more that were measured with all seeds."""
     whole = [rival for rival in rivals if pd.notna(rival.value) and rival.seeds == rival.of]
     if len(whole) < 2 or row.seeds < row.of:
         return False
@@ -199,12 +199,12 @@ def best(row: NamedTuple, rivals: Sequence[NamedTuple], decimals: int) -> bool:
 def by_net(
     rows: pd.DataFrame, headings: Mapping[str, str], decimals: Callable[[str, str], int]
 ) -> pd.DataFrame:
-    """One row for each net and source, one column for each condition with its heading; the source only if several.
+    """One row per net and source, one column per condition; a column `source` only if there are several.
 
     Args:
         rows: as `compare` returns it.
         headings: condition -> heading, in order.
-        decimals: of a source and condition.
+        decimals: (source, condition) -> number of decimals.
     """
     cells = {(row.net, row.source, row.condition): row for row in rows.itertuples()}
     several = len(set(rows.source)) > 1

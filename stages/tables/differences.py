@@ -1,4 +1,4 @@
-"""Tables of what the paper does not have: paired differences with intervals, and calibration."""
+"""Tables that the paper does not have: paired differences with intervals, and calibration."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -13,19 +13,19 @@ from stages.tables.answers import Answers, paired_differences
 from stages.tables.cells import NOTHING, Lineup, by_net, measure, number
 from stages.tables.table import Table
 
-MOST_SEEDS = 100  # that anyone would train
+MOST_SEEDS = 100  # more than anyone would train
 KINDS = {("low", "high"): "over seeds and images", ("low_images", "high_images"): "over images"}
 
 
 def difference(
     params: Params, lineup: Lineup, answers: Answers, couples: Sequence[tuple[str, str]]
 ) -> Table | None:
-    """Push-pull minus baseline on every corruption and perturbation; None without a couple.
+    """Push-pull minus baseline on every corruption and perturbation; None if there are no pairs.
 
     Args:
-        params, lineup: what there should be.
-        answers: of our nets and of the authors' weights.
-        couples: (baseline, push-pull), those of the authors' weights too.
+        params, lineup: parameters and the nets to compare.
+        answers: predictions of our nets and of the authors' weights.
+        couples: pairs (baseline, push-pull), including those of the authors' weights.
     """
     if not couples:
         return None
@@ -57,12 +57,12 @@ def difference(
 
 
 def of_couple(table: pd.DataFrame, couple: tuple[str, str]) -> pd.DataFrame:
-    """The rows of one (push-pull, baseline)."""
+    """The rows of one pair (push-pull, baseline)."""
     return table[(table.pushpull == couple[0]) & (table.baseline == couple[1])]
 
 
 def overview(measures: Mapping[str, tuple[pd.DataFrame, Sequence[str]]]) -> pd.DataFrame:
-    """One row a couple and measure: the difference of the means, and how many conditions differ significantly.
+    """One row per pair and measure: the difference of the means, and how many conditions differ significantly.
 
     Args:
         measures: name -> the differences as `paired_differences` returns them, and the conditions to count.
@@ -84,19 +84,19 @@ def overview(measures: Mapping[str, tuple[pd.DataFrame, Sequence[str]]]) -> pd.D
 
 
 def needed(spread: float, seeds: int) -> str:
-    """The number of seeds that find a difference of one point, and how far so few seeds tell it: `8 (4 to 197)`."""
+    """Number of seeds needed to detect a difference of one point, and its uncertainty: `8 (4 to 100 or more)`."""
     each = [seeds_needed(value, 1.0, most=MOST_SEEDS) for value in (spread, *spread_interval(spread, seeds))]
     told, low, high = (f"{count} or more" if count == MOST_SEEDS else str(count) for count in each)
     return f"{told} ({low} to {high})"
 
 
 def intervals(rows: pd.DataFrame, key: str, averaged: int) -> pd.DataFrame:
-    """One row a condition of one couple: the difference and its intervals.
+    """One row per condition of one pair: the difference and its intervals.
 
     Args:
-        rows: of `paired_differences`.
+        rows: rows of `paired_differences`.
         key: heading of the first column.
-        averaged: how many conditions the mean is over.
+        averaged: number of conditions in the mean.
     """
     lines = []
     for row in rows.itertuples():
@@ -107,7 +107,7 @@ def intervals(rows: pd.DataFrame, key: str, averaged: int) -> pd.DataFrame:
 
 
 def estimate(row: NamedTuple) -> str:
-    """`-2.97`, in bold where the interval over seeds and images does not hold 0."""
+    """`-2.97`, in bold if the interval over seeds and images excludes 0."""
     if pd.isna(row.difference):
         return MISSING
     shown = number(row.difference, sign=True)
@@ -117,7 +117,7 @@ def estimate(row: NamedTuple) -> str:
 
 
 def bounds(row: NamedTuple, low: str, high: str) -> str:
-    """`[-4.10, -1.84]`; nothing over seeds where there is one."""
+    """`[-4.10, -1.84]`; NOTHING for the interval over seeds if there is only one."""
     if pd.isna(row.difference):
         return MISSING
     if low == "low" and row.seeds == 1:
@@ -126,9 +126,9 @@ def bounds(row: NamedTuple, low: str, high: str) -> str:
 
 
 def calibration(params: Params, lineup: Lineup, answers: Answers) -> Table | None:
-    """Expected calibration error of each net on clean images, by group of corruptions, over all, and on those added.
+    """Expected calibration error of each net: on clean images, over all corruptions, by group, and on added ones.
 
-    None where the answers are classes without logits.
+    None if the predictions are classes without logits.
     """
     if answers.images and answers.calibration.empty:
         return None

@@ -1,4 +1,4 @@
-"""Front ends side by side: error by group of corruptions, flips, cost, and differences to one net with intervals."""
+"""Comparison of front ends: error by group of corruptions, flips, cost, and differences from a baseline net."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,13 +22,13 @@ COSTS = {
 
 
 def frontends(params: Params, answers: Answers, cost: pd.DataFrame, baseline: str) -> Table:
-    """The table; its `tidy` has a row for each net and quantity.
+    """Make the table; its `tidy` has one row per net and quantity.
 
     Args:
-        params: of the study.
-        answers: of every net.
-        cost: net, and the columns of COSTS, batch, device.
-        baseline: the net to which differences are.
+        params: parameters of the study.
+        answers: predictions of every net.
+        cost: net, the columns of COSTS, batch, device.
+        baseline: the net from which differences are taken.
     """
     rows = compared(params, answers, baseline)
     headings = labels(params)
@@ -67,19 +67,19 @@ def frontends(params: Params, answers: Answers, cost: pd.DataFrame, baseline: st
 
 
 def labels(params: Params) -> dict[str, str]:
-    """Quantity -> its heading: clean error, the groups that were measured, E and mFP."""
+    """Quantity -> its heading: clean error, the measured groups of corruptions, E and mFP."""
     groups = groups_of(params.data.averaged_corruptions())
     return {"clean": "E clean", **{name: name for name in groups}, "mean": "E", "mFP": "mFP"}
 
 
 def groups_of(names: Sequence[str]) -> dict[str, list[str]]:
-    """The groups of corruptions with those of their members that are among the names; none that is empty."""
+    """Group of corruptions -> its members among the names; empty groups are left out."""
     groups = {group: [name for name in names if name in own] for group, own in CORRUPTION_GROUPS.items()}
     return {group: own for group, own in groups.items() if own}
 
 
 def compared(params: Params, answers: Answers, baseline: str) -> pd.DataFrame:
-    """net, quantity, seeds, value, spread (over seeds), and the columns INTERVALS, which are NaN for the baseline."""
+    """Table with net, quantity, seeds, value, spread (over seeds), and INTERVALS, which are NaN for the baseline."""
     scores = {net: quantities(params, answers, net) for net in params.nets}
     conditions = list(labels(params))
     rows = []
@@ -91,7 +91,7 @@ def compared(params: Params, answers: Answers, baseline: str) -> pd.DataFrame:
     values = pd.DataFrame(rows, columns=["net", "quantity", "seeds", "value", "spread"])
     couples = [(baseline, net) for net in params.nets if net != baseline]
     seeds = {net: params.training(net).seeds for net in params.nets}
-    # Flips are of sequences and errors of images: each is resampled with its own.
+    # Flips are measured on sequences and errors on images, so they are resampled separately.
     parts = [
         paired_differences(scores, couples, seeds, [one for one in conditions if (one == "mFP") == flips])
         for flips in (False, True)
@@ -101,10 +101,10 @@ def compared(params: Params, answers: Answers, baseline: str) -> pd.DataFrame:
 
 
 def quantities(params: Params, answers: Answers, net: str) -> Scores:
-    """Scores of a net by quantity: errors of images, and the flips of sequences as mFP.
+    """Scores of a net by quantity: errors on images, and flips on sequences as mFP.
 
     Raises:
-        ValueError: the two are not of the same seeds.
+        ValueError: errors and flips are of different seeds.
     """
     errors, flips = answers.errors[net], answers.flips[net]
     if flips.seeds != errors.seeds:
@@ -125,12 +125,12 @@ def cell(row: pd.Series) -> str:
 
 
 def bounds(row: pd.Series) -> tuple[float, float]:
-    """The interval over seeds and images, with one seed over images."""
+    """The interval over seeds and images; with one seed, that over images."""
     return (row.low_images, row.high_images) if np.isnan(row.low) else (row.low, row.high)
 
 
 def interval(row: pd.Series) -> str:
-    """`-1.23 [-2.34, -0.12]`, the difference in bold where the interval does not hold 0."""
+    """`-1.23 [-2.34, -0.12]`, the difference in bold if the interval excludes 0."""
     low, high = bounds(row)
     if np.isnan(low):
         return NOTHING
@@ -140,7 +140,7 @@ def interval(row: pd.Series) -> str:
 
 
 def priced(row: Mapping[str, float], first: pd.Series, key: str, form: str) -> str:
-    """A cost, and of what is more than a count its ratio to the baseline's."""
+    """A cost, with its ratio to that of the baseline, except for the number of parameters."""
     value = row[key] / 1e6 if key == "multiply_adds" else row[key]
     ratio = "" if key == "parameters" else f" ({row[key] / first[key]:.2f})"
     return form.format(value) + ratio

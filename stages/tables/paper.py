@@ -1,4 +1,4 @@
-"""The paper's own figures, from `data/published/`, for those of our nets that it has."""
+"""The paper's published values, from `data/published/`, and which of our nets they can be compared with."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -30,8 +30,8 @@ LAYER = {
     "pull": "upsampled",
     "average_size": 0,
 }
-# What a family is trained with otherwise than the ResNets: the DenseNets by section 4.2.2, AlexNet as `paper` in
-# params.yaml has it.
+# Training settings of a family that differ from those of the ResNets: DenseNets as in section 4.2.2, AlexNet as in
+# section `paper` of params.yaml.
 RECIPES = {
     "alexnet": {"lr": 0.01},
     "densenet": {"epochs": 350, "batch_size": 64, "milestones": [150, 225, 300]},
@@ -40,7 +40,7 @@ QUANTITIES = {"e_clean": "E_clean", "e_corr": "E_corr", "mce": "mCE", "rce": "rC
 
 
 def counterparts(params: Params) -> dict[str, str]:
-    """Our net -> the paper's net of the same architecture, front end and training, where there is one."""
+    """Our net -> the paper's net with the same architecture, front end and training, if there is one."""
     found = {}
     for name, net in params.nets.items():
         twin = net.arch if params.block(name).layers is None else f"{net.arch}-pp"
@@ -51,18 +51,18 @@ def counterparts(params: Params) -> dict[str, str]:
 
 
 def other_options(params: Params, net: str) -> dict[str, Any]:
-    """The options in which a net is not the paper's: the low-pass filter, and those of the layer if it has one."""
+    """The options in which a net differs from the paper's: the low-pass filter, and those of the layer if any."""
     options = params.options(net)
     expected = {"lpf_size": None} | (LAYER if options["pushpull"] else {})
     return {key: options[key] for key, value in expected.items() if options[key] != value}
 
 
 def trained_as_published(params: Params, net: str) -> bool:
-    """Whether published figures of a net can stand beside it: not if it was trained in a way of its own.
+    """Whether a net's training allows a comparison with published values.
 
-    Its training is that of the training section, with or without what RECIPES has for its family. The section itself
-    may be shorter than the paper's 200 epochs, of which every table tells; but an augmentation, which the paper does
-    not have, makes another training whether the section names it or the net.
+    Its training must be that of the training section, with or without the settings in RECIPES for its family. The
+    section may have fewer epochs than the paper's 200, which every table states. With an augmentation, which the paper
+    does not use, there is no comparison, whether the section or the net sets it.
     """
     section, own = recipe(params.train), recipe(params.training(net))
     of_family = RECIPES.get(families()[params.nets[net].arch], {})
@@ -70,18 +70,18 @@ def trained_as_published(params: Params, net: str) -> bool:
 
 
 def own_training(params: Params, net: str) -> dict[str, Any]:
-    """What of a net's recipe is not that of the training section."""
+    """The settings in which a net's recipe differs from the training section."""
     section = recipe(params.train)
     return {key: value for key, value in recipe(params.training(net)).items() if value != section[key]}
 
 
 def recipe(training: Train) -> dict[str, Any]:
-    """What of a training decides the weights apart from chance: all but its seeds and the device."""
+    """The settings of a training that determine the weights apart from chance: all but seeds and device."""
     return training.model_dump(exclude={"seeds", "device"})
 
 
 def authors_nets(measured: Iterable[str]) -> dict[str, str]:
-    """Those of the measured nets that are the authors' weights -> the paper's net."""
+    """Measured net with the authors' weights -> the paper's net."""
     mark = f" ({AUTHORS})"
     return {
         net: registry_name(net.removesuffix(mark)) for net in dict.fromkeys(measured) if net.endswith(mark)
@@ -89,13 +89,13 @@ def authors_nets(measured: Iterable[str]) -> dict[str, str]:
 
 
 def authors_couples(authors: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(baseline, push-pull) among the authors' weights, as `authors_nets` finds them."""
+    """Pairs (baseline, push-pull) among the authors' weights, given as `authors_nets` returns them."""
     names = {twin: name for name, twin in authors.items()}
     return [(names[twin], names[f"{twin}-pp"]) for twin in names if f"{twin}-pp" in names]
 
 
 def table2(folder: Path = PUBLISHED) -> pd.DataFrame:
-    """Printed errors: net, condition (a corruption, or `mean` over all 19), value, corrected (whether an erratum)."""
+    """Printed errors: net, condition (corruption, `mean` over all 19, or `clean`), value, corrected (by an erratum)."""
     alexnet = pd.read_csv(folder / "alexnet.csv").assign(net="alexnet")
     errors = pd.concat([pd.read_csv(folder / "table2.csv"), alexnet]).rename(
         columns={"corruption": "condition", "error": "value"}
@@ -108,13 +108,13 @@ def table2(folder: Path = PUBLISHED) -> pd.DataFrame:
 
 
 def table3(folder: Path = PUBLISHED) -> pd.DataFrame:
-    """Printed clean error, E, mCE and rCE: net, condition, value, corrected. E_best repeats E_clean, which it is."""
+    """Printed clean error, E, mCE and rCE: net, condition, value, corrected; E_clean also as E_best, which it is."""
     printed = correct(pd.read_csv(folder / "table3.csv").set_index("net"), "3", folder)
     return pd.concat([printed, printed[printed.condition == "E_clean"].assign(condition="E_best")])
 
 
 def main_set(folder: Path = PUBLISHED) -> pd.DataFrame:
-    """mCE and rCE over the benchmark's main 15, which the paper does not print, from its table 2."""
+    """mCE and rCE over the main 15 corruptions, computed from the paper's table 2; the paper does not print them."""
     clean = pd.read_csv(folder / "table3.csv").set_index("net").e_clean
     rows = []
     for net, table in pd.read_csv(folder / "table2.csv").groupby("net", sort=False):
@@ -128,7 +128,7 @@ def main_set(folder: Path = PUBLISHED) -> pd.DataFrame:
 def released_errors(folder: Path = PUBLISHED) -> pd.DataFrame:
     """Released errors, percent, mean over severities: net, condition (a corruption, or `mean` over all 19), value.
 
-    The clean errors, `clean`, are those of table 3: none were released.
+    The clean errors (`clean`) are those of table 3, since none were released.
     """
     table = pd.read_csv(folder / "released-c.csv").rename(columns={"corruption": "condition"})
     each = table.groupby(["net", "condition"], sort=False).error.mean()
@@ -156,7 +156,7 @@ def released_mfp(folder: Path = PUBLISHED) -> pd.DataFrame:
 
 
 def correct(printed: pd.DataFrame, table: str, folder: Path) -> pd.DataFrame:
-    """A printed table, one row a net, as net, condition, value, corrected: the errata in place of the misprints."""
+    """Reshape a printed table (one row per net) to net, condition, value, corrected; errata replace misprints."""
     errata = pd.read_csv(folder / "errata.csv", dtype=str)
     errata = errata[(errata.table == table) & errata.quantity.isin(QUANTITIES)]
     right = errata.set_index(["net", "quantity"]).correct.astype(float)
@@ -169,9 +169,10 @@ def correct(printed: pd.DataFrame, table: str, folder: Path) -> pd.DataFrame:
 
 
 def comparable(figures: pd.DataFrame, params: Params) -> pd.DataFrame:
-    """Those of the published figures that our own can stand beside.
+    """The published values that can be compared with ours.
 
-    None on a set other than CIFAR-10; no mean over other corruptions or perturbations than params.yaml measures.
+    There are none on a data set other than CIFAR-10, and no means unless params.yaml covers their corruptions or
+    perturbations.
     """
     if published_name(params.data.name) != "cifar10":
         return figures[:0]

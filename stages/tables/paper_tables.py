@@ -1,4 +1,4 @@
-"""Tables 2 and 3 of the paper, ours beside the published figures."""
+"""Tables 2 and 3 of the paper, with our values beside the published ones."""
 
 from collections.abc import Mapping, Sequence
 
@@ -43,12 +43,12 @@ AGAINST_PAPER = (
 def table2(
     params: Params, lineup: Lineup, corruption: pd.DataFrame, faults: pd.DataFrame, summary: pd.DataFrame
 ) -> Table:
-    """Error of each net on each corruption, by group, and their mean (paper, table 2); last, those added to them.
+    """Error of each net on each corruption, by group, and the mean (paper, table 2); added corruptions come last.
 
     Args:
-        params, lineup: what there should be.
-        corruption, faults: the sound errors (net, seed, corruption, severity, error) and what is at fault.
-        summary: net, seed, E_corr, NaN where its set is not whole.
+        params, lineup: parameters and the nets to compare.
+        corruption, faults: the valid errors (net, seed, corruption, severity, error) and the faults.
+        summary: net, seed, E_corr; NaN if its set is incomplete.
     """
     names, added = params.data.averaged_corruptions(), params.data.added_corruptions()
     group = {name: kind for kind, members in grouped().items() for name in members}
@@ -90,13 +90,13 @@ def table3(
     couples: Sequence[tuple[str, str]],
     faults: pd.DataFrame,
 ) -> Table:
-    """Clean error, E, mCE, rCE and mFP of each net (paper, table 3), and push-pull minus baseline by seed.
+    """Clean error, E, mCE, rCE and mFP of each net (paper, table 3), and push-pull minus baseline paired by seed.
 
     Args:
-        params, lineup: what there should be.
-        summary: one row a net and seed, NaN where a set is not whole.
-        couples: (baseline, push-pull).
-        faults: net, and more, of everything at fault.
+        params, lineup: parameters and the nets to compare.
+        summary: one row per net and seed; NaN if a set is incomplete.
+        couples: pairs (baseline, push-pull).
+        faults: all faults; only the column `net` is used.
     """
     headings = {
         key: heading
@@ -104,7 +104,7 @@ def table3(
         if key in ("E_clean", "E_corr") or (key in summary and summary[key].notna().any())
     }
     if params.data.corrupted_images and "E_best" in headings:
-        # As every epoch is measured; all else is of the first ones.
+        # Training measures each epoch on all test images; everything else is of the first `corrupted_images`.
         headings["E_best"] += ", of all test images"
     values = summary.reindex(columns=["net", "seed", *headings]).melt(
         ["net", "seed"], var_name="condition", value_name="value"
@@ -159,7 +159,7 @@ def seed_differences(
 
 
 def signed(paired: pd.DataFrame, headings: Mapping[str, str]) -> pd.DataFrame:
-    """One row a couple, one column a quantity: `-2.97 ± 0.92`."""
+    """One row per pair, one column per quantity: `-2.97 ± 0.92`."""
     cells = {}
     for row in paired.itertuples():
         shown = row.fault or NOTHING

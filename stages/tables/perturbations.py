@@ -1,4 +1,4 @@
-"""What the paper never tabulated: the stability of the predictions by perturbation, in both protocols."""
+"""Stability of the predictions by perturbation, in both protocols; the paper has no such table."""
 
 from collections.abc import Sequence
 
@@ -21,14 +21,14 @@ METRICS = {  # heading, factor, decimals
 def perturbations(
     params: Params, lineup: Lineup, perturbation: pd.DataFrame, faults: pd.DataFrame
 ) -> Table | None:
-    """Flip probability, top-5 and Zipf distance of each net by perturbation in both protocols; None without any.
+    """Flip probability, top-5 and Zipf distance of each net by perturbation, in both protocols; None without values.
 
     Args:
-        params, lineup: what there should be.
-        perturbation, faults: the sound values (net, seed, perturbation, protocol, metric, value), and the faults.
+        params, lineup: parameters and the nets to compare.
+        perturbation, faults: the valid values (net, seed, perturbation, protocol, metric, value), and the faults.
     """
     names = params.data.perturbation_names()
-    averaged = [name for name in names if name in PERTURBATIONS]  # not the stronger variants of the noises
+    averaged = [name for name in names if name in PERTURBATIONS]  # no stronger variants of the noises
     lead = rows_of(names, len(averaged))
     display, tidy = {}, []
     for metric, (heading, factor, decimals) in METRICS.items():
@@ -61,7 +61,7 @@ def perturbations(
 
 
 def rows_of(names: Sequence[str], averaged: int) -> pd.DataFrame:
-    """The first columns, with `<perturbation> <protocol>` as index: the protocols differ in the noises alone."""
+    """The first columns, with `<perturbation> <protocol>` as index; the protocols differ only for noises."""
     shown = [(name, "hendrycks") for name in names]
     shown += [(name, "official") for name in names if name in NOISE_PERTURBATIONS]
     shown += [("mean", protocol) for protocol in PROTOCOLS]
@@ -77,7 +77,7 @@ def rows_of(names: Sequence[str], averaged: int) -> pd.DataFrame:
 def released(metric: str) -> pd.DataFrame:
     """The authors' values of a metric: net, condition (`<perturbation> <protocol>`), value, corrected.
 
-    Theirs are of the official protocol, which is that of the benchmark for all but noises.
+    They use the official protocol, which equals that of the benchmark except for noises.
     """
     table = paper.released_perturbations().query("metric == @metric").assign(corrected=False)
     ordered = table[~table.perturbation.isin([*NOISE_PERTURBATIONS, "mean"])]
@@ -99,7 +99,7 @@ def reference(name: str, protocol: str) -> str:
 
 
 def with_means(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """net, seed, condition (`<perturbation> <protocol>`), value; with the means, where none of `names` is absent."""
+    """net, seed, condition (`<perturbation> <protocol>`), value; with the means if all `names` are present."""
     grouped = table[table.perturbation.isin(names)].groupby(["net", "seed", "protocol"], sort=False).value
     means = grouped.mean()[grouped.count() == len(names)].reset_index().assign(perturbation="mean")
     both = pd.concat([table, means], ignore_index=True)

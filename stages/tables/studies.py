@@ -1,4 +1,4 @@
-"""Tables 1, 4 and 5 of the paper from what the studies measured, with the published figures as far as there are any.
+"""Tables 1, 4 and 5 of the paper from the measurements of the studies, with the published values if there are any.
 
 The column `net` holds the paper's name of a net, such as resnet14-pp for every alpha and scale.
 """
@@ -37,14 +37,14 @@ PROTOCOL = "mean over seeds ± standard deviation, last epoch of training"
 def table4(
     measured: pd.DataFrame, params: Params, images: int | None = None, folder: Path = PUBLISHED
 ) -> Table:
-    """Error under Gaussian noise by scale and alpha (section 4.3), beside the published figures.
+    """Error under Gaussian noise by scale and alpha (section 4.3), beside the published values.
 
     Args:
         measured: net, scale, alpha (NaN without push-pull layers), as_published (whether the net is otherwise the
-            paper's; else no published figure is its), seed, sweep, level, error (percent).
-        params: of the study; differences from the paper's figures are given on CIFAR-10 alone.
+            paper's; only then are published values shown), seed, sweep, level, error (percent).
+        params: parameters of the study; differences from the paper are given only on CIFAR-10.
         images: number of clean test images, None if it is not known.
-        folder: with the published figures.
+        folder: folder with the published values.
     """
     data_name = params.data.name
     variances = [0.0, *TABLE4_VARIANCES]
@@ -91,12 +91,12 @@ def table4(
 def table5(
     measured: pd.DataFrame, params: Params, images: int | None = None, folder: Path = PUBLISHED
 ) -> Table:
-    """Clean error and E with alpha fixed and learned (section 4.4), beside the published figures.
+    """Clean error and E with fixed and learned alpha (section 4.4), beside the published values.
 
     Args:
         measured: net, train_alpha (False without push-pull layers), alpha (then NaN), as_published, seed, corruption,
             severity, error (percent).
-        params, folder: as for `table4`; the difference of E is given where it is over the paper's 19 corruptions.
+        params, folder: as for `table4`; the difference of E is given only if E is over the paper's 19 corruptions.
         images: number of test images that were corrupted, None if it is not known.
     """
     keys = ["net", "train_alpha"]
@@ -214,13 +214,13 @@ def accuracies(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_these_nets(printed: pd.DataFrame, measured: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Those of the published figures whose nets, told apart by `keys`, were measured as the paper has them."""
+    """The published values of the nets, identified by `keys`, that were measured as in the paper."""
     same = measured.loc[measured.as_published, keys].drop_duplicates()
     return printed.merge(same, on=keys)
 
 
 def summarise(rows: pd.DataFrame, keys: Iterable[str], value: str) -> pd.DataFrame:
-    """One row for each combination of `keys`: number of seeds, mean and standard deviation (NaN for a single seed)."""
+    """One row per combination of `keys`: number of seeds, mean and standard deviation (NaN for a single seed)."""
     groups = rows.groupby(list(keys), sort=False, dropna=False)[value]
     return groups.agg(seeds="count", **{value: "mean"}, spread="std").reset_index()
 

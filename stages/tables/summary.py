@@ -1,4 +1,4 @@
-"""From the tidy measurements of all nets to one row for each net and seed, and which nets to compare."""
+"""Summarise the tidy measurements in one row per net and seed; choose the baseline and the pairs of nets to compare."""
 
 import numpy as np
 import pandas as pd
@@ -15,14 +15,14 @@ def choose_baseline(
 ) -> tuple[Baseline | None, str]:
     """The net that normalises CE, and a sentence that names it.
 
-    It is the paper's AlexNet on CIFAR-10, elsewhere the mean of the AlexNet trained here. There is none without an
-    AlexNet, nor where its measurements are at fault, as everything normalised by them would be, nor where it makes no
-    error on a corruption.
+    On CIFAR-10 it is the paper's AlexNet, elsewhere the mean over seeds of the AlexNet trained here. It is None if
+    there is no AlexNet, if its measurements have faults (which would affect everything normalised by it), or if it
+    makes no error on a corruption.
 
     Args:
-        params: say which nets there are.
+        params: define the nets.
         corruption: tidy errors (net, seed, corruption, severity, error).
-        faults: net, and more, of the measurements that `stages.files.measurements.check` found at fault.
+        faults: faults found by `stages.files.measurements.check`; only the column `net` is used.
     """
     if published_name(params.data.name) == "cifar10":
         return PUBLISHED_ALEXNET, f"CE and rCE are normalised by {PUBLISHED_ALEXNET.source}."
@@ -55,8 +55,8 @@ def summarise_nets(
     Args:
         corruption: net, seed, corruption, severity, error (percent); "clean" at severity 0.
         perturbation: net, seed, perturbation, protocol, metric, value.
-        history: net, seed, epoch, test_error ...; its smallest test error is E_best, which the paper reports.
-        baseline: normalises CE; without one there is no mCE and no rCE.
+        history: net, seed, epoch, test_error ...; E_best is its smallest test error, which the paper reports.
+        baseline: normalises CE; if None, there is no mCE and no rCE.
     """
     errors = dict(iter(corruption.groupby(["net", "seed"], sort=False)))
     flips = dict(iter(perturbation.groupby(["net", "seed"], sort=False)))
@@ -77,11 +77,11 @@ def summarise_nets(
 def leave_out_incomplete(
     summary: pd.DataFrame, corruption: pd.DataFrame, perturbation: pd.DataFrame, history: pd.DataFrame
 ) -> pd.DataFrame:
-    """The summary without any mean, sum or minimum over a set that is not whole.
+    """The summary, with NaN for every mean, sum or minimum over an incomplete set.
 
     Args:
-        summary: as `summarise_nets` makes it from the sound measurements.
-        corruption, perturbation, history: the faults among each, as `stages.files.measurements.check` finds them.
+        summary: as `summarise_nets` makes it from the valid measurements.
+        corruption, perturbation, history: the faults of each, as `stages.files.measurements.check` finds them.
     """
     flips = perturbation[perturbation.metric == "flip_probability"]
     corrupted = corruption[corruption.corruption.isin(CORRUPTIONS)]
@@ -103,10 +103,10 @@ def leave_out_incomplete(
 
 
 def pairs(params: Params) -> list[tuple[str, str]]:
-    """(baseline net, push-pull net), alike in architecture, training and every option but the layer's own.
+    """Pairs (baseline, push-pull net) that agree in architecture, training and all options except those of the layer.
 
-    Nets without the layer that fit alike are one net under several names: the baseline is the first in params.yaml. A
-    push-pull net that none fits is in no pair.
+    If several nets without the layer match, they are the same net under several names, and the first in params.yaml is
+    the baseline. A push-pull net without a match is in no pair.
     """
     alike = {name: apart_from_the_layer(params, name) for name in params.nets}
     plain = [name for name in params.nets if params.block(name).layers is None]
@@ -119,6 +119,6 @@ def pairs(params: Params) -> list[tuple[str, str]]:
 
 
 def apart_from_the_layer(params: Params, net: str) -> tuple:
-    """What a net has in common with the one to compare it with: architecture, training, options but the layer's own."""
+    """What the nets of a pair must share: architecture, training, and options except those of the layer."""
     options = {key: value for key, value in params.options(net).items() if key not in LAYER}
     return params.nets[net].arch, recipe(params.training(net)), options

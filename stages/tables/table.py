@@ -1,4 +1,4 @@
-"""Tables as files: CSV that is the same for the same numbers, Markdown, LaTeX, and JSON for the report page."""
+"""Write tables to files: CSV (byte-identical for equal numbers), Markdown, LaTeX, and JSON for the report page."""
 
 import json
 import re
@@ -15,7 +15,7 @@ Display: TypeAlias = pd.DataFrame | Mapping[str, pd.DataFrame]
 
 
 class Table(NamedTuple):
-    """A table yet to be written: the arguments of `write_table`, with a note of its own."""
+    """A table to be written: the arguments of `write_table`; `note` is specific to the table."""
 
     name: str
     title: str
@@ -30,15 +30,15 @@ def write_table(
     """Write one table: `<name>.csv` with the numbers, `<name>.md` and `<name>.tex` (booktabs), `<name>.json` as shown.
 
     Args:
-        folder: where to; it is made.
-        name: of the files, and `tab:<name>` in LaTeX.
+        folder: folder to write to; it is created.
+        name: name of the files, and `tab:<name>` in LaTeX.
         display: the cells as text; the index is not shown.
         tidy: the numbers behind them, one row each.
         title: one line, without a full stop.
-        note: what a reader must know to read the numbers, in sentences; first lines in Markdown, caption in LaTeX.
+        note: sentences that explain the numbers; first lines in Markdown, caption in LaTeX.
 
     Raises:
-        TypeError: a cell or heading of `display` is no text.
+        TypeError: a cell or heading of `display` is not text.
     """
     page = f"# {title}\n\n{note}\n\n{markdown(display, level=2)}\n"
     source = latex(name, display, title, note)
@@ -50,7 +50,7 @@ def write_table(
 
 
 def markdown(display: Display, level: int) -> str:
-    """The table, or every part below its heading of that level, in the dialect of GitHub."""
+    """The table, or every part below its heading of that level, in GitHub-flavoured Markdown."""
     shown = []
     for heading, part in parts_of(display).items():
         table = part.map(lambda cell: cell.replace("|", r"\|")).rename(
@@ -81,7 +81,7 @@ def latex(name: str, display: Display, title: str, note: str) -> str:
 
 
 def data(display: Display, title: str, note: str) -> dict[str, Any]:
-    """What the report page shows: title, note and parts, each with heading, columns, which are numbers, and rows."""
+    """The data that the report page shows: title, note and parts with heading, columns, which are numeric, and rows."""
     parts = [
         {
             "heading": heading,
@@ -98,7 +98,7 @@ def parts_of(display: Display) -> Mapping[str, pd.DataFrame]:
     """The parts by heading; a table of one part has the heading "".
 
     Raises:
-        TypeError: a cell or heading that is no text.
+        TypeError: a cell or heading is not text.
     """
     parts = display if isinstance(display, Mapping) else {"": display}
     for part in parts.values():
@@ -109,7 +109,7 @@ def parts_of(display: Display) -> Mapping[str, pd.DataFrame]:
 
 
 def numeric(column: pd.Series) -> bool:
-    """Whether a column holds numbers, such as `**-2.97 ± 0.92**` or `[-3.1, +0.4]`: they stand to the right."""
+    """Whether a column holds numbers, such as `**-2.97 ± 0.92**` or `[-3.1, +0.4]`, and is aligned to the right."""
     return bool(column.str.match(r"(\*\*)?\[?[+-]?\d").any())
 
 
@@ -134,11 +134,11 @@ _LATEX = str.maketrans(
 
 
 def escape_latex(text: str) -> str:
-    """Text as LaTeX that prints it: special characters escaped, the sign of a number a minus, `**bold**` bold."""
+    """Convert text to LaTeX: escape special characters, make signs of numbers a minus and `**bold**` bold."""
     signed = re.sub(r"(?<![\w.)-])-(?=\d)", "−", text)
     return re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", signed.translate(_LATEX))
 
 
 def _latex_cell(text: str) -> str:
-    """A cell; where it begins a row, LaTeX would take a bracket or star for an option of the row before."""
+    """Escape a cell; at the start of a row, LaTeX would read a bracket or star as an option of the previous row."""
     return ("{}" if text[:1] in ("[", "*") and not text.startswith("**") else "") + escape_latex(text)
