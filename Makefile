@@ -1,4 +1,4 @@
-# Everything runs in .venv, which the first target that needs it makes.
+# Everything runs in .venv, which is created by the first target that needs it.
 .DEFAULT_GOAL := help
 SHELL := bash
 PYTHON ?= python3
@@ -19,12 +19,12 @@ setup: $(SETUP) ## Make .venv with the locked versions, the MLflow database and 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
-	@# Torch and CUDA, two thirds of all, are unpacked beside the rest.
+	@# Torch and CUDA, two thirds of the volume, are unpacked in parallel to the rest.
 	$(PIP) -r <(grep -E $(HEAVY) requirements.lock) & heavy=$$!; \
 		$(PIP) -r <(grep -vE $(HEAVY) requirements.lock) || { kill $$heavy; exit 1; }; \
 		wait $$heavy
 	$(PIP) --no-build-isolation -e .
-	@# The wheel holds pushpull and common_corruptions; this has nets, training and the rest found from any folder too.
+	@# The wheel holds only pushpull and common_corruptions; this makes nets, training and the rest importable too.
 	echo '$(CURDIR)' > "$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pushpull-robustness-checkout.pth"
 	touch $@
 
@@ -38,17 +38,17 @@ repro: $(SETUP) ## Run the whole pipeline on the data set of params.yaml
 	@python -m stages.experiments.repro
 
 test: $(SETUP) ## Run the tests
-	@# Three at a time for two cores: some wait, for a server or for another process. The hundreds of processes that the
-	@# tests start read what one has compiled, where a machine forbids to keep it too.
+	@# Three workers for two cores, since some tests wait for a server or another process. The hundreds of processes that
+	@# the tests start share compiled bytecode, even if the environment forbids to write it.
 	OMP_NUM_THREADS=1 PYTHONWARNDEFAULTENCODING=1 PYTHONDONTWRITEBYTECODE= python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-lint: $(SETUP) ## Check the code's form, the types of what the wheel holds, and that imports go one way
+lint: $(SETUP) ## Check style and format, the types of the packages in the wheel, and the direction of imports
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports --no-cache
 
-# On another data set `report`, the last stage, is named: without a target, DVC removes what it made on the present one.
+# On another data set `report`, the last stage, is named: without a target, DVC would remove the present results.
 PAPER := -S 'data=$${paper.data}' -S 'train=$${paper.train}' -S 'evaluate=$${paper.evaluate}' -S 'nets=$${paper.nets}' \
 	-S official.path=null
 
@@ -64,7 +64,7 @@ jpeg: $(SETUP) ## Train and measure on a lossy copy of CIFAR-10, a tenth of the 
 
 AUTHORS := -S 'data=$${authors.data}' -S 'official=$${authors.official}' -S 'nets=$${authors.nets}'
 
-authors: $(SETUP) ## Measure the authors' nets alone (CHECKPOINTS=folder, DATA=folder with CIFAR-10's batches, else fetched)
+authors: $(SETUP) ## Measure only the authors' nets (CHECKPOINTS=folder, DATA=folder with CIFAR-10's batches, else downloaded)
 	dvc exp run $(AUTHORS) $(if $(CHECKPOINTS),-S 'authors.official.path=$(CHECKPOINTS)') \
 		$(if $(DATA),-S 'authors.data.path=$(DATA)') $(ARGS) report
 
@@ -90,24 +90,24 @@ table4 table5 mnist frontends:
 ui: $(SETUP) ## Show the runs in MLflow on 127.0.0.1 (PORT=5000)
 	python -m stages.tracking ui --port $(or $(PORT),5000)
 
-exps: $(SETUP) ## List the experiments with what differs between them (ARGS=-A for those of all commits)
+exps: $(SETUP) ## List the experiments and the differences between them (ARGS=-A for those of all commits)
 	@python -m stages.experiments.listing $(ARGS)
 
 register: $(SETUP) ## Register the best push-pull net in MLflow as champion (ARGS="--experiment NAME")
 	python -m stages.tracking register $(ARGS)
 
-bench: $(SETUP) ## Measure the speed of every part against its plain reference (DATA=folder with CIFAR-10's batches to corrupt)
+bench: $(SETUP) ## Compare the speed of every part with a plain reference (DATA=folder with CIFAR-10's batches to corrupt)
 	python -m benchmarks.corruptions $(if $(DATA),--data '$(DATA)')
 	for name in metrics perturbations unpack layer training augmentation evaluation tracking; do python -m benchmarks.$$name || exit 1; done
 
-# Where the name is not on the path, or does not run: make gpu-image GPU_PYTHON=/path/to/python3.12
+# If this name is not on the path, or does not run: make gpu-image GPU_PYTHON=/path/to/python3.12
 GPU_PYTHON ?= python3.12
 
 ifneq ($(filter gpu-image,$(MAKECMDGOALS)),)
 $(if $(wildcard $(DATA)/cifar10-jpeg.npz),,$(error gpu-image needs DATA=FOLDER, a folder with cifar10-jpeg.npz))
 endif
 
-gpu-image: .venv-gpu/.installed ## Rehearse the measurement on a GPU with that machine's versions (DATA=folder with cifar10-jpeg.npz)
+gpu-image: .venv-gpu/.installed ## Rehearse the GPU measurement with the GPU machine's versions (DATA=folder with cifar10-jpeg.npz)
 	OMP_NUM_THREADS=1 .venv-gpu/bin/python -m pytest -q -n 2 tests/pushpull tests/nets tests/benchmarks tests/training tests/cuda
 	.venv-gpu/bin/python -m benchmarks.gpu --data $(DATA) --out build/gpu-image --dry-run
 
@@ -124,7 +124,7 @@ clean: ## Remove data sets, models, predictions and caches; metrics, MLflow's ru
 	rm -rf datasets models predictions .dvc/cache .dvc/tmp/pushpull build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
-lock: ## Write requirements.lock anew from the newest versions that pyproject.toml allows
+lock: ## Regenerate requirements.lock with the newest versions that pyproject.toml allows
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/pip install --quiet --upgrade setuptools
 	.venv-lock/bin/pip install --quiet '.[dev]'
