@@ -107,7 +107,7 @@ def read_archives(path: Path = ARCHIVES) -> dict[str, Archive]:
     except (ValidationError, TypeError) as error:
         problems = error.errors() if isinstance(error, ValidationError) else []
         lines = [f"  {'.'.join(map(str, each['loc']))}: {each['msg']}" for each in problems] or [f"  {error}"]
-        raise ArchiveError(f"{path} has a wrong entry:\n" + "\n".join(lines)) from error
+        raise ArchiveError(f"{path} has an invalid entry:\n" + "\n".join(lines)) from error
 
 
 def archives_of(archives: Mapping[str, Archive], data: str, part: str) -> list[Archive]:
@@ -117,7 +117,7 @@ def archives_of(archives: Mapping[str, Archive], data: str, part: str) -> list[A
         remedy = (
             "" if part == "clean" else " Set data.corrupted: generate to make it from the clean test set."
         )
-        raise ArchiveError(f"{ARCHIVES} names no archive for {data}/{part}.{remedy}")
+        raise ArchiveError(f"{ARCHIVES} lists no archive for {data}/{part}.{remedy}")
     return found
 
 
@@ -137,7 +137,7 @@ def require_space(needs: Collection[tuple[Path, int]], purpose: str) -> None:
         free = shutil.disk_usage(home).free
         if need > free:
             raise ArchiveError(
-                f"{purpose} needs {gigabytes(need)} on the disk of {home}, where {gigabytes(free)} are free. "
+                f"{purpose} needs {gigabytes(need)} on the disk of {home}, which has {gigabytes(free)} free. "
                 f"Make room there, or choose fewer data.corruptions / data.perturbations."
             )
 
@@ -147,8 +147,8 @@ def verify_size(archive: Archive, path: Path) -> None:
     size = path.stat().st_size
     if archive.bytes is not None and size != archive.bytes:
         raise ArchiveError(
-            f"{path} has {size:,} bytes where {archive.name} has {archive.bytes:,}: it is "
-            f"{'cut short' if size < archive.bytes else 'another file'}. Delete it and fetch it again"
+            f"{path} has {size:,} bytes, but {archive.name} has {archive.bytes:,}: it is "
+            f"{'truncated' if size < archive.bytes else 'another file'}. Delete it and fetch it again"
             f" from {archive.urls[0]}."
         )
 

@@ -88,7 +88,7 @@ def download(
     except OSError as error:
         raise ArchiveError(
             f"{archive.name} cannot be written to {folder}: {error.strerror or error}. Make room there or choose "
-            f"another folder with data.archives, and run it again: what has arrived from {archive.urls[0]} is kept."
+            f"another folder with data.archives, then run it again: data fetched from {archive.urls[0]} is kept."
         ) from error
 
 
@@ -118,8 +118,8 @@ def _from_any_url(
         part.discard()
     raise ArchiveError(
         f"{archive.name} could not be fetched:\n{reasons}\n{kept}What to do: run it again later; or add a mirror "
-        f"to its urls in data/archives.yaml; or bring the file (md5 {archive.md5}) into a folder by hand and name "
-        f"that folder in data.archives."
+        f"to its urls in data/archives.yaml; or put the file (md5 {archive.md5}) into a folder by hand and set "
+        f"data.archives to that folder."
     )
 
 
@@ -144,7 +144,7 @@ class _Transfer:
         log.info("%s: from %s to %s", self.archive.name, self.url, target.parent)
         total, ranged = self.patiently(self.probe, lambda: 0)
         if self.archive.bytes is not None and total not in (None, self.archive.bytes):
-            raise Refused(f"has {total:,} bytes where the published file has {self.archive.bytes:,}")
+            raise Refused(f"has {total:,} bytes, but the published file has {self.archive.bytes:,}")
         self.part.begin(total or self.archive.bytes)
         chosen = {member.name for member in self.archive.choose(names)}
         if ranged and len(chosen) < len(self.archive.members) and self.archive.name.endswith(".tar"):
@@ -154,15 +154,15 @@ class _Transfer:
         if ranged:
             self.bring([(0, self.part.total)], digests)
         else:
-            log.warning("%s: %s gives no byte ranges, only all from the start", self.archive.name, self.url)
+            log.warning("%s: %s has no byte ranges; fetching it from the start", self.archive.name, self.url)
             self.require_space((self.part.total or 0) - self.part.received)
             self.work([self.bring_stream], self.part.total, digests)
         if wrong := digests.difference():
             self.part.restart()
             if resumed:  # the wrong bytes may be from an earlier run or another URL
-                log.warning("%s: %s; all of it is fetched again", self.archive.name, wrong)
+                log.warning("%s: %s; fetching all of it again", self.archive.name, wrong)
                 return self.run(target, names)
-            raise Refused(f"{wrong}: it is damaged there or not the published file")
+            raise Refused(f"{wrong}: the file is damaged or not the published one")
         self.part.finish(target)
         return target
 
@@ -174,7 +174,7 @@ class _Transfer:
         if _WEB_PAGE.match(head):
             title = _TITLE.search(head)
             named = f" ({title[1].decode(errors='replace')!r})" if title else ""
-            raise Refused(f"answers with a web page{named} instead of the file")
+            raise Refused(f"returned a web page{named} instead of the file")
         return reply.total, reply.ranged
 
     def bring_members(self, names: set[str]) -> Path:
@@ -240,9 +240,9 @@ class _Transfer:
             nonlocal position
             with Reply(self.session, self.url, position, stop, self.policy.timeout) as reply:
                 if not reply.ranged:
-                    raise Transient("gives no byte ranges any more")
+                    raise Transient("no longer supports byte ranges")
                 if reply.total != self.part.total:
-                    raise Refused("is another file now than when the transfer began")
+                    raise Refused("has changed since the transfer began")
                 for block in reply.blocks(stop - position):
                     self.write(block, position)
                     position += len(block)
@@ -291,7 +291,7 @@ class _Transfer:
                     pause = self.policy.backoff * 2 ** (failures - 1) * random.uniform(0.75, 1.25)
                 elif pause > self.policy.longest_pause:
                     raise Refused(f"{failure}, and asks to wait {pause:.0f} s") from failure
-                log.warning("%s: %s: %s; again in %.1f s", self.archive.name, self.url, failure, pause)
+                log.warning("%s: %s: %s; retrying in %.1f s", self.archive.name, self.url, failure, pause)
             if self.halt.wait(pause):
                 raise _Halted
 
@@ -316,7 +316,7 @@ class _Transfer:
                     if self.hurried and now - begun > self.policy.slow_after:
                         rate = (self.part.received - received) / (now - begun)
                         if rate < self.policy.slow:
-                            raise _TooSlow(f"gives only {rate / 1e3:.0f} kB/s")
+                            raise _TooSlow(f"sends only {rate / 1e3:.0f} kB/s")
                         begun, received = now, self.part.received
             finally:
                 self.halt.set()

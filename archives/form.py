@@ -35,7 +35,7 @@ def save_clean(folder: Path, splits: dict[str, tuple[np.ndarray, np.ndarray]]) -
     if len(shapes) > 1:
         raise ValueError(f"training and test images differ in shape: {sorted(shapes)}")
     if strange := np.setdiff1d(splits["test"][1], splits["train"][1]).tolist():
-        raise ValueError(f"test labels name classes without training images: {', '.join(map(str, strange))}")
+        raise ValueError(f"test labels have classes without training images: {', '.join(map(str, strange))}")
     fresh = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)  # of a run that was killed
     try:

@@ -51,7 +51,7 @@ def cifar_files(folder: Path) -> list[Path]:
         )
     if len(found) > 1:
         places = " and ".join(str(files[0].parent) for files in found)
-        raise ArchiveError(f"{folder} holds several CIFAR sets, in {places}: give one of them.")
+        raise ArchiveError(f"{folder} holds several CIFAR sets, in {places}: choose one of them.")
     return found[0]
 
 
@@ -118,9 +118,7 @@ def read_idx(path: Path) -> np.ndarray:
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise ArchiveError(f"{path} cannot be read: {error}. Fetch it again.") from error
     if not data or len(data) != size:
-        raise ArchiveError(
-            f"{path} does not hold the {shape} bytes that its header announces. Fetch it again."
-        )
+        raise ArchiveError(f"{path} does not hold the {shape} bytes stated in its header. Fetch it again.")
     array = np.frombuffer(data, np.uint8).reshape(shape)
     return array[..., None] if array.ndim == 3 else array
 
@@ -167,7 +165,7 @@ class _BatchUnpickler(pickle.Unpickler):
         try:
             return _STAND_INS[module.replace("numpy._core", "numpy.core"), name]
         except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
+            raise pickle.UnpicklingError(f"it uses {module}.{name}") from None
 
 
 class _PickledDtype:
@@ -176,7 +174,7 @@ class _PickledDtype:
     def __init__(self, code: str | bytes, *_: object):
         code = code.decode() if isinstance(code, bytes) else code
         if code not in _INTEGERS:
-            raise pickle.UnpicklingError(f"it holds an array of {code!r}")
+            raise pickle.UnpicklingError(f"it has an array of dtype {code!r}")
         self.code, self.order = code, "<"
 
     def __setstate__(self, state: tuple) -> None:
@@ -222,7 +220,7 @@ def _frombuffer(
 def _encode(text: str, encoding: str = "latin1") -> bytes:
     """Stand-in for _codecs.encode, which Python 3 uses to write bytes in old pickle protocols."""
     if encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError(f"it asks for the codec {encoding!r}")
+        raise pickle.UnpicklingError(f"it uses the codec {encoding!r}")
     return str.encode(text, "latin1")
 
 

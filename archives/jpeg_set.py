@@ -35,12 +35,12 @@ def read_jpeg_set(path: Path) -> Splits:
     try:
         with path.open("rb") as stream:
             if not zipfile.is_zipfile(stream):  # np.load accepts other files, and suggests trusting a pickle
-                raise ArchiveError(f"{path} cannot be read: it is no .npz file, or cut short")
+                raise ArchiveError(f"{path} cannot be read: not an .npz file, or truncated")
         with np.load(path) as file:
             for split in ("train", "test"):
                 missing = [f"{split}_{kind}" for kind in KINDS if f"{split}_{kind}" not in file]
                 if missing:
-                    raise ArchiveError(f"{path} lacks {', '.join(missing)}: it is no set of JPEG images.")
+                    raise ArchiveError(f"{path} lacks {', '.join(missing)}: it is not a set of JPEG images.")
                 splits[split] = _decoded(path, split, *(file[f"{split}_{kind}"] for kind in KINDS))
     except ArchiveError:  # also a ValueError, but its message is clear already
         raise
@@ -55,7 +55,7 @@ def _decoded(
     for array, kind in zip((content, offsets, labels), KINDS, strict=True):
         if array.ndim != 1 or array.dtype.kind not in "iu":
             raise ArchiveError(
-                f"{path}: {split}_{kind} must be a row of integers, not {array.dtype} {array.shape}."
+                f"{path}: {split}_{kind} must be a 1-D integer array, not {array.dtype} {array.shape}."
             )
     count = len(labels)
     rising = (
@@ -66,14 +66,14 @@ def _decoded(
     )
     if content.dtype != np.uint8 or not rising or len(offsets) != count + 1:
         raise ArchiveError(
-            f"{path}: {split}_offsets must rise from 0 to the {len(content)} bytes, one more than the {count} labels."
+            f"{path}: {split}_offsets must rise from 0 to {len(content)} bytes, one more value than the {count} labels."
         )
     images = None
     order = np.random.default_rng(ORDER_SEED).permutation(count)
     for place, source in enumerate(order):
         image = cv2.imdecode(content[offsets[source] : offsets[source + 1]], cv2.IMREAD_COLOR_RGB)
         if image is None:
-            raise ArchiveError(f"{path}: image {source} of {split} is no JPEG file.")
+            raise ArchiveError(f"{path}: image {source} of {split} is not a JPEG file.")
         if images is None:
             images = np.empty((count, *image.shape), np.uint8)
         if image.shape != images.shape[1:]:

@@ -200,7 +200,7 @@ class PrefixDigests:
             pass
         for name, expected in self.expected.items():
             if (found := self.hashes[name].hexdigest()) != expected:
-                return f"its {name} is {found} where {expected} is published"
+                return f"its {name} is {found}, not the published {expected}"
         return None
 
 

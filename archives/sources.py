@@ -56,8 +56,8 @@ def from_folder(path: Path) -> Splits:
         return read_cifar_batches(path)
     raise ArchiveError(
         f"data.path: {path} holds none of: {{train,test}}_{{images,labels}}.npy (uint8 NHWC, integers), CIFAR's python "
-        "batches (data_batch_1 ... test_batch, or train and test), MNIST's four IDX files (.gz); an archive, not yet "
-        "unpacked, belongs in the folder that data.archives names"
+        "batches (data_batch_1 ... test_batch, or train and test), MNIST's four IDX files (.gz); put an archive that "
+        "is not unpacked into the folder set in data.archives"
     )
 
 
@@ -70,7 +70,7 @@ def name_others(files: Iterable[Path], archives: Path = ARCHIVES) -> None:
     if others:
         names = ", ".join(file.name for file in others)
         log.warning(
-            "%s: %s are not the published files (other md5): read as they are", others[0].parent, names
+            "%s: %s are not the published files (md5 differs); used as they are", others[0].parent, names
         )
 
 
@@ -88,14 +88,14 @@ def npy_files(folder: Path) -> Splits:
             try:
                 arrays.append(load_array(file))
             except FileNotFoundError:
-                raise ArchiveError(f"no {file}, beside the other files of the set") from None
+                raise ArchiveError(f"{file} is missing; the set is incomplete") from None
             except ValueError as error:
                 raise ArchiveError(f"data.path: {error}") from None
         splits[split] = tuple(arrays)
         images = arrays[0]
         if images.dtype == np.uint8 and images.size and images.max() <= 1:
             raise ArchiveError(
-                f"data.path: {folder / f'{split}_images.npy'} holds no value above 1, where images have 0 to 255"
+                f"data.path: {folder / f'{split}_images.npy'} holds no value above 1; images must have 0 to 255"
             )
     return splits
 

@@ -69,7 +69,7 @@ def unpack(
     except OSError as error:
         raise ArchiveError(
             f"{' and '.join(str(path) for _, path in sources)} cannot be unpacked into {out}: "
-            f"{error.strerror or error}. Nothing is left there; make room or choose another disk and run it again."
+            f"{error.strerror or error}. Nothing was left there; make room or choose another disk and run it again."
         ) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -86,17 +86,17 @@ def published_members(tar: tarfile.TarFile, archive: Archive) -> Iterator[tuple[
     for info in tar:
         path = PurePosixPath(info.name)
         if path.is_absolute() or ".." in path.parts or "\\" in info.name:
-            raise ArchiveError(_unsafe(archive, info, "leads out of its folder"))
+            raise ArchiveError(_unsafe(archive, info, "is outside its folder"))
         if not (info.isreg() or info.isdir()) or info.issparse():
             raise ArchiveError(_unsafe(archive, info, "is a link or a device, not a plain file"))
         if info.offset <= last or info.size < 0:
-            raise ArchiveError(_unsafe(archive, info, "has a header that leads backwards"))
+            raise ArchiveError(_unsafe(archive, info, "has a header that points backwards"))
         last = info.offset
         member = archive.members.get(path.name)
         if info.isdir() or member is None or str(path.parent) != archive.folder:
             continue
         if member.name in seen:
-            raise ArchiveError(_unsafe(archive, info, "is there twice"))
+            raise ArchiveError(_unsafe(archive, info, "occurs twice"))
         seen.add(member.name)
         if not member.nbytes <= info.size <= member.nbytes + _largest_extra(archive, member):
             raise ArchiveError(
@@ -119,7 +119,7 @@ def _unpack_npy(archive: Archive, path: Path, folder: Path, names: Collection[st
         if unlisted and path.suffix == ".part":
             log.warning(
                 "%s: no md5 is published for single members, so %s can be checked for shape and dtype only; "
-                "without a choice of names the whole archive is fetched and verified",
+                "choose all data.corruptions / data.perturbations to verify the whole archive",
                 archive.name,
                 ", ".join(unlisted),
             )
@@ -156,7 +156,9 @@ def _unpack_idx(archive: Archive, path: Path, folder: Path) -> None:
     array = read_idx(path)
     (member,) = archive.members.values()
     if array.size != member.nbytes or array.shape[: len(member.shape)] != member.shape:
-        raise ArchiveError(f"{path} holds an array of {array.shape} where {archive.name} has {member.shape}.")
+        raise ArchiveError(
+            f"{path} holds an array of shape {array.shape}, but {archive.name} has {member.shape}."
+        )
     save_array(folder / f"{idx_array_name(archive.name)}.npy", array)
 
 
@@ -174,7 +176,7 @@ def _copy_members(archive: Archive, path: Path, chosen: list[Member], folder: Pa
                     bar.update(member.nbytes)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise ArchiveError(
-            f"{path} is cut short or damaged: {error}. Delete it and fetch {archive.urls[0]} again."
+            f"{path} is truncated or damaged: {error}. Delete it and fetch {archive.urls[0]} again."
         ) from error
     if wanted:
         raise ArchiveError(
@@ -215,7 +217,7 @@ def _copy_member(
         wait(hashing)
         if digest.hexdigest() != member.md5:
             raise ArchiveError(
-                f"{path}: {info.name} has md5 {digest.hexdigest()} where {member.md5} is published, so the archive "
+                f"{path}: {info.name} has md5 {digest.hexdigest()}, not the published {member.md5}, so the archive "
                 f"is damaged. Delete it and fetch {archive.urls[0]} again."
             )
 
@@ -233,7 +235,7 @@ def _check_npy_header(start: bytes, size: int, member: Member, archive: Archive,
         ) from error
     if shape != member.shape or dtype != np.uint8 or fortran or size != stream.tell() + member.nbytes:
         raise ArchiveError(
-            f"{path}: {member.name} holds {dtype} {shape} in {size:,} bytes where uint8 {member.shape} is expected. "
+            f"{path}: {member.name} holds {dtype} {shape} in {size:,} bytes, but uint8 {member.shape} is expected. "
             f"Delete it and fetch {archive.urls[0]} again, or correct data/archives.yaml."
         )
 
@@ -245,6 +247,6 @@ def _largest_extra(archive: Archive, member: Member) -> int:
 
 def _unsafe(archive: Archive, info: tarfile.TarInfo, reason: str) -> str:
     return (
-        f"{archive.name}: the member {info.name!r} {reason}. This is not the published archive, and nothing of it was "
+        f"{archive.name}: the member {info.name!r} {reason}. This is not the published archive, and none of it was "
         f"kept. Delete the file and fetch {archive.urls[0]} again."
     )

@@ -373,7 +373,7 @@ def test_a_disk_that_is_too_small_is_seen_before_the_start(small_disk):
     with serving(a=File(content)) as server:
         archive = at(archive, server.url("a"))
         with pytest.raises(
-            ArchiveError, match=r"needs 0\.\d+ GB on the disk of .*, where 0\.\d+ GB are free"
+            ArchiveError, match=r"needs 0\.\d+ GB on the disk of .*, which has 0\.\d+ GB free"
         ):
             download(archive, small_disk, policy=FAST)
     assert server.sent < 10_000
@@ -412,7 +412,7 @@ def test_a_disk_that_fills_up_and_is_cleared(small_disk):
 def test_space_is_added_up_for_folders_on_one_disk(tmp_path):
     free = shutil.disk_usage(tmp_path).free
     require_space([(tmp_path / "a", 1000), (tmp_path / "b" / "c", 1000)], "This")
-    with pytest.raises(ArchiveError, match=r"This needs .* GB on the disk of .*, where .* GB are free"):
+    with pytest.raises(ArchiveError, match=r"This needs .* GB on the disk of .*, which has .* GB free"):
         require_space([(tmp_path / "a", free // 2), (tmp_path / "b" / "c", free // 2 + (1 << 30))], "This")
 
 

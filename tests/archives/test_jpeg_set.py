@@ -33,8 +33,8 @@ def test_images_come_out_in_rgb_with_their_labels_and_mixed(tmp_path):
         (lambda a: a.update(train_offsets=a["train_offsets"][::-1]), "train_offsets must rise"),
         (lambda a: a.update(train_bytes=a["train_bytes"][:-1]), "train_offsets must rise"),
         (lambda a: a.update(test_offsets=swapped(a["test_offsets"], 4, 5)), "test_offsets must rise"),
-        (lambda a: a.update(test_labels=a["test_labels"] * 0.5), "test_labels must be a row of integers"),
-        (lambda a: a["test_bytes"].__setitem__(slice(0, 20), 0), "image 0 of test is no JPEG file"),
+        (lambda a: a.update(test_labels=a["test_labels"] * 0.5), "test_labels must be a 1-D integer array"),
+        (lambda a: a["test_bytes"].__setitem__(slice(0, 20), 0), "image 0 of test is not a JPEG file"),
         (lambda a: a.update(other_sizes(a)), "others are"),
     ],
 )
@@ -67,7 +67,7 @@ def test_no_file_and_a_damaged_one(tmp_path):
     with pytest.raises(ArchiveError, match=r"set\.npz cannot be read"):
         read_jpeg_set(tmp_path / "set.npz")
     np.save(tmp_path / "set.npy", np.zeros(3))
-    with pytest.raises(ArchiveError, match=r"set\.npy cannot be read: it is no \.npz file"):
+    with pytest.raises(ArchiveError, match=r"set\.npy cannot be read: not an \.npz file"):
         read_jpeg_set(tmp_path / "set.npy")
     np.savez(tmp_path / "set.npz", **jpeg_arrays()[0])
     whole = (tmp_path / "set.npz").read_bytes()

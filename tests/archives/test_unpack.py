@@ -156,13 +156,13 @@ def evil_tar(name: str, **fields: object) -> tuple[Archive, bytes]:
         ("X/other", {"type": tarfile.SYMTYPE, "linkname": "../.."}, "link or a device"),
         ("X/frost.npy", {"type": tarfile.FIFOTYPE}, "link or a device"),
         ("X/frost.npy", {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 5}, "link or a device"),
-        ("/X/frost.npy", {}, "leads out of its folder"),
-        ("../X/frost.npy", {}, "leads out of its folder"),
-        ("X/../../frost.npy", {}, "leads out of its folder"),
-        ("..\\frost.npy", {}, "leads out of its folder"),
+        ("/X/frost.npy", {}, "is outside its folder"),
+        ("../X/frost.npy", {}, "is outside its folder"),
+        ("X/../../frost.npy", {}, "is outside its folder"),
+        ("..\\frost.npy", {}, "is outside its folder"),
         ("X/frost.npy", {"size": 100_000}, "too many"),
         ("X/frost.npy", {"size": 99}, "too few"),
-        ("X/fog.npy", {}, "is there twice"),
+        ("X/fog.npy", {}, "occurs twice"),
         ("Y/frost.npy", {}, "does not hold frost.npy"),
         ("frost.npy", {}, "does not hold frost.npy"),
     ],
@@ -207,7 +207,7 @@ def test_a_disk_that_is_too_small(tmp_path, mount_disk, monkeypatch):
     path = placed(tmp_path, archive, content)
     disk = mount_disk(tmp_path / "disk", 4)
     with pytest.raises(
-        ArchiveError, match=r"needs 0\.02 GB on the disk of .*disk, where 0\.00\d* GB are free"
+        ArchiveError, match=r"needs 0\.02 GB on the disk of .*disk, which has 0\.00\d* GB free"
     ):
         unpack([(archive, path)], disk / "c")
     # Another program takes the room after the check.
@@ -297,19 +297,19 @@ def evil_batches(marker: Path) -> dict[str, bytes]:
 
 
 REASONS = {
-    "os.system": "asks for posix.system",
-    "inside a batch": "asks for posix.system",
-    "as a key": "asks for builtins.eval",
-    "subprocess": "asks for subprocess.call",
+    "os.system": "uses posix.system",
+    "inside a batch": "uses posix.system",
+    "as a key": "uses builtins.eval",
+    "subprocess": "uses subprocess.call",
     "getattr": "getattr",
-    "numpy function": "asks for numpy.load",
-    "dotted name": "asks for numpy.ndarray.__init__",
-    "old opcode": "asks for os.system",
-    "codec": "asks for the codec 'hex'",
-    "objects": "an array of 'O8'",
-    "array of objects": "an array of 'O8'",
-    "pointer dtype": "an array of 'V8'",
-    "float pixels": "an array of 'f4'",
+    "numpy function": "uses numpy.load",
+    "dotted name": "uses numpy.ndarray.__init__",
+    "old opcode": "uses os.system",
+    "codec": "uses the codec 'hex'",
+    "objects": "an array of dtype 'O8'",
+    "array of objects": "an array of dtype 'O8'",
+    "pointer dtype": "an array of dtype 'V8'",
+    "float pixels": "an array of dtype 'f4'",
 }
 
 
@@ -329,7 +329,7 @@ def test_a_hostile_pickle_in_an_archive_with_right_checksums(tmp_path, out):
     members = [Member(name=n, shape=(3, 3072), md5=hashlib.md5(data).hexdigest()) for n in names]
     tar = tar_bytes(dict.fromkeys(names, data), "x", "w:gz")
     archive = describe(tar, "x.tar.gz", members, part="clean", layout="cifar-batches")
-    assert_refused(archive, placed(tmp_path, archive, tar), out, "train", "asks for posix.system")
+    assert_refused(archive, placed(tmp_path, archive, tar), out, "train", "uses posix.system")
     assert not marker.exists()
 
 
@@ -373,7 +373,7 @@ def test_a_folder_of_both_sets(tmp_path):
         (tmp_path / folder).mkdir()
         for name in names:
             (tmp_path / folder / name).write_bytes(python2_batch(*batch(2, 10, 0)))
-    with pytest.raises(ArchiveError, match=r"cifar-10-batches-py and .*cifar-100-python: give one of them"):
+    with pytest.raises(ArchiveError, match=r"cifar-10-batches-py and .*cifar-100-python: choose one of them"):
         read_cifar_batches(tmp_path)
     assert set(read_cifar_batches(tmp_path / "cifar-100-python")) == {"train", "test"}
 

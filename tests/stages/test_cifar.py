@@ -41,7 +41,7 @@ def test_a_subset_of_cifar10_placed_by_hand(shared, tmp_path, empty_store):
 
     folder = clone(tmp_path, change, empty_store)
     done = run(folder, "dvc", "repro", "aggregate")
-    assert "not the published files (other md5)" in done.stderr
+    assert "not the published files (md5 differs)" in done.stderr
     clean = folder / "datasets/cifar10/clean"
     assert np.load(clean / "train_images.npy").shape == (5 * 1017, 32, 32, 3)
     assert np.load(folder / "datasets/cifar10/c/fog.npy").shape == (5 * 509, 32, 32, 3)

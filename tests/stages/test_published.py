@@ -164,7 +164,7 @@ def wrong_md5(sets: Published, part: str, disk) -> list[str]:
 
 def truncated(sets: Published, part: str, disk) -> list[str]:
     sets.files[part].content = sets.files[part].content[:-5000]
-    return ["bytes where" if sets.entries[part].bytes else sets.entries[part].md5]
+    return ["bytes, but" if sets.entries[part].bytes else sets.entries[part].md5]
 
 
 def silent(sets: Published, part: str, disk) -> list[str]:
@@ -202,7 +202,7 @@ def evil_pickle(sets: Published, part: str, disk) -> list[str]:
     ]
     content = tar_bytes(dict.fromkeys(sets.entries[part].members, data), "cifar-10-batches-py", "w:gz")
     replace(sets, part, content, members)
-    return ["asks for posix.system", "Nothing in it was run"]
+    return ["uses posix.system", "Nothing in it was run"]
 
 
 def evil_array(sets: Published, part: str, disk) -> list[str]:
@@ -228,7 +228,7 @@ def replace(sets: Published, part: str, content: bytes, members: list) -> None:
 
 def full_disk(sets: Published, part: str, disk) -> list[str]:
     disk(Path(".dvc/tmp/pushpull"))
-    return ["needs 0.0", "GB are free", "Make room"]
+    return ["needs 0.0", "GB free", "Make room"]
 
 
 @pytest.mark.parametrize(
