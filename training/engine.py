@@ -60,7 +60,7 @@ def train_epochs(
     """
     device, precision = data.device, recipe.precision
     if precision == "tf32" and device.type != "cuda":
-        raise ValueError(f"tf32 is a mode of CUDA devices, the device is {device}; train in fp32 or bf16")
+        raise ValueError(f"tf32 needs a CUDA device, but the device is {device}; train in fp32 or bf16")
     layout = layout or memory_format(device, precision)
     net.to(memory_format=layout)
     first = 1

@@ -47,7 +47,7 @@ class RecordedEpochs:
         layout: torch.memory_format | None = None,
     ) -> None:
         if not isinstance(data.images, Tensor):
-            raise ValueError("a recorded step reads its images on the device; place them there")
+            raise ValueError("a recorded step needs its images on the device; place them there")
         self.net, self.optimizer, self.data, self.draws = net, optimizer, data, draws
         self.precision = precision
         count, device = len(data), data.device
@@ -118,7 +118,7 @@ class RecordedEpochs:
                         self._work(size)
                     self._graphs[size] = graph
             else:
-                log.warning("this net's step is not recorded but launched kernel by kernel: %s", reason)
+                log.warning("this net's training step is not recorded as a CUDA graph: %s", reason)
         with torch.no_grad():
             for value, old in zip(kept, before, strict=True):
                 value.copy_(old)

@@ -38,7 +38,7 @@ def check_launch(device: torch.device) -> None:
             if int(os.environ.get(variable) or 1) > 1:
                 raise ValueError(
                     f"{launcher} started {os.environ[variable]} processes without torchrun, and each would train the "
-                    f"same net; start one, or `{launcher} torchrun ...` with one process a machine"
+                    f"same net; start one, or `{launcher} torchrun ...` with one process per machine"
                 )
     elif device.type == "cuda":
         processes, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()

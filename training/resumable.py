@@ -35,7 +35,7 @@ def prepare(device: torch.device, precision: Precision) -> None:
         ValueError: the device does not support the precision.
     """
     if precision == "tf32" and device.type != "cuda":
-        raise ValueError(f"tf32 is a mode of CUDA GPUs and this is a {device}; set it to fp32 or bf16")
+        raise ValueError(f"tf32 needs a CUDA GPU, but the device is {device}; set it to fp32 or bf16")
     make_deterministic(device)
 
 

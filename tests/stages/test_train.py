@@ -432,4 +432,4 @@ def test_tf32_on_a_cpu_is_one_line(workspace):
     write_params(params)
     done = run("small")
     assert done.exit_code == 1
-    assert done.output.startswith("Error: train.precision: tf32 is a mode of CUDA GPUs and this is a cpu")
+    assert done.output.startswith("Error: train.precision: tf32 needs a CUDA GPU, but the device is cpu")

@@ -183,7 +183,7 @@ def test_bf16_stays_near_fp32_and_keeps_float32_weights(images, labels):
 
 
 def test_tf32_is_refused_without_a_gpu(images, labels):
-    with pytest.raises(ValueError, match="tf32 is a mode of CUDA devices, the device is cpu"):
+    with pytest.raises(ValueError, match="tf32 needs a CUDA device, but the device is cpu"):
         run(small_net(), images, labels, precision="tf32")
 
 

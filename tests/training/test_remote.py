@@ -75,7 +75,7 @@ def test_an_unfinished_checkpoint_of_other_hardware_is_not_taken_up():
     ("recipe", "device", "message"),
     [
         (RECIPE, "cuda", "device is cuda, but torch finds no GPU here"),
-        (replace(RECIPE, precision="tf32"), "cpu", "tf32 is a mode of CUDA GPUs and this is a cpu"),
+        (replace(RECIPE, precision="tf32"), "cpu", "tf32 needs a CUDA GPU, but the device is cpu"),
     ],
 )
 def test_what_the_machine_cannot_do_is_an_error(monkeypatch, recipe, device, message):
