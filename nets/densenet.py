@@ -104,7 +104,7 @@ class DenseNet(nn.Module):
         super().__init__()
         layers, remainder = divmod(depth - 4, 6)
         if remainder or layers < 1:
-            raise ValueError(f"the depth of a DenseNet-BC is 6 n + 4, as 40 or 100; got {depth}")
+            raise ValueError(f"the depth of a DenseNet-BC must be 6 n + 4, e.g. 40; got {depth}")
         self.features = nn.Sequential()
         self.features.add_module("conv0", nn.Conv2d(in_channels, STEM_CHANNELS, 3, padding=1, bias=False))
         channels = STEM_CHANNELS

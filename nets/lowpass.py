@@ -49,7 +49,7 @@ def _reflected(input: Tensor, before: int, after: int, side: int) -> Tensor:
     """Pad one side by reflection, like F.pad, whose gradient on a GPU varies between runs."""
     length = input.shape[side]
     if length <= max(before, after):
-        raise ValueError(f"a low-pass filter that reaches {after} pixels needs more than {length} of them")
+        raise ValueError(f"a low-pass filter reaching {after} pixels needs more than {length} input pixels")
     head = input.narrow(side, 1, before).flip(side)
     tail = input.narrow(side, length - 1 - after, after).flip(side)
     return torch.cat((head, input, tail), side)

@@ -71,7 +71,7 @@ def _read(path: str | os.PathLike) -> dict[str, Tensor]:
         raise ValueError(f"{path} is not a checkpoint of the paper's authors: it has no state_dict")
     if not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()):
         raise ValueError(
-            f"{path} is not a checkpoint of the paper's authors: its state_dict is not one of tensors"
+            f"{path} is not a checkpoint of the paper's authors: its state_dict holds more than tensors"
         )
     return dict(state)
 
@@ -97,7 +97,7 @@ def _rebuild(state: dict[str, Tensor]) -> nn.Module:
         raise ValueError(" ".join(str(error).split())[:300]) from None
     ours = _filters(net)
     if filters.keys() != ours.keys() or not all(_same(filters[name], ours[name]) for name in ours):
-        raise ValueError("its low-pass filters are not the binomial ones before each stride")
+        raise ValueError("its low-pass filters are not binomial, or not before each stride")
     if not all(tensor.isfinite().all() for tensor in net.state_dict().values()):
         raise ValueError("some of its weights are not finite numbers")
     return net.eval()
@@ -124,7 +124,7 @@ def _plain_net(weights: dict[str, Tensor], filter_sizes: set[tuple[int, ...]]) -
         depths = _count_children(weights, r"layer(\d+)\.(\d+)\.")
         if len(depths) != 3 or len(set(depths)) != 1:
             raise ValueError(
-                f"their ResNets have three equal stages, this one has {depths} blocks in its stages"
+                f"their ResNets have three equal stages, but this one has {depths} blocks in its stages"
             )
         # Filters of several sizes are rejected later, when they are compared with those of the net.
         lpf_size = max(filter_sizes, default=(None,))[0]
@@ -136,7 +136,7 @@ def _plain_net(weights: dict[str, Tensor], filter_sizes: set[tuple[int, ...]]) -
         depths = _count_children(weights, r"features\.denseblock(\d+)\.denselayer(\d+)\.")
         if len(depths) != 3 or len(set(depths)) != 1:
             raise ValueError(
-                f"their DenseNets have three equal blocks, this one has {depths} layers in its blocks"
+                f"their DenseNets have three equal blocks, but this one has {depths} layers in its blocks"
             )
         return DenseNet(6 * depths[0] + 4, growth, num_classes=num_classes, in_channels=in_channels)
     names = ", ".join(list(weights)[:3]) or "none"
@@ -191,7 +191,7 @@ def export_official(net: nn.Module, path: str | os.PathLike, *, epoch: int, best
 def _not_theirs(net: nn.Module) -> str | None:
     """Describe what the authors' code cannot build in a net, or None; shapes are checked by rebuilding the net."""
     if not isinstance(net, ResNet | DenseNet):
-        return f"it has ResNets and DenseNets, this is a {type(net).__name__}"
+        return f"it has only ResNets and DenseNets, not {type(net).__name__}"
     convolutions = {n: m for n, m in net.named_modules() if isinstance(m, nn.Conv2d | PushPull2d)}
     stem, *rest = convolutions
     if convolutions[stem].in_channels != 3:
@@ -205,16 +205,16 @@ def _not_theirs(net: nn.Module) -> str | None:
     if isinstance(net, ResNet):
         choices.append(set(spatial))
     if inside not in choices:
-        return f"it has no push-pull layers in just these places: {', '.join(sorted(push_pull))}"
+        return f"it has no push-pull layers in exactly these places: {', '.join(sorted(push_pull))}"
 
     for name, layer in push_pull.items():
         standard = layer.train_alpha or (isinstance(layer.alpha, float) and layer.alpha == ALPHA)
         if layer.rectifier != "relu":
-            return f"{name} is {layer}, but their nets rectify by a ReLU"
+            return f"{name} is {layer}, but their nets rectify with ReLU"
         if layer.pull != "upsampled":
             return f"{name} is {layer}, but their nets have no complementary pull"
         if layer.scale != SCALE or not standard:
-            return f"{name} is {layer}, but their files hold no alpha or scale: 1 and 2 are taken for granted"
+            return f"{name} is {layer}, but their files hold no alpha or scale: they are always 1 and 2"
     if len({layer.train_alpha for layer in push_pull.values()}) > 1:
         return "alpha is learned in some push-pull layers only"
     return None

@@ -83,7 +83,7 @@ def get_entry(name: str) -> Entry:
         return _ENTRIES[name]
     names = list_nets()
     near = difflib.get_close_matches(str(name), names, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(names)}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(names)}"
     raise ValueError(f"no net named {name!r}; {hint}")
 
 

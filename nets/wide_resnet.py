@@ -47,7 +47,7 @@ class WideResNet(nn.Module):
         super().__init__()
         blocks, remainder = divmod(depth - 4, 6)
         if remainder or blocks < 1:
-            raise ValueError(f"the depth of a WideResNet is 6 n + 4, as 16 or 28; got {depth}")
+            raise ValueError(f"the depth of a WideResNet must be 6 n + 4, e.g. 16; got {depth}")
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
         self.block1 = _stage(blocks, 16, 16 * widen, stride=1)
         self.block2 = _stage(blocks, 16 * widen, 32 * widen, stride=2)

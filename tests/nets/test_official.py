@@ -156,21 +156,21 @@ def tanh_net() -> nn.Module:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: create_net("alexnet"), "this is a AlexNet"),
+        (lambda: create_net("alexnet"), "not AlexNet"),
         (lambda: create_net("resnet18"), "three equal stages"),
         (lambda: create_net("resnet14", in_channels=1), "3 channels, not 1"),
-        (lambda: create_net("resnet14", pushpull="first", alpha=0.5), "alpha=0.5.*taken for granted"),
-        (lambda: create_net("resnet14", pushpull="first", scale=1.5), "scale=1.5.*taken for granted"),
+        (lambda: create_net("resnet14", pushpull="first", alpha=0.5), "alpha=0.5.*they are always 1 and 2"),
+        (lambda: create_net("resnet14", pushpull="first", scale=1.5), "scale=1.5.*they are always 1 and 2"),
         (lambda: create_net("resnet14", pushpull="first", pull="complementary"), "no complementary pull"),
-        (lambda: create_net("densenet40_12", pushpull="all"), "just these places"),
-        (lambda: convert(create_net("resnet14"), layers="layer1.0.conv1"), "just these places: layer1.0.conv1"),
+        (lambda: create_net("densenet40_12", pushpull="all"), "exactly these places"),
+        (lambda: convert(create_net("resnet14"), layers="layer1.0.conv1"), "exactly these places: layer1.0.conv1"),
         (
             lambda: convert(create_net("resnet14", pushpull="first", train_alpha=True), layers=lambda name, conv:
                             name.startswith("layer1")),
             "in some push-pull layers only",
         ),
         (dual_output_net, "conv1"),
-        (tanh_net, "but their nets rectify by a ReLU"),
+        (tanh_net, "but their nets rectify with ReLU"),
     ],
 )  # fmt: skip
 def test_nets_that_their_code_cannot_build_are_not_written(build, message, tmp_path):

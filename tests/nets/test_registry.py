@@ -144,7 +144,7 @@ def test_an_inhibition_strength_of_zero_is_a_rectified_convolution():
     [
         ("resnet_20", {}, "did you mean resnet20"),
         ("wrn28_10", {}, "did you mean wideresnet28_10"),
-        ("", {}, "there are .*resnet20"),
+        ("", {}, "choose from .*resnet20"),
         (None, {}, "no net named None"),
         ("alexnet", {"lpf_size": 3}, "alexnet has no option 'lpf_size'"),
         ("resnet20", {"memory_efficient": True}, "resnet20 has no option 'memory_efficient'"),
