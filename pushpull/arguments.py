@@ -58,10 +58,10 @@ def check_pull(pull: str, scale: float, average_size: int, dual_output: bool, bi
         raise ValueError(f"average_size must be 0 or an odd number of pixels, got {size}")
     if pull == "upsampled":
         if size > 0:
-            raise ValueError(f'average_size={size} is of pull="complementary"; the upsampled pull has none')
+            raise ValueError(f'average_size={size} needs pull="complementary"; the upsampled pull has none')
     elif scale != SCALE:
-        raise ValueError(f'scale={scale} is of pull="upsampled"; the complementary kernel has the push size')
+        raise ValueError(f'scale={scale} needs pull="upsampled"; the complementary kernel has the push size')
     elif dual_output and bias:
         raise ValueError(
-            "dual_output has no place for a bias that is added after the subtraction; bias must be left out"
+            'pull="complementary" adds the bias after the subtraction, which dual_output omits; leave out bias'
         )

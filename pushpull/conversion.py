@@ -109,7 +109,7 @@ def _choose(net: nn.Module, layers: Layers) -> list[str]:
         if name not in known:
             near = difflib.get_close_matches(str(name), names, n=3) or names[:3]
             raise ValueError(
-                f"no layer {name!r} in the net; among its convolutions are {', '.join(near) or 'none'}"
+                f"the net has no layer {name!r}; its convolutions include {', '.join(near) or 'none'}"
             )
     return chosen
 
@@ -119,7 +119,7 @@ def _first(net: nn.Module) -> str:
     for name, module in net.named_modules():
         if isinstance(module, PushPull1d | PushPull2d | PushPull3d):
             raise ValueError(
-                f"nothing to convert: the first convolution, {name!r}, is a push-pull layer already"
+                f"nothing to convert: the first convolution, {name!r}, is already a push-pull layer"
             )
         if isinstance(module, _CONVOLUTIONS):
             return name

@@ -36,7 +36,7 @@ def pull_kernel(weight: Tensor, scale: float = SCALE, *, pull: str = "upsampled"
     """
     if not 3 <= weight.ndim <= 5:
         raise ValueError(
-            "a push kernel has the shape (out_channels, in_channels / groups, one to three sides), "
+            "a push kernel must be (out_channels, in_channels / groups, one to three sides), "
             f"got {tuple(weight.shape)}"
         )
     check_pull(pull, scale, 0, False, False)

@@ -44,7 +44,7 @@ def fuse(net: nn.Module) -> nn.Module:
         if isinstance(layer, PushPull1d | PushPull2d | PushPull3d) and not layer.dual_output:
             if isinstance(layer.alpha, Tensor) and layer.alpha.is_meta:
                 raise ValueError(
-                    f"cannot fuse {name or 'the net'!r}: its alpha is on the meta device, not known"
+                    f"cannot fuse {name or 'the net'!r}: its alpha is on the meta device, so unknown"
                 )
             if not _inhibits_nothing(layer):
                 continue
@@ -69,9 +69,7 @@ def _problem(layer: PushPull1d | PushPull2d | PushPull3d) -> str | None:
     if lost := what_is_lost(layer, kind_of(layer, _PUSH_PULL)):
         return lost
     if layer.pull == "complementary" and layer.bias is not None:
-        return (
-            "its bias is added after the rectification, which no convolution followed by an activation does"
-        )
+        return "its bias is added after the rectifier, but a convolution adds its bias before the activation"
     if layer.rectifier not in _ACTIVATIONS:
         return f"its rectifier {layer.rectifier!r} is a function, not one of {', '.join(_ACTIVATIONS)}"
     return None

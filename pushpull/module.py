@@ -149,7 +149,7 @@ class _PushPull(nn.Module):
         rounding = max(torch.finfo(state.dtype).eps, 1e-6)  # weights may be stored in half precision
         if saved.shape != own.shape or not torch.allclose(saved, own, rtol=rounding, atol=0):
             raise ValueError(
-                f"these weights are of a push-pull layer with {_described(saved)}, this one has {_described(own)}"
+                f"these weights are from a push-pull layer with {_described(saved)}, but this one has {_described(own)}"
             )
 
     def _load_from_state_dict(

@@ -30,7 +30,7 @@ _STATE_HOOKS = (
     "_load_state_dict_post_hooks",
 )
 
-COMPILED = "it is compiled and would go on computing what it did; compile the net afterwards"
+COMPILED = "it is compiled and would keep computing the old result; compile the net afterwards"
 
 # What a subclass may override, because it has no effect once the module is built.
 _HARMLESS = {
@@ -53,9 +53,9 @@ def what_is_lost(module: nn.Module, kind: type[nn.Module]) -> str | None:
     for cls in type(module).__mro__[: type(module).__mro__.index(kind)]:
         for name in vars(cls).keys() - _HARMLESS:
             if hasattr(kind, name):
-                return f"it has a {name} of its own, which would be lost"
+                return f"it defines its own {name}, which would be lost"
     if overridden := [name for name in vars(module) if callable(getattr(kind, name, None))]:
-        return f"it has a {overridden[0]} of its own, which would be lost"
+        return f"it defines its own {overridden[0]}, which would be lost"
     for what in ("_parameters", "_buffers", "_modules"):
         if added := getattr(module, what).keys() - {"weight", "bias", "alpha"}:
             return f"it holds {min(added)!r} besides its weights, which would be lost"
@@ -84,7 +84,7 @@ def take_over(new: nn.Module, old: nn.Module, kind: type[nn.Module]) -> None:
         setattr(new, hooks, getattr(old, hooks))
     for name in vars(old).keys() - vars(_plain(kind)).keys():
         if hasattr(new, name):
-            raise ValueError(f"its attribute {name!r} has a meaning of its own in a {type(new).__name__}")
+            raise ValueError(f"its attribute {name!r} conflicts with an attribute of {type(new).__name__}")
         setattr(new, name, getattr(old, name))
 
 
@@ -119,9 +119,9 @@ def _check_held(net: nn.Module, swaps: Mapping[nn.Module, nn.Module]) -> None:
                 if held in swaps:
                     place = f"{name}.{attribute}" if name else attribute
                     raise ValueError(
-                        f"cannot swap {names[held] or 'the net'!r} ({type(held).__name__}): the attribute {place!r} "
-                        f"holds it as well, outside of the net's modules, where it would stay what it is; hold it in "
-                        f"an nn.ModuleList or nn.ModuleDict, or set {place!r} afterwards"
+                        f"cannot replace {names[held] or 'the net'!r} ({type(held).__name__}): the attribute {place!r} "
+                        f"also refers to it, outside the net's modules, and would keep the old layer; hold it in an "
+                        f"nn.ModuleList or nn.ModuleDict, or set {place!r} afterwards"
                     )
 
 

@@ -192,7 +192,7 @@ class TestStateSaysAlphaAndScale:
     def test_another_layers_is_an_error(self, options, strict):
         state = PushPull2d(3, 8, 3).state_dict()
         with pytest.raises(
-            ValueError, match=r"of a push-pull layer with alpha=1, scale=2, this one has alpha="
+            ValueError, match=r"from a push-pull layer with alpha=1, scale=2, but this one has alpha="
         ):
             PushPull2d(3, 8, 3, **options).load_state_dict(state, strict=strict)
 

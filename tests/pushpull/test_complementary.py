@@ -243,7 +243,9 @@ def test_the_kept_kernel_follows_the_weights():
 )
 def test_weights_of_another_form_are_refused(options):
     state = PushPull2d(3, 8, 3, **FORM).state_dict()
-    message = "of a push-pull layer with alpha=1, pull=complementary, average_size=3, this one has alpha="
+    message = (
+        "from a push-pull layer with alpha=1, pull=complementary, average_size=3, but this one has alpha="
+    )
     with pytest.raises(ValueError, match=message):
         PushPull2d(3, 8, 3, **options).load_state_dict(state)
     PushPull2d(3, 8, 3, **FORM).load_state_dict(state)
@@ -253,7 +255,7 @@ def test_responses_side_by_side():
     options = {"padding": (0, 1), "pull": "complementary"}
     both = push_pull_conv2d(IMAGE, KERNEL, dual_output=True, **options)
     assert both[0].tolist() == [[[1.0, 6.0, 3.0, 9.0]], [[5.0, 0.0, 0.0, 0.0]]]
-    with pytest.raises(ValueError, match="dual_output has no place for a bias"):
+    with pytest.raises(ValueError, match="adds the bias after the subtraction, which dual_output omits"):
         PushPull2d(3, 8, 3, dual_output=True, **FORM)
 
 
@@ -261,7 +263,7 @@ def test_fused_without_a_bias_alone():
     layer, batch = layer_and_batch(alpha=0, train_alpha=False, bias=False)
     torch.testing.assert_close(fuse(copy.deepcopy(layer))(batch), layer(batch))
     layer, _ = layer_and_batch(alpha=0, train_alpha=False)
-    with pytest.raises(ValueError, match="cannot fuse 'the net': its bias is added after the rectification"):
+    with pytest.raises(ValueError, match="cannot fuse 'the net': its bias is added after the rectifier"):
         fuse(layer)
 
 
@@ -269,11 +271,11 @@ def test_fused_without_a_bias_alone():
     ("options", "error", "message"),
     [
         ({"pull": "inverted"}, ValueError, "pull must be one of upsampled, complementary, got 'inverted'"),
-        ({"average_size": 3}, ValueError, 'average_size=3 is of pull="complementary"'),
+        ({"average_size": 3}, ValueError, 'average_size=3 needs pull="complementary"'),
         ({**FORM, "average_size": 4}, ValueError, "0 or an odd number of pixels, got 4"),
         ({**FORM, "average_size": -3}, ValueError, "0 or an odd number of pixels, got -3"),
         ({**FORM, "average_size": 3.0}, TypeError, "average_size must be an integer, got 3.0"),
-        ({**FORM, "scale": 3.0}, ValueError, 'scale=3.0 is of pull="upsampled"'),
+        ({**FORM, "scale": 3.0}, ValueError, 'scale=3.0 needs pull="upsampled"'),
         ({**FORM, "alpha": "uniform"}, ValueError, "\"uniform\" with train_alpha, got 'uniform'"),
         ({**FORM, "alpha": "normal", "train_alpha": True}, ValueError, "got 'normal'"),
     ],

@@ -329,12 +329,12 @@ def old_weight_norm() -> nn.Conv2d:
         (old_weight_norm, "a hook computes its weight"),
         (pruned, "a hook computes its weight"),
         (same_with_stride, 'padding="same" has no meaning with a stride'),
-        (lambda: OwnForward(3, 4, 3), r"\(OwnForward\): it has a forward of its own"),
-        (lambda: OwnConvolution(3, 4, 3), "forward of its own"),
-        (patched, "forward of its own"),
-        (lambda: subclass(__call__=lambda self, x: x), "__call__ of its own"),
-        (lambda: subclass(get_extra_state=lambda self: 3), "get_extra_state of its own"),
-        (lambda: subclass(state_dict=lambda self, *a, **k: {}), "state_dict of its own"),
+        (lambda: OwnForward(3, 4, 3), r"\(OwnForward\): it defines its own forward"),
+        (lambda: OwnConvolution(3, 4, 3), "its own _conv_forward"),
+        (patched, "its own forward"),
+        (lambda: subclass(__call__=lambda self, x: x), "its own __call__"),
+        (lambda: subclass(get_extra_state=lambda self: 3), "its own get_extra_state"),
+        (lambda: subclass(state_dict=lambda self, *a, **k: {}), "its own state_dict"),
         (lambda: with_tensor("parameter"), "it holds 'gain' besides its weights"),
         (lambda: with_tensor("buffer"), "it holds 'gain' besides its weights"),
         (lambda: with_tensor("module"), "it holds 'gain' besides its weights"),
@@ -356,7 +356,7 @@ def test_layers_that_cannot_be_converted(build, message, by_name):
 @pytest.mark.parametrize("layers", ["first", "all", "0._orig_mod"])
 def test_a_compiled_convolution_would_compute_what_it_did(layers):
     net = nn.Sequential(torch.compile(nn.Conv2d(3, 4, 3), backend="eager"))
-    with pytest.raises(ValueError, match="it is compiled and would go on computing what it did"):
+    with pytest.raises(ValueError, match="it is compiled and would keep computing the old result"):
         convert(net, layers=layers)
 
 
@@ -420,7 +420,7 @@ def test_a_convolution_that_would_still_be_called_is_refused(hold):
     before = dict(net.named_modules())
     with pytest.raises(
         ValueError,
-        match=r"cannot swap '0\.a' \(Conv2d\): the attribute '0\.held' holds it as well.*ModuleList",
+        match=r"cannot replace '0\.a' \(Conv2d\): the attribute '0\.held' also refers to it.*ModuleList",
     ):
         convert(net)
     assert dict(net.named_modules()) == before
@@ -449,7 +449,7 @@ def test_what_is_looked_up_when_it_is_called_is_no_hindrance(hold):
 def test_a_convolution_that_was_itself_set_as_a_plain_attribute():
     net = Holding(lambda net: None)
     net.__dict__["held"] = net.a
-    with pytest.raises(ValueError, match="the attribute 'held' holds it as well"):
+    with pytest.raises(ValueError, match="the attribute 'held' also refers to it"):
         convert(net)
 
 
@@ -475,7 +475,7 @@ def test_what_tools_attach_is_kept():
     net[0].qconfig = "of a quantiser"
     assert convert(net)[0].qconfig == "of a quantiser"
     net[3].alpha = 3
-    with pytest.raises(ValueError, match="'alpha' has a meaning of its own in a PushPull2d"):
+    with pytest.raises(ValueError, match="'alpha' conflicts with an attribute of PushPull2d"):
         convert(net, layers="3")
 
 
@@ -526,7 +526,7 @@ def test_all_leaves_what_has_nothing_to_enlarge():
         (nn.Conv2d(3, 4, 2), "all", ValueError, "none of the 1 convolutions"),
         (small_net(), [], ValueError, "nothing to convert"),
         (small_net(), lambda name, module: False, ValueError, "nothing to convert"),
-        (small_net(), "2.1.0", ValueError, "no layer '2.1.0' in the net.* 2.0"),
+        (small_net(), "2.1.0", ValueError, "the net has no layer '2.1.0'; .* 2.0"),
         (small_net(), ["0", "conv1"], ValueError, "no layer 'conv1'"),
         (small_net(), "1", ValueError, r"'1' \(ReLU\): only Conv1d"),
         (small_net(), 3, TypeError, "names or a predicate, got int"),
@@ -551,7 +551,7 @@ def test_bad_options_leave_the_net_as_it_was(option, value):
 
 def test_the_first_layer_is_converted_once():
     net = convert(small_net())
-    with pytest.raises(ValueError, match="'0', is a push-pull layer already"):
+    with pytest.raises(ValueError, match="'0', is already a push-pull layer"):
         convert(net)
     assert push_pull_names(convert(net, layers="all")) == ["0", "2.0", "3"]
 

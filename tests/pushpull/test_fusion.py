@@ -68,7 +68,7 @@ def test_an_alpha_that_forward_does_not_take_for_zero_stays(values, train_alpha)
 
 def test_without_memory():
     assert isinstance(fuse(PushPull2d(3, 4, 3, alpha=0, device="meta"))[0], nn.Conv2d)
-    with pytest.raises(ValueError, match="its alpha is on the meta device, not known"):
+    with pytest.raises(ValueError, match="its alpha is on the meta device, so unknown"):
         fuse(PushPull2d(3, 4, 3, alpha=0, train_alpha=True, device="meta"))
 
 
@@ -77,7 +77,7 @@ def test_a_subclass_would_lose_what_it_adds():
         def forward(self, input):
             return 2 * super().forward(input)
 
-    with pytest.raises(ValueError, match="forward of its own"):
+    with pytest.raises(ValueError, match="its own forward"):
         fuse(Scaled(3, 4, 3, alpha=0))
 
 
@@ -127,7 +127,7 @@ def test_a_layer_that_would_still_be_called_is_refused():
     net.a = PushPull2d(3, 4, 3, alpha=0)
     net.layers = [net.a]
     with pytest.raises(
-        ValueError, match=r"cannot swap 'a' \(PushPull2d\): the attribute 'layers' holds it as well"
+        ValueError, match=r"cannot replace 'a' \(PushPull2d\): the attribute 'layers' also refers to it"
     ):
         fuse(net)
     assert isinstance(net.a, PushPull2d)
