@@ -133,7 +133,7 @@ def load(path: Path, classes: int) -> nn.Module:
     *_, classifier = (module for module in net.modules() if isinstance(module, nn.Linear))
     if classifier.out_features != classes:
         raise click.ClickException(
-            f"{path}: a net of {classifier.out_features} classes, the images are of {classes}"
+            f"{path}: the net has {classifier.out_features} classes, the images have {classes}"
         )
     return net
 

@@ -77,7 +77,7 @@ def test_a_checkpoint_of_other_classes(folder, tmp_path):
     checkpoint = tmp_path / "checkpoint.pth.tar"
     export_official(create_net("resnet20", num_classes=4), checkpoint, epoch=1, best_prec1=10.0)
     run = CliRunner().invoke(finetune.main, [str(folder), "--checkpoint", str(checkpoint)])
-    assert run.exit_code == 1 and "a net of 4 classes, the images are of 10" in run.output
+    assert run.exit_code == 1 and "the net has 4 classes, the images have 10" in run.output
 
 
 def test_a_folder_without_the_set(tmp_path):
