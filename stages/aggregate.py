@@ -29,7 +29,7 @@ from stages.tracking.store import spared
 
 
 @click.command()
-@stopping("starts anew")
+@stopping("starts over")
 def main() -> None:
     """Gather the results of all nets of params.yaml in metrics/<data>/."""
     params = load_params()

@@ -34,7 +34,7 @@ PARTS = ("c", "p")
 
 
 @click.command()
-@stopping("goes on after the files that are whole")
+@stopping("resumes after the last complete file")
 def main() -> None:
     """Write datasets/<data.name>/c, datasets/<data.name>/p and pictures of them in metrics/<data.name>."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -74,9 +74,9 @@ def take(data: Data, part: str, archives: Sequence[Archive], test: Split, out: P
     names = data.averaged_corruptions() if part == "c" else data.perturbation_names()
     count = len(test.labels) * (len(SEVERITIES) if part == "c" else 1)
     mismatch = ArchiveError(
-        f"{' and '.join(archive.name for archive in archives)} was not made of the test images in "
-        f"{DATASETS / data.name / 'clean'}. Set data.corrupted: generate to make the set of them, or data.path: null "
-        f"to take the published test images."
+        f"{' and '.join(archive.name for archive in archives)} was not made from the test images in "
+        f"{DATASETS / data.name / 'clean'}. Set data.corrupted: generate to make the set from them, or data.path: null "
+        f"to use the published test images."
     )
     if any(member.shape[0] != count for archive in archives for member in archive.choose(names)):
         raise mismatch  # before 3 or 18 GB are downloaded

@@ -21,7 +21,7 @@ from stages.files.writing import write_csv, write_text
 @click.command()
 @click.argument("net")
 @in_pipeline
-@stopping("goes on after the last seed that it measured")
+@stopping("resumes after the last seed measured")
 def main(net: str, pipeline: Path) -> None:
     """Measure NET and write metrics/<data>/noise/<net>.csv (one row per seed, sweep and level) and means as JSON."""
     params = load_params(pipeline=pipeline)

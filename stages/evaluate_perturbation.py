@@ -22,7 +22,7 @@ from stages.files.writing import write_csv
 @click.command()
 @click.argument("net")
 @in_pipeline
-@stopping("goes on after the last seed that it measured")
+@stopping("resumes after the last seed measured")
 def main(net: str, pipeline: Path) -> None:
     """Measure NET and write metrics/<data>/perturbation/<net>.csv: one row per seed and measurement.
 

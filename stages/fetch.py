@@ -29,7 +29,7 @@ FIRST_TEN = {
 
 
 @click.command()
-@stopping("goes on with a download where it stopped")
+@stopping("resumes the download where it stopped")
 def main() -> None:
     """Write datasets/<data.name>/clean from the source named in params.yaml."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -59,15 +59,15 @@ def write(data: Data, folder: Path) -> None:
             bring(archives_of(archives, name, "clean"), folder, workspace.scratch(), placed)
         else:
             raise click.ClickException(
-                f"data.name: {data.name!r} is none of {', '.join(('digits', *known))}; "
+                f"data.name: {data.name!r} is not one of {', '.join(('digits', *known))}; "
                 "a set of your own needs data.path"
             )
     except ValueError as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(
-            f"{error.filename or folder}: {error.strerror or error}; nothing is left of {folder}. Run it again when "
-            f"that is put right."
+            f"{error.filename or folder}: {error.strerror or error}; {folder} was not written; fix this and "
+            f"run it again"
         ) from error
 
 
@@ -80,8 +80,8 @@ def describe(name: str) -> None:
         )
     if shared := count_shared(train.images, test.images):
         click.echo(
-            f"{shared} of the {len(test.images)} test images are training images too; on those a net's error is not "
-            f"that on new images",
+            f"{shared} of the {len(test.images)} test images are also training images; a net's error on them is not "
+            f"its error on new images",
             err=True,
         )
 
@@ -97,13 +97,13 @@ def own(data: Data) -> Splits:
     plain = re.sub(r"[-_.]", "", data.name.lower())
     if plain in FIRST_TEN and data.name != plain:  # the training recipe is chosen by the name of the set
         raise click.ClickException(
-            f"data.name: the set is called {plain!r} here, not {data.name!r}; give another set a name of its own"
+            f"data.name: write {plain!r}, not {data.name!r}; a different set needs a name of its own"
         )
     splits = from_folder(workspace.below_root(data.path))
     name = published_name(data.name)
     if name in ("digits", *FIRST_TEN) and not begins_as(name, *splits["test"]):
         raise click.ClickException(
-            f"data.path: the test images and labels in {data.path} do not begin as those of {name}; give the set a "
+            f"data.path: the first test images and labels in {data.path} are not those of {name}; give the set a "
             "data.name of its own"
         )
     return splits
@@ -128,7 +128,7 @@ def lossy(data: Data) -> Splits:
     """
     if data.path is None:
         raise click.ClickException(
-            f"data.name: {data.name} is published nowhere; set data.path to {data.name}.npz"
+            f"data.name: {data.name} cannot be downloaded; set data.path to {data.name}.npz"
         )
     path = workspace.below_root(data.path)
     return from_folder(path) if path.is_dir() else read_jpeg_set(path)

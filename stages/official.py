@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@stopping("goes on after the last net that it measured")
+@stopping("resumes after the last net measured")
 def main() -> None:
     """Measure every checkpoint under official.path and write metrics/<data>/official/; without a path, empty tables.
 

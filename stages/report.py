@@ -38,7 +38,7 @@ TEMPLATES = Path(__file__).parent / "page" / "templates"
 
 
 @click.command()
-@stopping("starts anew")
+@stopping("starts over")
 def main() -> None:
     """Write metrics/<data>/report.html, its figures, and the training curves of all nets for `dvc plots`."""
     params = load_params()
@@ -117,9 +117,9 @@ def main() -> None:
     click.echo(f"{folder / 'report.html'}, {len(page.encode()) / 1e6:.2f} MB")
     if names := put_away(params.data.name):
         click.echo(
-            f"Warning: DVC has put tracked results of {', '.join(names)} away, as the pipeline now runs on "
-            f"{params.data.name}; `git checkout -- {' '.join(f'metrics/{name}' for name in names)}` brings them back; "
-            "`dvc exp run ... report`, with the stage named, leaves them alone",
+            f"Warning: DVC removed the tracked results of {', '.join(names)}, as the pipeline now runs on "
+            f"{params.data.name}; `git checkout -- {' '.join(f'metrics/{name}' for name in names)}` restores them; "
+            "`dvc exp run ... report`, with the stage named, keeps them",
             err=True,
         )
 

@@ -40,7 +40,7 @@ from training.resumable import TerminatedError, prepare, train_resumably
 @click.command()
 @click.argument("net")
 @in_pipeline
-@interruption.stopping("goes on after the last whole epoch")
+@interruption.stopping("resumes after the last complete epoch")
 def main(net: str, pipeline: Path) -> None:
     """Train NET, a name under `nets` in params.yaml."""
     params = load_params(pipeline=pipeline)
@@ -84,7 +84,7 @@ def taken(name: str) -> Iterator[None]:
     try:
         lock.acquire(timeout=0 if torch.distributed.is_torchelastic_launched() else -1)
     except Timeout:
-        raise click.ClickException(f"another process trains {name}; wait for its end, or stop it") from None
+        raise click.ClickException(f"another process is training {name}; wait for it, or stop it") from None
     try:
         yield
     finally:
@@ -202,16 +202,16 @@ def train_seed(
 
     label = f"{net} seed {seed}"
     if saved:
-        click.echo(f"{label}: going on after epoch {kept}, on {saved['device']}")
+        click.echo(f"{label}: resuming after epoch {kept}, on {saved['device']}")
     try:
         return train_resumably(
             module, data, test.images, test.labels, recipe(params, net, seed),
             label=label, saved=saved, keep=keep, log=log,
         )  # fmt: skip
     except TerminatedError as error:
-        raise SystemExit(f"{error}; `dvc repro` goes on from there") from None
+        raise SystemExit(f"{error}; `dvc repro` resumes from there") from None
     except KeyboardInterrupt:
-        interruption.stop(f"goes on with {label} after epoch {kept}" if kept else f"begins {label} again")
+        interruption.stop(f"resumes {label} after epoch {kept}" if kept else f"restarts {label}")
     except DivergedError as error:
         left = f"Epoch {kept} is kept in {file}" if kept else "No epoch was finished"
         raise click.ClickException(

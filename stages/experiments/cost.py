@@ -39,7 +39,7 @@ COLUMNS = [
 @click.command()
 @click.argument("table")
 @in_pipeline
-@stopping("starts anew")
+@stopping("starts over")
 def main(table: str, pipeline: Path) -> None:
     """Measure the nets of the study of TABLE and write metrics/<data>/cost/<table>.csv below the pipeline."""
     params = load_params(pipeline=pipeline)

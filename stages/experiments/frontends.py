@@ -25,12 +25,14 @@ from stages.tracking.store import spared
 @click.command()
 @click.argument("table", type=click.Choice(["frontends"]))
 @in_pipeline
-@stopping("starts anew")
+@stopping("starts over")
 def main(table: str, pipeline: Path) -> None:
     """Write TABLE and its figure to metrics/<data>/studies."""
     params = load_params(pipeline=pipeline)
     if params.study is None or table not in params.study.comparisons:
-        raise click.UsageError(f"{table} is no table of a study; name its folder, as in `--pipeline studies`")
+        raise click.UsageError(
+            f"{table} is not a table of a study; give its folder, as in `--pipeline studies`"
+        )
     data_name, results = params.data.name, pipeline / "metrics" / params.data.name
     errors = whole(results / "corruption", params, ["corruption", "severity"])
     flips = whole(results / "perturbation", params, ["perturbation", "protocol", "metric"])
@@ -38,7 +40,7 @@ def main(table: str, pipeline: Path) -> None:
     path = results / "cost" / f"{table}.csv"
     cost = read_table(path, ["net", "training_ms"])
     if list(cost.net) != list(params.nets):
-        raise click.ClickException(f"{path} is not of these nets; remove it, then the same command")
+        raise click.ClickException(f"{path} is for other nets; remove it and rerun the command")
     folder = Path("metrics") / data_name / "studies"
     baseline = params.study.comparisons[table]
     written = frontends(params, answers, cost, baseline)
@@ -69,8 +71,8 @@ def all_answers(params: Params, folder: Path, errors, flips) -> Answers:
         for path, scores in zip(paths, (answers.errors[net], answers.flips[net]), strict=True):
             if scores.seeds != list(seeds[net]):
                 raise click.ClickException(
-                    f"{path} must hold the answers of the seeds {seeds[net]}, has {scores.seeds}; "
-                    "remove it, then the same command"
+                    f"{path} must hold the predictions of seeds {seeds[net]}, has {scores.seeds}; "
+                    "remove it and rerun the command"
                 )
     return answers
 

@@ -43,7 +43,7 @@ Job = tuple[str, int]  # net and seed
     help="Share of a GPU per task, if there are GPUs.",
 )
 @click.option("--cpus", default=1, show_default=True, type=click.IntRange(1), help="Cores per task.")
-@stopping("goes on after the checkpoints that have arrived")
+@stopping("resumes from the last checkpoints received")
 def main(address: str, pipeline: Path, gpus: float, cpus: int) -> None:
     """Train every net and seed of params.yaml, or of a study, on the Ray cluster at ADDRESS.
 
@@ -51,7 +51,7 @@ def main(address: str, pipeline: Path, gpus: float, cpus: int) -> None:
     requirements.lock; code and images are sent to them.
     """
     if address != "ray" and not address.startswith("ray://"):
-        raise click.UsageError(f"the launcher is `ray` or ray://HOST:PORT, got {address!r}")
+        raise click.UsageError(f"launcher must be `ray` or ray://HOST:PORT, got {address!r}")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
@@ -73,8 +73,8 @@ def main(address: str, pipeline: Path, gpus: float, cpus: int) -> None:
             ray.init(None if address == "ray" else address, runtime_env=code, log_to_driver=False)
         except ConnectionError as error:
             raise click.ClickException(
-                f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}. "
-                "One that asks for a token is given it in RAY_AUTH_TOKEN, with RAY_AUTH_MODE=token"
+                f"no Ray cluster responds at {address}: {str(error).splitlines()[0]}. "
+                "If it needs a token, set RAY_AUTH_TOKEN, and RAY_AUTH_MODE=token"
             ) from None
         held.callback(ray.shutdown)
         on_gpus = params.train.device != "cpu" and ray.cluster_resources().get("GPU", 0) > 0

@@ -21,7 +21,7 @@ def whole(folder: Path, params: Params, keys: list[str]) -> pd.DataFrame:
     files_of(folder, params)
     found = check(folder, params, keys)
     if len(found.faults):
-        raise click.ClickException(f"{found.warnings[0]}; remove the file, then the same command")
+        raise click.ClickException(f"{found.warnings[0]}; remove the file and rerun the command")
     return found.rows
 
 

@@ -23,7 +23,7 @@ DVC = [sys.executable, "-m", "dvc", "repro"]
 
 
 @click.command()
-@naming_refused_files("goes on from there")
+@naming_refused_files("resumes from there")
 def main() -> None:
     """Run `dvc repro`, log results that DVC found in Git to MLflow, and print where to see them."""
     params = load_params()
@@ -56,7 +56,7 @@ def main() -> None:
             write_text(note, results())
     except Timeout:
         raise click.ClickException(
-            "another `make repro` is running in this clone; wait for its end"
+            "another `make repro` is running in this clone; wait for it to end"
         ) from None
 
 
@@ -74,8 +74,8 @@ def say_what_differs() -> None:
     changed = workspace.git("diff", "--name-only", "--", "metrics", "dvc.lock").splitlines()
     if changed:
         click.echo(
-            f"{len(changed)} files of results differ from those in Git (`git diff --stat` lists them). With unchanged "
-            "parameters and code that is the processor: it rounds otherwise, and training carries that on."
+            f"{len(changed)} result files differ from those in Git (`git diff --stat` lists them). With unchanged "
+            "parameters and code the processor is the cause: it rounds differently, and training amplifies this."
         )
 
 

@@ -34,12 +34,14 @@ KEYS = {"table1": ["net"], "table4": ["net", "scale", "alpha"], "table5": ["net"
 @click.command()
 @click.argument("table", type=click.Choice(list(TABLES)))
 @in_pipeline
-@stopping("starts anew")
+@stopping("starts over")
 def main(table: str, pipeline: Path) -> None:
     """Write TABLE and its figures to metrics/<data>/studies."""
     params = load_params(pipeline=pipeline)
     if params.study is None or table not in params.study.tables:
-        raise click.UsageError(f"{table} is no table of a study; name its folder, as in `--pipeline studies`")
+        raise click.UsageError(
+            f"{table} is not a table of a study; give its folder, as in `--pipeline studies`"
+        )
     data_name, kind = params.data.name, params.study.tables[table]
     results = pipeline / "metrics" / data_name
     measured = gather(params, results / kind, kind, KEYS[table])
@@ -85,7 +87,7 @@ def gather(params: Params, folder: Path, kind: str, keys: Sequence[str]) -> pd.D
         options = params.options(name)
         if options["pull"] != "upsampled" or options["alpha"] == "uniform":
             raise click.ClickException(
-                f"{name} has no number as its alpha, or another pull than the paper's, for which the table has no place"
+                f"{name} needs a numeric `alpha` and `pull: upsampled`, as in the paper: the table shows no others"
             )
         plain = options["pushpull"] is None
         values = [float("nan"), float("nan"), False] if plain else [options[key] for key in OPTIONS]
@@ -97,7 +99,7 @@ def gather(params: Params, folder: Path, kind: str, keys: Sequence[str]) -> pd.D
     for _, names in measured.groupby(keys, dropna=False).name:
         if len(same := names.unique()) > 1:
             raise click.ClickException(
-                f"{' and '.join(same)} differ in nothing that the table shows; take one out of `study.nets`"
+                f"{' and '.join(same)} look the same in the table; remove one from `study.nets`"
             )
     return measured
 
@@ -118,7 +120,7 @@ def noise(folder: Path, params: Params) -> pd.DataFrame:
         once = len(found) == len(expected) and set(found) == expected
         if not once or not table.error.between(0, 100).all():
             raise click.ClickException(
-                f"{path} must hold every measurement of the seeds {seeds} once; remove it, then the same command"
+                f"{path} must hold every measurement of the seeds {seeds} once; remove it and rerun the command"
             )
         tables.append(table)
     return pd.concat(tables, ignore_index=True)

@@ -41,7 +41,7 @@ def load_checkpoint(file: Path) -> dict | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        click.echo(f"{file}: {error}; the training starts anew")
+        click.echo(f"{file}: {error}; the training starts over")
         return None
 
 
@@ -55,7 +55,7 @@ def usable_checkpoint(file: Path, hardware: str, epochs: int) -> dict | None:
     """
     saved = load_checkpoint(file)
     if saved and not same_hardware(saved, hardware, epochs):
-        click.echo(f"a training begun on {saved['device']} is not taken up on {hardware}: it starts anew")
+        click.echo(f"a training begun on {saved['device']} cannot resume on {hardware}; it starts over")
         return None
     return saved
 

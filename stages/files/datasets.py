@@ -72,7 +72,7 @@ def load_split(name: str, split: str) -> Split:
     except FileNotFoundError as error:
         raise click.ClickException(f"no {error.filename}; `dvc repro fetch` makes it") from None
     except ValueError as error:
-        raise click.ClickException(f"{error} with `dvc repro fetch`") from None
+        raise click.ClickException(f"{error}; run `dvc repro fetch`") from None
     return Split(images, labels)
 
 

@@ -50,7 +50,7 @@ def naming_refused_files(next_run: str) -> Iterator[None]:
             raise
         place = error.filename or Path.cwd()  # the error of a full disk names no file
         raise click.ClickException(
-            f"{place}: {error.strerror}; put that right, the next run {next_run}"
+            f"{place}: {error.strerror}; fix this and the next run {next_run}"
         ) from None
 
 

@@ -40,9 +40,9 @@ def load(path: Path) -> Trained:
     except FileNotFoundError:
         raise click.ClickException(f"no {path}; `dvc repro {training(path)}` trains it") from None
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        reason = error if isinstance(error, OSError | ValueError) else "it holds something else"
+        reason = error if isinstance(error, OSError | ValueError) else "unexpected content"
         raise click.ClickException(
-            f"{path} is no trained net: {reason}; `dvc repro -f -s {training(path)}` trains it anew"
+            f"{path} is not a trained net: {reason}; `dvc repro -f -s {training(path)}` retrains it"
         ) from None
     return trained
 
@@ -113,5 +113,5 @@ def _answering(path: Path, seed: int) -> Iterator[None]:
         raise click.ClickException(f"{path.stem}, seed {seed}: {error}") from None
     except ValueError as error:
         raise click.ClickException(
-            f"{path.stem}, seed {seed}: {error}; `dvc repro -f -s {training(path)}` trains it anew"
+            f"{path.stem}, seed {seed}: {error}; `dvc repro -f -s {training(path)}` retrains it"
         ) from None

@@ -67,7 +67,7 @@ def _study(raw: dict[str, Any], path: Path) -> Params:
     """The sections of params.yaml with the nets and the training of the study in the file `path`."""
     section = _read(path).get("study")
     if not (isinstance(section, dict) and section.get("nets")):
-        raise click.ClickException(f"no study is chosen in {path}; `make table4` and the like choose one")
+        raise click.ClickException(f"no study is chosen in {path}; run `make table4`, for example")
     try:
         study = Study(**section)
     except ValidationError as error:
@@ -118,7 +118,7 @@ def _check(raw: dict[str, Any], prefix: str, named: set[str], file: Path = PARAM
     for name, net in params.nets.items():
         if "." in name:
             raise click.ClickException(
-                f"{file}: `{prefix}nets.{name}`: DVC, which reads a dot as the end of a key, would not find the net; "
+                f"{file}: `{prefix}nets.{name}`: DVC treats a dot as a key separator and would not find the net; "
                 f"call it {name.replace('.', '_')}"
             )
         for part, model, merge in (("train", Train, params.training), ("options", Block, params.block)):
@@ -141,16 +141,16 @@ def _check(raw: dict[str, Any], prefix: str, named: set[str], file: Path = PARAM
 def _conflict(block: Block) -> str | None:
     """Describe a conflict between the options of a block, each valid by itself; None if there is none."""
     if block.alpha == "uniform" and not block.train_alpha:
-        return "`alpha: uniform` is where a learned alpha starts; set `train_alpha: true`"
+        return "`alpha: uniform` only initialises a learned alpha; set `train_alpha: true`"
     if block.average_size and (block.pull == "upsampled" or block.average_size % 2 == 0):
         return "`average_size` must be 0 or odd, and 0 unless `pull: complementary`"
     if block.pull == "complementary" and block.scale != 2.0:
-        return "`scale` is of `pull: upsampled`; the complementary kernel has the size of the push kernel"
+        return "`scale` needs `pull: upsampled`; the complementary kernel has the size of the push kernel"
     placed = [
         name for name in (*Block.model_fields, "pushpull", "num_classes", "in_channels") if name in block.own
     ]
     return (
-        f"`own.{placed[0]}` is no option of an architecture's own; it has a place elsewhere"
+        f"`own.{placed[0]}` is not an option of an architecture's own; it is set elsewhere"
         if placed
         else None
     )

@@ -54,7 +54,7 @@ class Data(Section):
                 check_corruption(name)
         if not isinstance(names, str) and not {*WHOLE, *CORRUPTIONS} & {*names}:
             raise ValueError(
-                "names none of the benchmark's corruptions, over which E and mCE are; add `all` or one"
+                "names none of the benchmark's corruptions, which E and mCE average; add `all` or one"
             )
         return names
 
@@ -70,9 +70,7 @@ class Data(Section):
     @model_validator(mode="after")
     def whole_if_published(self) -> "Data":
         if self.corrupted == "download" and self.corrupted_images is not None:
-            raise ValueError(
-                "`corrupted_images` chooses among images to corrupt, but published sets are of all"
-            )
+            raise ValueError("`corrupted_images` needs `corrupted: generate`; published sets hold all images")
         return self
 
     def decisive(self) -> dict[str, Any]:
@@ -119,7 +117,7 @@ class Train(Section):
         if self.milestones != sorted(set(self.milestones)):
             raise ValueError(f"milestones must rise, got {self.milestones}")
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds holds a seed twice: {self.seeds}")
+            raise ValueError(f"seeds has duplicates: {self.seeds}")
         return self
 
 
@@ -177,7 +175,7 @@ class Net(Section):
     @classmethod
     def trained_where_all_are(cls, train: dict[str, Any]) -> dict[str, Any]:
         if "device" in train:
-            raise ValueError("`device` is of all nets together: set `train.device`")
+            raise ValueError("`device` is shared by all nets; set `train.device`")
         return train
 
     @model_validator(mode="after")
@@ -210,9 +208,7 @@ class Study(Section):
     def from_what_they_show(cls, tables: dict[str, str]) -> dict[str, str]:
         for table, kind in tables.items():
             if kind != MEASURED_BY[table]:
-                raise ValueError(
-                    f"{table} is made of the measurement `{MEASURED_BY[table]}`, not of `{kind}`"
-                )
+                raise ValueError(f"{table} shows the measurement `{MEASURED_BY[table]}`, not `{kind}`")
         return tables
 
 
@@ -246,7 +242,7 @@ class Params(Section):
     def something_to_measure(self) -> "Params":
         if not self.nets and self.official.path is None:
             raise ValueError(
-                "nets names no net and official.path no checkpoints, so there is nothing to measure; "
+                "nets is empty and official.path is not set, so there is nothing to measure; "
                 "add a net, or the folder of the authors' <net>/checkpoint.pth.tar"
             )
         return self

@@ -74,7 +74,7 @@ def _once(folder: Path, name: str, measure: Callable[[T], Found], what: T) -> Fo
     except FileNotFoundError:
         pass
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        click.echo(f"{path}: {error}; measured anew")
+        click.echo(f"{path}: {error}; measuring again")
     rows, answers = measure(what)
     write_arrays(path, {ROWS: np.array(json.dumps(rows)), **answers})
     return rows, answers

@@ -63,7 +63,7 @@ def git(*arguments: str) -> str:
             ["git", *arguments], capture_output=True, encoding="utf-8", errors="replace", check=False
         )
     except FileNotFoundError:
-        raise click.ClickException("git is not installed, and every run notes the commit it is of") from None
+        raise click.ClickException("git is not installed, but every run records its commit") from None
     if done.returncode and done.stderr:
         raise click.ClickException(f"git {arguments[0]} failed: {' '.join(done.stderr.split())}")
     return done.stdout.strip()

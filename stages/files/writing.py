@@ -12,7 +12,7 @@ import pandas as pd
 
 
 def read_table(
-    path: Path, needed: Sequence[str], remedy: str = "remove it, then `dvc repro`"
+    path: Path, needed: Sequence[str], remedy: str = "remove it and run `dvc repro`"
 ) -> pd.DataFrame:
     """Read a table that a stage wrote.
 
@@ -28,7 +28,7 @@ def read_table(
     try:
         table = pd.read_csv(path)
     except ValueError as error:
-        raise click.ClickException(f"{path} is no table ({str(error).strip()}); {remedy}") from None
+        raise click.ClickException(f"{path} is not a table ({str(error).strip()}); {remedy}") from None
     if absent := [column for column in needed if column not in table]:
         raise click.ClickException(f"{path} has no column {', '.join(absent)}; {remedy}")
     return table

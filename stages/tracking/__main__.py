@@ -36,9 +36,9 @@ def sync() -> None:
     try:
         done = copies.upload(store.connect())
     except copies.ServerError as error:
-        raise click.ClickException(f"{error}; what was uploaded is not uploaded again") from None
+        raise click.ClickException(f"{error}; completed uploads are not repeated") from None
     click.echo(
-        f"{address.shown(server)}: {done.uploaded} of {done.runs} runs uploaded, the others were there"
+        f"{address.shown(server)}: {done.uploaded} of {done.runs} runs uploaded, the rest already existed"
     )
 
 

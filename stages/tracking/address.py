@@ -36,14 +36,14 @@ def store_uri() -> str:
     scheme, _, rest = uri.partition("://")
     if scheme.lower().partition("+")[0] not in DATABASES or "://" not in uri:
         raise click.ClickException(
-            f"{SETTING} is {shown(uri)}, and runs are kept in a database (sqlite:///mlflow.db, postgresql://...) "
-            "or copied to a server (http://localhost:5000)"
+            f"{SETTING} is {shown(uri)}, but must be a database (sqlite:///mlflow.db, postgresql://...) "
+            "or a server (http://localhost:5000)"
         )
     if not scheme.lower().startswith("sqlite"):
         return uri
     file, mark, options = rest.removeprefix("/").partition("?")
     if not file or file.startswith((":memory:", "file:")):
-        raise click.ClickException(f"{SETTING} is {uri}, and must name a file: sqlite:///mlflow.db")
+        raise click.ClickException(f"{SETTING} is {uri}, but must name a file: sqlite:///mlflow.db")
     return sqlite_uri(root() / unquote(file)) + mark + options
 
 

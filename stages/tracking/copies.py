@@ -188,7 +188,7 @@ def find_experiment(remote, name: str) -> str | None:
         server = address.shown(remote.tracking_uri)
         raise ServerError(
             f"the experiment {name} was deleted on the MLflow server {server}; "
-            f"`MLFLOW_TRACKING_URI={server} mlflow experiments restore -x {found.experiment_id}` brings it back"
+            f"`MLFLOW_TRACKING_URI={server} mlflow experiments restore -x {found.experiment_id}` restores it"
         )
     return found.experiment_id
 

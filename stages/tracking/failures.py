@@ -78,8 +78,8 @@ def _migration(schema: str, uri: str) -> str:
 
     (migrations,) = mlflow.store.db_migrations.__path__
     if any(Path(migrations, "versions").glob(f"{schema}_*.py")):  # there is a migration from it
-        return f"is of an earlier MLflow; copy it, then run `mlflow db upgrade {shlex.quote(shown(uri))}`"
-    return f"is of a later MLflow than {mlflow.__version__}, which is installed here; install that, or move it away"
+        return f"is from an older MLflow; back it up, then run `mlflow db upgrade {shlex.quote(shown(uri))}`"
+    return f"is from a newer MLflow than the installed {mlflow.__version__}; upgrade MLflow or move the database away"
 
 
 def _explained(error: BaseException) -> StoreError:

@@ -136,7 +136,7 @@ def spared(step: Callable[..., T], *args: Any) -> T | None:
             return step(*args)
     except (StoreError, MlflowException) as error:
         _say_once(
-            f"{in_one_line(error)}; the work goes on, and `make repro` gives MLflow the results at its end"
+            f"{in_one_line(error)}; the work continues, and `make repro` logs the results to MLflow at its end"
         )
     return None
 

@@ -109,7 +109,7 @@ def test_a_folder_of_other_images_is_not_taken_for_a_published_set(workspace, na
     params["data"] |= {"name": name, "path": "datasets/tiny"}
     write_params(params)
     done = CliRunner().invoke(fetch.main)
-    assert done.exit_code == 1 and f"do not begin as those of {name.removesuffix('-authors')}" in done.output
+    assert done.exit_code == 1 and f"are not those of {name.removesuffix('-authors')}" in done.output
     assert not Path("datasets", name).exists()
     params["data"]["name"] = "mine"
     write_params(params)
@@ -159,7 +159,7 @@ def test_test_images_among_the_training_images_are_counted(tmp_path, monkeypatch
     set_path(monkeypatch, tmp_path, own)
     done = CliRunner().invoke(fetch.main)
     assert done.exit_code == 0
-    assert ("3 of the 10 test images are training images too" in done.stderr) == bool(number)
+    assert ("3 of the 10 test images are also training images" in done.stderr) == bool(number)
 
 
 def test_only_digits_are_called_digits(workspace):
@@ -174,7 +174,7 @@ def test_only_digits_are_called_digits(workspace):
     params["data"]["path"] = "datasets/tiny"
     write_params(params)
     done = CliRunner().invoke(fetch.main)
-    assert done.exit_code == 1 and "do not begin as those of digits" in done.output
+    assert done.exit_code == 1 and "are not those of digits" in done.output
 
 
 @pytest.mark.parametrize(
@@ -187,5 +187,5 @@ def test_a_published_name_in_other_letters_is_not_a_set_of_ones_own(workspace, n
     params["data"] |= {"name": name, "path": "datasets/tiny"}
     write_params(params)
     done = CliRunner().invoke(fetch.main)
-    assert done.exit_code == 1 and f"data.name: the set is called '{known}' here, not '{name}'" in done.output
+    assert done.exit_code == 1 and f"data.name: write '{known}', not '{name}'" in done.output
     assert not Path("datasets", name).exists()

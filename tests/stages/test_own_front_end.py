@@ -108,4 +108,4 @@ def test_an_option_that_every_net_has_is_not_the_architectures_own(workspace):
     params["nets"]["small"]["block"] = "gabor"
     write_params(params)
     done = CliRunner().invoke(train.main, ["small"])
-    assert "`gabor`: `own.alpha` is no option of an architecture's own" in done.output
+    assert "`gabor`: `own.alpha` is not an option of an architecture's own" in done.output

@@ -210,7 +210,7 @@ def test_killed_training_goes_on_to_the_same_bits(tmp_path, empty_store):
     assert not model.exists()
 
     done = run(folder, *command)
-    assert "lenet-pp seed 1: going on after epoch" in done.stdout
+    assert "lenet-pp seed 1: resuming after epoch" in done.stdout
     resumed = torch.load(model, weights_only=True)["weights"]
     for seed, weights in whole.items():
         for name, value in weights.items():

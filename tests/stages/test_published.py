@@ -406,7 +406,7 @@ def test_published_corruptions_of_other_test_images_are_refused(repository, tmp_
         np.save(images, sets.arrays["clean"]["test_images"])
         np.save(labels, sets.arrays["clean"]["test_labels"][::-1])
         status, output = stage(corrupt.main)
-        assert status == 1 and "was not made of the test images" in output
+        assert status == 1 and "was not made from the test images" in output
     assert not (repository / "datasets/cifar10/c").exists()
 
 

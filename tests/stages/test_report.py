@@ -282,10 +282,10 @@ def test_results_of_another_set_that_dvc_put_away_are_named(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("summary.csv", "", "summary.csv is no table"),
+        ("summary.csv", "", "summary.csv is not a table"),
         ("summary.csv", None, "no metrics/digits/summary.csv; `dvc repro aggregate` makes it"),
         ("corruption.csv", "<html>", "corruption.csv has no column net, seed, corruption, severity, error"),
-        ("perturbation.csv", 'net,seed\n"a,0', "perturbation.csv is no table"),
+        ("perturbation.csv", 'net,seed\n"a,0', "perturbation.csv is not a table"),
         ("tables/difference.csv", "net\na", "difference.csv has no column measure"),
         ("tables/confusion/resnet20.csv", "\0", "resnet20.csv has no column set"),
     ],

@@ -192,7 +192,7 @@ def test_the_lock_is_taken_before_joining_and_not_waited_for_under_torchrun(work
     monkeypatch.setattr(parallel, "joined", lambda device: pytest.fail("joined without the lock"))
     with lock(work_folder(load_params(), "small").name):
         done = run("small")
-    assert done.exit_code == 1 and "another process trains small-" in done.output
+    assert done.exit_code == 1 and "another process is training small-" in done.output
 
 
 def test_sigterm_keeps_the_epoch_and_stops(workspace):
@@ -255,7 +255,7 @@ def test_ctrl_c_says_where_the_next_run_goes_on(workspace, monkeypatch, epoch):
         monkeypatch.setattr(resumable, "train_epochs", press)
     stopped = run("small")
     assert stopped.exit_code == 130
-    expected = "goes on with small seed 0 after epoch 1" if epoch else "begins small seed 0 again"
+    expected = "resumes small seed 0 after epoch 1" if epoch else "restarts small seed 0"
     assert [line for line in stopped.output.splitlines() if "batch/s" not in line and line] == [
         f"Stopped; the next run {expected}."
     ]
@@ -264,7 +264,7 @@ def test_ctrl_c_says_where_the_next_run_goes_on(workspace, monkeypatch, epoch):
     monkeypatch.setattr(resumable, "train_epochs", begin)
     done = run("small")
     assert done.exit_code == 0
-    assert ("going on after epoch 1" in done.output) == bool(epoch)
+    assert ("resuming after epoch 1" in done.output) == bool(epoch)
 
 
 def test_an_unfinished_checkpoint_of_other_hardware_is_not_taken_up(workspace):
@@ -329,7 +329,7 @@ def whole_run(client, experiment: str, others: int = 0):
 def test_an_interrupted_training_goes_on_in_its_run(interrupted):
     client, experiment, killed = interrupted
     done = run("small")
-    assert "going on after epoch 1" in done.output
+    assert "resuming after epoch 1" in done.output
     assert whole_run(client, experiment) == killed
 
 
@@ -343,7 +343,7 @@ def test_an_interrupted_training_whose_run_was_deleted_gets_a_new_one(interrupte
     client.delete_run(killed)
     done = run("small")
     assert done.exit_code == 0, done.output
-    assert "going on after epoch 1" in done.output
+    assert "resuming after epoch 1" in done.output
     new = whole_run(client, experiment)
     assert new != killed
     assert logged == [new]
@@ -384,7 +384,7 @@ def test_a_training_needs_no_mlflow(workspace, monkeypatch):
         done = run("small")
     assert done.exit_code == 0, done.output
     assert models.load(MODELS / "small.pt").weights.keys() == {0}
-    assert done.output.count("is locked by another process; the work goes on") == 1
+    assert done.output.count("is locked by another process; the work continues") == 1
     client = store.connect()
     assert runs.find_experiment(client, "tiny") is None
 
@@ -421,7 +421,7 @@ def test_a_disk_that_fills_up_keeps_the_last_epoch(workspace, mount_disk, monkey
         assert isinstance(done.exception, SystemExit)
         ballast[0].unlink()
         done = run("small")
-        assert "going on after epoch 1" in done.output
+        assert "resuming after epoch 1" in done.output
     assert done.exit_code == 0, done.output
     assert models.load(MODELS / "small.pt").weights.keys() == {0}
 

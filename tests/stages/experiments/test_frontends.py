@@ -144,7 +144,7 @@ def test_answers_without_a_seed_are_refused(written, monkeypatch, kind):
     assert comparison.all_answers(params, Path("answers"), None, None) is found
     monkeypatch.setattr(comparison, "read_answers", lambda *arguments: other)
     folder = {"errors": "corruption", "flips": "perturbation"}[kind]
-    message = rf"answers/{folder}/resnet20-pp.npz must hold the answers of the seeds \[0, 1, 2\], has \[0, 2\]; remove"
+    message = rf"answers/{folder}/resnet20-pp.npz must hold the predictions of seeds \[0, 1, 2\], has \[0, 2\]; remove"
     with pytest.raises(click.ClickException, match=message):
         comparison.all_answers(params, Path("answers"), None, None)
 

@@ -35,7 +35,7 @@ def test_a_net_trained_on_ray_is_taken_up_as_it_is(workspace, monkeypatch, one_t
     params["nets"]["small-pp"]["train"] = {"lr": 1e30}
     write_params(params)
     alone = stage("small")
-    assert "going on" not in alone.pop("output")
+    assert "resuming" not in alone.pop("output")
 
     done = CliRunner().invoke(launch.main, ["ray"])
     assert done.exit_code == 1
@@ -45,11 +45,11 @@ def test_a_net_trained_on_ray_is_taken_up_as_it_is(workspace, monkeypatch, one_t
     assert torch.load(folder / "0.pt", weights_only=True)["state"]["epoch"] == 2
 
     taken = stage("small")
-    assert "small seed 0: going on after epoch 2" in taken.pop("output")
+    assert "small seed 0: resuming after epoch 2" in taken.pop("output")
     assert all(torch.equal(value, taken[name]) for name, value in alone.items())
 
 
 def test_an_unknown_launcher_is_one_line(workspace):
     done = CliRunner().invoke(launch.main, ["slurm"])
     assert done.exit_code == 2
-    assert "the launcher is `ray` or ray://HOST:PORT, got 'slurm'" in done.output
+    assert "launcher must be `ray` or ray://HOST:PORT, got 'slurm'" in done.output

@@ -113,7 +113,9 @@ def test_none_runs_before_one_is_chosen(tmp_path):
         tmp_path / "params.yaml",
         {"study": {"tables": {}, "nets": {}, "noise": {}, "corruption": {}, "train": {}}},
     )
-    with pytest.raises(click.ClickException, match=r"no study is chosen in .*params\.yaml; `make table4`"):
+    with pytest.raises(
+        click.ClickException, match=r"no study is chosen in .*params\.yaml; run `make table4`"
+    ):
         load_params(ROOT / "params.yaml", tmp_path)
 
 
@@ -126,9 +128,9 @@ def test_none_runs_before_one_is_chosen(tmp_path):
         (lambda s: s.update(train={"epoch": 2}), "unknown key `study.train.epoch`; did you mean 'epochs'"),
         (lambda s: s.update(tables={"table9": "noise"}), "`study.tables.*table1"),
         (lambda s: s.update(tables={"table4": "corruption"}),
-         "`study.tables`: table4 is made of the measurement `noise`, not of `corruption`"),
+         "`study.tables`: table4 shows the measurement `noise`, not `corruption`"),
         (lambda s: s.update(tables={"table5": "noise"}),
-         "`study.tables`: table5 is made of the measurement `corruption`, not of `noise`"),
+         "`study.tables`: table5 shows the measurement `corruption`, not `noise`"),
         (lambda s: s.update(tables={}), "`study` names neither `tables` nor `comparisons`"),
         (lambda s: s.update(comparisons={"frontends": "resnet"}), "`study.comparisons.frontends`: no net 'resnet'"),
         (lambda s: s.update(nosie={}), "unknown key `study.nosie`; did you mean 'noise'"),
@@ -270,9 +272,7 @@ def test_nets_that_the_table_cannot_tell_apart_are_named(tmp_path):
 
     params = choose(tmp_path, "mnist", change=twice)
     write_measurements(tmp_path, params, "noise")
-    with pytest.raises(
-        click.ClickException, match="lenet_a-pp and lenet_a-pp2 differ in nothing that the table"
-    ):
+    with pytest.raises(click.ClickException, match="lenet_a-pp and lenet_a-pp2 look the same in the table"):
         study.gather(params, tmp_path, "noise", study.KEYS["table1"])
     told = study.gather(params, tmp_path, "noise", study.KEYS["table4"])
     assert told.as_published.all()  # alpha is a column of that table

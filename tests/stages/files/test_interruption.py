@@ -70,8 +70,8 @@ def test_a_stage_says_what_the_next_run_does():
     ("what", "status", "said"),
     [
         (KeyboardInterrupt(), 130, "Stopped; the next run "),
-        (OSError(errno.EROFS, "Read-only", "models/a.pt"), 1, "Error: models/a.pt: Read-only; put that right, "),
-        (OSError(errno.ENOSPC, "No space"), 1, "Error: {here}: No space; put that right, "),
+        (OSError(errno.EROFS, "Read-only", "models/a.pt"), 1, "Error: models/a.pt: Read-only; fix this and "),
+        (OSError(errno.ENOSPC, "No space"), 1, "Error: {here}: No space; fix this and "),
     ],
 )  # fmt: skip
 def test_every_stage_does(command, what, status, said, monkeypatch, workspace):

@@ -217,7 +217,7 @@ def test_a_database_locked_in_mid_training_is_brought_up_to_date(
     assert local.get_run(run).info.status == "FINISHED"
     assert local.get_run(run).data.metrics[recording.SECONDS] == pytest.approx(4 * 12 / 100)
     out, err = capsys.readouterr()
-    assert (out + err).count("mlflow.db is locked by another process; the work goes on") == 1
+    assert (out + err).count("mlflow.db is locked by another process; the work continues") == 1
     assert "Traceback" not in out + err
 
 
@@ -229,7 +229,7 @@ def test_a_run_deleted_in_mid_training_stops_no_training(local, capsys):
         local.delete_run(run)
         log([row(1), row(2)])
     out, err = capsys.readouterr()
-    assert (out + err).count("the work goes on") == 1
+    assert (out + err).count("the work continues") == 1
     assert "Traceback" not in out + err
 
 
@@ -281,7 +281,7 @@ def test_a_full_disk_is_waited_for_with_a_word(local, tmp_path, mount_disk, impa
     assert client.get_run(run).info.status == "FINISHED"
     assert len(values(client, run)["test/error"]) == 299
     out, err = capsys.readouterr()
-    assert "cannot grow, its disk is full; the work goes on" in out + err
+    assert "cannot grow, its disk is full; the work continues" in out + err
     assert "cannot grow, its disk is full; waiting" in out + err
     assert "Traceback" not in out + err
 
@@ -298,15 +298,13 @@ def test_a_damaged_database_is_one_line(tmp_path, content, monkeypatch):
     assert done.output.count("\n") == 1
 
 
-LATER = (
-    f"is of a later MLflow than {mlflow.__version__}, which is installed here; install that, or move it away"
-)
+LATER = f"is from a newer MLflow than the installed {mlflow.__version__}; upgrade MLflow or move the database away"
 
 
 @pytest.mark.parametrize(
     ("schema", "lacks", "remedy"),
     [
-        ("0a8213491aaa", None, "is of an earlier MLflow; copy it, then run `mlflow db upgrade sqlite:///{file}`"),
+        ("0a8213491aaa", None, "is from an older MLflow; back it up, then run `mlflow db upgrade sqlite:///{file}`"),
         *(("ffffffffffff", lacks, LATER) for lacks in (None, "jobs")),
     ],
 )  # fmt: skip
@@ -332,7 +330,7 @@ def test_a_database_of_another_mlflow_is_one_line_that_says_how(
     assert store.spared(store.connect) is None  # as a training does
     out, err = capsys.readouterr()
     assert (out + err).startswith(line)
-    assert "; the work goes on" in out + err
+    assert "; the work continues" in out + err
     assert file.read_bytes() == before
 
 
