@@ -18,8 +18,9 @@ from tqdm import tqdm
 
 from nets.registry import create_net
 from stages.files import workspace
-from stages.files.checkpoints import ROOT, load_checkpoint, work_folder
+from stages.files.checkpoints import load_checkpoint, work_folder
 from stages.files.datasets import Split, load_split
+from stages.files.dependencies import ROOT
 from stages.files.interruption import stopping
 from stages.files.params import in_pipeline, load_params
 from stages.files.schema import Params

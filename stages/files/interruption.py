@@ -21,7 +21,7 @@ FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def stop(next_run: str) -> NoReturn:
-    """End the process with one line that says what the next run does, such as "starts anew"."""
+    """End the process with one line that says what the next run does, such as "starts over"."""
     click.echo(f"Stopped; the next run {next_run}.", err=True)
     sys.exit(STATUS)
 
