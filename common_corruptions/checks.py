@@ -53,4 +53,4 @@ def check_seed(seed: int, start: int) -> None:
         except TypeError:
             raise TypeError(f"{name} must be an integer, not {value!r}") from None
     if start < 0:
-        raise ValueError(f"start is the index of the first image, at least 0, not {start}")
+        raise ValueError(f"start, the first image's index, must be at least 0, not {start}")

@@ -12,7 +12,7 @@ RECORD = "generated.json"
 BLOCK = 1000  # images read at a time
 
 Entry = dict[str, str | int]
-"""Of one file: `bytes` and `sha256`, as `sha256sum` shows it, and, of images, what decides them."""
+"""Describes a file: `bytes`, `sha256` as printed by `sha256sum`, and, for images, what determines them."""
 
 
 @dataclass
@@ -20,11 +20,11 @@ class Record:
     """What a folder holds. An entry with its file means a complete file; an entry alone, one still to be made."""
 
     kind: str
-    """corruption or perturbation"""
+    """Corruption or perturbation."""
     files: dict[str, Entry]
-    """By name; without `bytes` and `sha256` where a version that knew no digests made the file."""
+    """The entry of each file, by name; without `bytes` and `sha256` if an early version made the file."""
     labels: Entry | None = None
-    """Of labels.npy, if it was written; without `images` where a version that did not know it wrote it."""
+    """The entry of labels.npy, if it was written; without `images` if an early version wrote it."""
 
 
 def find_record(folder: Path) -> Record | None:
@@ -42,7 +42,7 @@ def find_record(folder: Path) -> Record | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{path} is damaged; remove it with the files beside it") from None
+        raise ValueError(f"{path} is damaged; remove it and the files beside it") from None
     return record
 
 
@@ -87,4 +87,4 @@ def digest_of_images(described: str, images: np.ndarray) -> str:
 def check_digest(path: Path, entry: Entry) -> None:
     """Raise FileExistsError unless the entry was written for this file."""
     if path.stat().st_size != entry["bytes"] or digest(path)["sha256"] != entry["sha256"]:
-        raise FileExistsError(f"{path} is not what {RECORD} says; remove it and run again")
+        raise FileExistsError(f"{path} does not match {RECORD}; remove it and run again")

@@ -20,7 +20,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        raise type(error)(f"nothing can be written to {place}: {error.strerror}") from None
+        raise type(error)(f"cannot write to {place}: {error.strerror}") from None
 
 
 @contextlib.contextmanager

@@ -58,11 +58,11 @@ def paired_bootstrap(
     if values.ndim != 3 or 0 in values.shape:
         raise ValueError(f"differences have shape {values.shape}; expected (M, S, N), none of them 0")
     if not np.isfinite(values).all():
-        raise ValueError("differences hold a value that is not finite")
+        raise ValueError("differences must all be finite")
     if operator.index(resamples) < 1:
         raise ValueError(f"resamples must be at least 1, not {resamples}")
     if not 0 < level < 1:
-        raise ValueError(f"level is a share between 0 and 1, not {level}")
+        raise ValueError(f"level must be between 0 and 1, not {level}")
     conditions, seeds, images = values.shape
     random = np.random.default_rng(seed)
     if seeds > 1:
@@ -105,7 +105,7 @@ def seeds_needed(
         raise ValueError(f"difference must be finite and not 0, not {difference}")
     for name, share in (("power", power), ("level", level)):
         if not 0 < share < 1:
-            raise ValueError(f"{name} is a share between 0 and 1, not {share}")
+            raise ValueError(f"{name} must be between 0 and 1, not {share}")
     if spread == 0:
         return 2
     seeds = np.arange(2, most + 1)
@@ -131,9 +131,9 @@ def spread_interval(spread: float, seeds: int, *, level: float = 0.95) -> tuple[
     if not 0 <= spread < np.inf:
         raise ValueError(f"spread must be at least 0 and finite, not {spread}")
     if seeds < 2:
-        raise ValueError(f"a spread is of 2 seeds or more, not {seeds}")
+        raise ValueError(f"a spread needs at least 2 seeds, not {seeds}")
     if not 0 < level < 1:
-        raise ValueError(f"level is a share between 0 and 1, not {level}")
+        raise ValueError(f"level must be between 0 and 1, not {level}")
     tails = np.array([(1 - level) / 2, (1 + level) / 2])
     low, high = spread * np.sqrt((seeds - 1) / chdtri(seeds - 1, tails))
     return float(low), float(high)
@@ -177,7 +177,7 @@ def expected_calibration_error(logits: ArrayLike, labels: ArrayLike, *, bins: in
             f"logits {logits.shape} and labels {labels.shape}; expected (..., N, K), (N,), K >= 2"
         )
     if not np.isfinite(logits).all():
-        raise ValueError("logits hold a value that is not finite")
+        raise ValueError("logits must all be finite")
     if labels.max() >= logits.shape[-1]:
         raise ValueError(f"label {labels.max()} for logits of {logits.shape[-1]} classes")
     if operator.index(bins) < 1:

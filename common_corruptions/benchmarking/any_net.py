@@ -39,7 +39,7 @@ def adapt(net: Any, logits: str | int | None = None) -> Net:
         return Session(net, logits)
     if not callable(net):
         raise TypeError(
-            f"a {type(net).__name__} is no net: give a Module, an ONNX session, or a function from floats "
+            f"a {type(net).__name__} is not a net: give a Module, an ONNX session, or a function from floats "
             f"(n, C, H, W) to logits (n, K)"
         )
     return _Function(net, logits)
@@ -70,8 +70,8 @@ class _Function:
             self.called = True
             if training := in_training_mode(self.function):
                 warnings.warn(
-                    f"the net is a function, and {', '.join(training)} in it is in training mode, where the other "
-                    f"images of a batch or chance decide an answer; call eval() of it first",
+                    f"the net is a function, and {', '.join(training)} in it is in training mode, so predictions may "
+                    f"depend on chance or on the rest of the batch; call its eval() first",
                     stacklevel=2,
                 )
         return pick(answer, self.logits)
@@ -84,7 +84,7 @@ class Session:
         takes = session.get_inputs()
         if len(takes) != 1 or takes[0].type not in TYPES:
             described = ", ".join(f"{one.name} {one.type}" for one in takes)
-            raise ValueError(f"the ONNX model takes {described}; expected images alone, of floating point")
+            raise ValueError(f"the ONNX model takes {described}; expected only floating-point images")
         self.session, self.logits = session, logits
         self.name, self.type = takes[0].name, TYPES[takes[0].type]
         self.outputs = [one.name for one in session.get_outputs()]
@@ -103,7 +103,9 @@ class Session:
             answers = self.session.run(None, {self.name: filled})
         except Exception as error:  # onnxruntime has one exception type per error code
             reason = " ".join(str(error).split())
-            raise ValueError(f"the ONNX model does not take images {filled.shape}: {reason[:300]}") from None
+            raise ValueError(
+                f"the ONNX model does not accept images {filled.shape}: {reason[:300]}"
+            ) from None
         return pick(dict(zip(self.outputs, answers, strict=True)), self.logits)[: len(part)]
 
 
@@ -121,7 +123,7 @@ def pick(answer: Any, logits: str | int | None = None) -> Tensor | np.ndarray:
         found = _array(_entry(answer, logits))
         if found is None:
             raise TypeError(
-                f"logits={logits!r} names no logits in what the net returned, {_described(answer)}"
+                f"logits={logits!r} selects no logits from what the net returned, {_described(answer)}"
             )
         return found
     array = _array(answer)
@@ -133,8 +135,8 @@ def pick(answer: Any, logits: str | int | None = None) -> Tensor | np.ndarray:
     if len(candidates) != 1:
         example = next(iter(candidates), "logits")
         raise TypeError(
-            f"the net returned {_described(answer)}, and not logits (n, K) alone; name them, such as "
-            f"logits={example!r}, or give a function that picks them, of a net in eval mode"
+            f"the net returned {_described(answer)}, not only logits (n, K); select them, such as by "
+            f"logits={example!r}, or give a function that returns them, with the net in eval mode"
         )
     return next(iter(candidates.values()))
 

@@ -33,14 +33,14 @@ def as_baseline(baseline: Baseline | Mapping[str, float] | str | Path | None) ->
         return _from_table(baseline, "the baseline given")
     if not isinstance(baseline, str | Path):
         raise TypeError(
-            f"a baseline is a name, a dict or the path of a CSV file, not a {type(baseline).__name__}"
+            f"baseline must be a name, a dict or the path of a CSV file, not a {type(baseline).__name__}"
         )
     if str(baseline) in PUBLISHED:
         return PUBLISHED[str(baseline)]
     path = Path(baseline)
     if path.suffix.lower() != ".csv":
         raise ValueError(
-            f"no baseline {str(baseline)!r}; choose {', '.join(PUBLISHED)}, or give a .csv file with name and error"
+            f"unknown baseline {str(baseline)!r}; choose {', '.join(PUBLISHED)}, or a .csv file with name and error"
         )
     return _from_table(_read(path), str(path))
 
@@ -51,12 +51,12 @@ def _from_table(table: Mapping[str, float], source: str) -> Baseline:
         try:
             errors[name] = float(error)
         except (TypeError, ValueError):
-            raise TypeError(f"{source} holds for {name} an error that is no number: {error!r}") from None
+            raise TypeError(f"{source} has an error for {name} that is not a number: {error!r}") from None
     unfit = [name for name, error in errors.items() if not 0 <= error <= 100]  # NaN, too
     if unfit:
-        raise ValueError(f"{source} holds for {', '.join(unfit)} no error in percent, 0 to 100")
+        raise ValueError(f"{source} has no error in percent, 0 to 100, for {', '.join(unfit)}")
     if errors and 0 < max(errors.values()) <= 1:
-        raise ValueError(f"{source} holds no error above 1: give percent, 26.4 in place of 0.264")
+        raise ValueError(f"{source} has no error above 1: give percent, 26.4 instead of 0.264")
     clean = errors.pop("clean", math.nan)
     return Baseline(errors, clean, source)
 
@@ -68,7 +68,7 @@ def _read(path: Path) -> dict[str, float]:
     try:
         table = pd.read_csv(path)
     except (ValueError, pd.errors.ParserError) as error:
-        raise ValueError(f"{path} is no CSV table: {error}") from None
+        raise ValueError(f"{path} is not a CSV table: {error}") from None
     column = "error"
     if {"name", "metric", "value"} <= {*table}:
         table, column = table[table["metric"] == "error"].rename(columns={"value": "error"}), "value"
@@ -78,28 +78,28 @@ def _read(path: Path) -> dict[str, float]:
     others = table["error"][numbers.isna() & table["error"].notna()]
     if len(others):
         raise TypeError(
-            f"{path} holds in the column {column} what is no number: {others.iloc[0]!r}; errors are in percent, such "
+            f"a value in column {column} of {path} is not a number: {others.iloc[0]!r}; errors are in percent, such "
             f"as 26.4"
         )
     table = table.assign(error=numbers)
     if table["name"].isna().any():
-        raise ValueError(f"{path} holds an error without a name")
+        raise ValueError(f"{path} has an error without a name")
     unfit = table["name"][~table["error"].between(0, 100)].unique()  # NaN, too
     if len(unfit):
         raise ValueError(
-            f"{path} holds for {', '.join(map(str, unfit))} a row without an error in percent, 0 to 100"
+            f"{path} has a row without an error in percent, 0 to 100, for {', '.join(map(str, unfit))}"
         )
     for name, rows in table.groupby("name", sort=False):
         if name == "clean" or "severity" not in table:
             if len(rows) > 1:
-                raise ValueError(f"{path} holds {len(rows)} errors for {name}, of which there must be one")
+                raise ValueError(f"{path} has {len(rows)} errors for {name}; there must be one")
             continue
         severities = sorted(pd.to_numeric(rows["severity"], errors="coerce"))
         if severities != list(SEVERITIES):
             found = ", ".join(f"{severity:g}" for severity in severities)
             raise ValueError(
-                f"{path} holds for {name} the severities {found}; a baseline is a mean over each of 1 to 5 once: "
-                f"measure all, or give a table of means, name and error"
+                f"{path} has the severities {found} for {name}; a baseline needs each of 1 to 5 once: measure all, "
+                f"or give a table of means with name and error"
             )
     errors: dict[str, float] = table.groupby("name")["error"].mean().to_dict()
     return errors

@@ -185,14 +185,14 @@ def _reusable(keeping: Keeping, sets: Sets, label: str) -> set[str]:
     reusable, others = keeping.reusable(sets)
     if not keeping.net:
         warnings.warn(
-            f"{label}: the net is a function, of which it cannot be known whether it is the same in another run, so "
-            f"all is measured anew; to go on after a kill give it a name, and another when it changes",
+            f"{label}: the net is a function, which cannot be recognised in another run, so everything is measured "
+            f"again; to resume interrupted runs, give it a name, and a new one when it changes",
             stacklevel=3,
         )
     elif others:
         warnings.warn(
-            f"{label}: {others} of the files in {keeping.folder} are of another net, of other images or of other "
-            f"options, and are measured anew",
+            f"{label}: {others} of the files in {keeping.folder} are for another net, other images or other options, "
+            f"and are measured again",
             stacklevel=3,
         )
     return reusable

@@ -17,7 +17,7 @@ def chosen(only: str) -> list[str]:
     """The names in the comma-separated --only, without duplicates."""
     names = [name.strip() for name in only.split(",")]
     if not all(names):
-        raise click.UsageError("--only takes names with commas between them, such as fog,snow")
+        raise click.UsageError("--only takes comma-separated names, such as fog,snow")
     return list(dict.fromkeys(names))
 
 
@@ -30,13 +30,13 @@ def _numbers(
         try:
             return None if text is None else [kind(one) for one in text.split(",")]
         except ValueError:
-            raise click.BadParameter(f"{text!r} is not {meaning}, with commas between them") from None
+            raise click.BadParameter(f"{text!r} is not {meaning}, separated by commas") from None
 
     return read
 
 
 VALUES = _numbers(float, "one number for each channel")
-SEVERITIES = _numbers(int, "severities of 1 to 5")
+SEVERITIES = _numbers(int, "severities from 1 to 5")
 FILE = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -151,7 +151,7 @@ def run_benchmark(
             raise click.ClickException(str(error)) from None
         raise
     except KeyboardInterrupt:
-        again = "starts anew" if answers is None else f"goes on with what is in {answers}"
+        again = "starts over" if answers is None else f"resumes with the answers in {answers}"
         click.echo(f"Stopped; the same command {again}.", err=True)
         sys.exit(130)
     click.echo(as_text(table, summary))

@@ -135,7 +135,7 @@ def keep(
         OSError: nothing can be written there.
     """
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"{folder} is a file; answers are kept in a folder of their own")
+        raise NotADirectoryError(f"{folder} is a file; give a folder for the answers")
     check_writable(folder)  # before hours of measuring
     shape = next(iter(places(sets)))[1].shape[-3:]
     images = np.random.default_rng(0).integers(256, size=(PROBES, *shape), dtype=np.uint8)
@@ -184,9 +184,9 @@ def load_answers(folder: str | Path) -> dict[tuple[str, int], Arrays]:
         except UNREADABLE as error:
             raise ValueError(f"{path} is damaged, or holds no answers: {error}; remove it") from None
     if not found:
-        raise FileNotFoundError(f"{folder} holds no clean.npz and no c/<corruption>-<severity>.npz")
+        raise FileNotFoundError(f"{folder} has neither clean.npz nor c/<corruption>-<severity>.npz")
     if len(nets) > 1:
-        raise ValueError(f"{folder} holds answers of more than one net, or of one with other options")
+        raise ValueError(f"{folder} has answers of more than one net, or of one with different options")
     first, *others = found
     for other in others:
         if not np.array_equal(found[first]["labels"], found[other]["labels"]):
@@ -194,7 +194,7 @@ def load_answers(folder: str | Path) -> dict[tuple[str, int], Arrays]:
                 f"{name}, severity {severity}" if severity else name for name, severity in (first, other)
             )
             raise ValueError(
-                f"{folder} holds answers to more than one set of images: the labels of {names} differ; remove those "
+                f"{folder} has answers for more than one set of images: the labels of {names} differ; remove those "
                 f"of one set, or measure all again"
             )
     return found
@@ -212,14 +212,14 @@ def load_paired(
     found, others = load_answers(ours), load_answers(theirs)
     if alone := found.keys() ^ others.keys():
         name, severity = min(alone)
-        raise ValueError(f"one of {ours} and {theirs} alone holds answers to {name}, severity {severity}")
+        raise ValueError(f"only one of {ours} and {theirs} has answers for {name}, severity {severity}")
     for (name, severity), one in found.items():
         other = others[name, severity]
         # Files of an earlier version do not identify their images.
         same = str(one["sample"]) != "" and one["sample"] == other["sample"]
         if not same or not np.array_equal(one["labels"], other["labels"]):
             raise ValueError(
-                f"{ours} and {theirs} are not known to be of the same images: those of {name}, severity {severity}, or "
-                f"their labels differ, or an earlier version kept the answers; measure both nets on one set"
+                f"{ours} and {theirs} may be for different images: those of {name}, severity {severity}, or their "
+                f"labels differ, or an earlier version wrote the answers; measure both nets on the same set"
             )
     return found, others

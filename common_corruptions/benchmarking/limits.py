@@ -13,21 +13,20 @@ def limits(sets: Sets, baseline: Baseline | None) -> Iterator[str]:
     if sets.others:
         names = ", ".join(sets.others)
         yield (
-            f"{len(sets.others)} files or folders that are named like no corruption or perturbation are left out: "
-            f"{names}"
+            f"{len(sets.others)} files or folders not named like a corruption or perturbation are left out: {names}"
         )
     if sets.unread:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(sets.unread.items()))
         yield (
-            f"{sum(sets.unread.values())} files or folders in the folders of classes are not read, and no image in "
-            f"them is measured: {kinds}"
+            f"{sum(sets.unread.values())} files or folders in the class folders are not read, and no image in them "
+            f"is measured: {kinds}"
         )
     if sets.clean is None and sets.corruptions:
-        yield "there are no clean images, and so no E_clean and no rCE"
+        yield "there are no clean images, so no E_clean and no rCE"
     own = [name for name in sets.corruptions if name not in CORRUPTIONS]
     corruptions = [name for name in CORRUPTIONS if name in sets.corruptions]
     if own:
-        yield f"E_corr, mCE and rCE leave out what is no corruption of the benchmark: {', '.join(own)}"
+        yield f"E_corr, mCE and rCE leave out corruptions that are not the benchmark's: {', '.join(own)}"
     if corruptions and (missing := [name for name in CORRUPTIONS if name not in corruptions]):
         main = "" if {*MAIN_CORRUPTIONS} <= {*corruptions} else ", and there is no mCE_15 and no rCE_15"
         yield (
@@ -36,12 +35,12 @@ def limits(sets: Sets, baseline: Baseline | None) -> Iterator[str]:
         )
     if corruptions and (levels := severities_of(sets)) != SEVERITIES:
         part = ", ".join(map(str, levels))
-        yield f"E_corr is over severity {part} alone, and there is no mCE and no rCE, which are over all five"
+        yield f"E_corr is over severity {part} only, and there is no mCE and no rCE, which need all five"
     yield from _baseline_limits(sets, baseline, corruptions)
     yield from _perturbation_limits(sets)
     if sets.tested > len(sets.labels) > 0 and corruptions:
         which = "the first " if sets.classes is None else ""  # image files are matched by name
-        yield f"the corrupted images are of {which}{len(sets.labels)} of the {sets.tested} test images"
+        yield f"the corrupted images cover {which}{len(sets.labels)} of the {sets.tested} test images"
 
 
 def severities_of(sets: Sets) -> tuple[int, ...]:
@@ -61,11 +60,11 @@ def _baseline_limits(sets: Sets, baseline: Baseline | None, corruptions: list[st
             if scale != baseline.scale:
                 kind += f", corrupted at the scale {scale}"
             yield (
-                f"the errors of {baseline.source} are of images {baseline.images}, and these are {kind}: mCE and rCE "
-                f"by it say nothing; give the errors of a net on these images"
+                f"the errors of {baseline.source} are for images {baseline.images}, but these are {kind}: mCE and rCE "
+                f"are meaningless; give the errors of a net on these images"
             )
     if outside := [name for name in corruptions if name not in baseline.over]:
-        yield f"mCE and rCE leave out {', '.join(outside)}, over which they are not taken with {baseline.source}"
+        yield f"mCE and rCE leave out {', '.join(outside)}, which are not averaged with {baseline.source}"
     inside = [name for name in corruptions if name in baseline.over]
     if sets.clean is not None and inside and math.isnan(baseline.clean):
         yield f"there is no rCE: {baseline.source} lacks the error on clean images, named clean"
@@ -82,4 +81,4 @@ def _perturbation_limits(sets: Sets) -> Iterator[str]:
         )
     sequences = min(map(len, sets.perturbations.values()), default=sets.tested)
     if sequences < sets.tested:
-        yield f"the sequences are of the first {sequences} of the {sets.tested} test images"
+        yield f"the sequences cover the first {sequences} of the {sets.tested} test images"

@@ -27,7 +27,7 @@ def load_net(name: str) -> Any:
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise ValueError(
-            f"{name!r} names no net; give module:net, module:function, file.onnx or torchvision:model"
+            f"{name!r} is not a net; give module:net, module:function, file.onnx or torchvision:model"
         )
     return _from_torchvision(attribute) if module == "torchvision" else _from_module(module, attribute)
 
@@ -46,7 +46,7 @@ def digest_of_file(path: Path) -> str:
     try:
         tensors = onnx.load(path, load_external_data=False).graph.initializer
     except Exception as error:  # protobuf has its own exception types
-        raise ValueError(f"{path} is no model that onnx reads: {reason(error)}") from None
+        raise ValueError(f"{path} is not a model that onnx reads: {reason(error)}") from None
     entries = [entry for tensor in tensors if uses_external_data(tensor) for entry in tensor.external_data]
     beside = sorted({entry.value for entry in entries if entry.key == "location"})
     digest = hashlib.sha256()
@@ -66,7 +66,7 @@ def _from_onnx(path: Path) -> Any:
     try:
         return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has one exception type per error code
-        raise ValueError(f"{path} is no model that ONNX Runtime reads: {reason(error)}") from None
+        raise ValueError(f"{path} is not a model that ONNX Runtime reads: {reason(error)}") from None
 
 
 def _from_torchvision(model: str) -> Any:
@@ -75,7 +75,7 @@ def _from_torchvision(model: str) -> Any:
     except ImportError:
         raise ValueError(f"torchvision:{model} needs the package torchvision") from None
     if model not in models.list_models():
-        raise ValueError(f"torchvision has no model {model!r}; torchvision.models.list_models() names them")
+        raise ValueError(f"torchvision has no model {model!r}; torchvision.models.list_models() lists them")
     try:
         return models.get_model(model, weights="DEFAULT")
     except Exception as error:  # from the download or the downloaded weights
@@ -102,5 +102,5 @@ def _from_module(module: str, attribute: str) -> Any:
             f"{module}:{attribute}, called without arguments to build the net, fails: {reason(error)}"
         ) from None
     if not callable(net) and not hasattr(net, "get_inputs"):
-        raise ValueError(f"{module}:{attribute} returns a {type(net).__name__}, and not the net")
+        raise ValueError(f"{module}:{attribute} returns a {type(net).__name__}, not a net")
     return net

@@ -87,8 +87,8 @@ def _check_classes(found: int, labels: np.ndarray, classes: int | None) -> None:
     """Raise ValueError unless the number of classes that a net returns fits the data."""
     if classes is not None and found != classes:
         raise ValueError(
-            f"the net answers with {found} classes, and the data has {classes}; call net.eval() and give a function "
-            f"that picks those of the data, in its order (folders: sorted): lambda x: net(x)[:, [...]]"
+            f"the net returns {found} classes, but the data has {classes}; call net.eval() and give a function "
+            f"that selects those of the data, in its order (folders: sorted): lambda x: net(x)[:, [...]]"
         )
     if labels.max() >= found:
         raise ValueError(f"label {labels.max()} for logits of {found} classes")

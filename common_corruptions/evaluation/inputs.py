@@ -32,7 +32,7 @@ def affine(
     for name, values in (("mean", np.asarray(mean)), ("std", np.asarray(std))):
         if values.shape != (channels,):
             raise ValueError(
-                f"{name} must hold a number for each of the {channels} channels of the images, not {values}"
+                f"{name} must have one number for each of the {channels} channels of the images, not {values}"
             )
         if name == "std" and np.any(values == 0):
             raise ValueError(
@@ -40,7 +40,7 @@ def affine(
             )
         if not np.all((values >= 0) & (values <= 1)):  # NaN fails
             raise ValueError(
-                f"{name} is that of values 0..1, not {values}; divide one of values 0..255 by 255"
+                f"{name} must be for pixel values 0..1, not {values}; divide one for 0..255 by 255"
             )
     scale = torch.tensor([1 / (255 * s) for s in std], device=device)
     shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=device)

@@ -43,7 +43,7 @@ def for_many(net: Net, images: int, device: torch.device | str | None = None) ->
     if isinstance(net, Exported) or images < WORTH_EXPORTING or not on_cpu or not _installed():
         return net
     if not isinstance(net, nn.Module):
-        warnings.warn(_in_torch("it is no torch.nn.Module"), stacklevel=3)
+        warnings.warn(_in_torch("it is not a torch.nn.Module"), stacklevel=3)
         return net
     suited = all(
         one.device.type == "cpu" and (one.dtype == torch.float32 or not one.is_floating_point())
@@ -104,7 +104,7 @@ class Exported:
             half = self._in_torch(inputs[: (len(inputs) + 1) // 2])
             if not agree(half.numpy(), answers[: len(half)].numpy()):
                 raise ValueError(
-                    "its answer to an image depends on the other images of the batch, or on chance"
+                    "its output for an image depends on the other images of the batch, or on chance"
                 )
             with evaluating(self.net):
                 session = _session(export(self.net, inputs.shape[1:]))
@@ -118,13 +118,12 @@ class Exported:
     def _compare(self, logits: np.ndarray, inputs: Tensor) -> None:
         expected = self._in_torch(inputs).numpy()
         if not agree(logits, expected):
-            shapes = f"of shape {logits.shape} and not {expected.shape}"
+            shapes = f"in shape: {logits.shape} and {expected.shape}"
             differing = logits.shape == expected.shape and np.abs(logits - expected).max()
-            far = f"up to {differing:.2g} away, the largest being {np.abs(expected).max():.2g}"
+            far = f"by up to {differing:.2g}, the largest logit being {np.abs(expected).max():.2g}"
             raise DifferentLogits(
-                f"ONNX Runtime gives other logits than torch, {far if differing else shapes}; torch "
-                f"evaluates a net in eval mode that is given as a function, lambda x: net(x), or where onnxscript is "
-                f"not installed"
+                f"the logits of ONNX Runtime and torch differ {far if differing else shapes}; to use "
+                f"torch alone, call net.eval() and give a function, lambda x: net(x), or uninstall onnxscript"
             )
 
 
@@ -175,4 +174,4 @@ def _installed() -> bool:
 
 
 def _in_torch(reason: str) -> str:
-    return f"torch evaluates the net, as ONNX Runtime cannot: {reason}"
+    return f"torch evaluates the net because ONNX Runtime cannot: {reason}"

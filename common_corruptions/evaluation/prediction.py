@@ -169,7 +169,7 @@ def outputs(
     if operator.index(batch_size) < 1:
         raise ValueError(f"batch_size must be at least 1, not {batch_size}")
     if operator.index(sets) < 1 or len(images) % sets:
-        raise ValueError(f"{len(images)} images are not {sets} sets of one size")
+        raise ValueError(f"{len(images)} images cannot form {sets} equal sets")
     scale, shift = affine(mean, std, images.shape[3], device)
     layout = memory_format(device)
     size = len(images) // sets
@@ -190,8 +190,8 @@ def _logits(output: object, count: int, device: torch.device | str) -> Tensor:
         output = torch.tensor(output, device=device)
     if not isinstance(output, Tensor):
         raise TypeError(
-            f"the net returned a {type(output).__name__} and not logits (n, K); give a function that picks them, such "
-            f"as lambda x: net(x)[0], of a net in eval mode"
+            f"the net returned a {type(output).__name__}, not logits (n, K); give a function that returns them, such "
+            f"as lambda x: net(x)[0], with the net in eval mode"
         )
     numeric = output.dtype != torch.bool and not output.is_complex()
     if output.ndim != 2 or len(output) != count or output.shape[1] < 2 or not numeric:

@@ -16,7 +16,7 @@ def is_kept(file: SetFile, images: np.ndarray, folder: Path, record: Record, ori
     if not path.exists():
         return False
     if file.name not in record.files:
-        raise FileExistsError(f"{path} is not known to {RECORD}; move it or write elsewhere")
+        raise FileExistsError(f"{path} is not listed in {RECORD}; move it or write elsewhere")
     entry = record.files[file.name]
     # Also true of a record without digests, which cannot tell whether the file is still as it was made.
     if entry != origin | {key: entry.get(key) for key in ("bytes", "sha256")}:
@@ -55,7 +55,7 @@ def check_rest(folder: Path, record: Record, names: list[str], common: Entry) ->
             raise FileExistsError(f"{folder} holds {name}.npy, made from other images; write elsewhere")
         if entry.get("scale", common.get("scale")) != common.get("scale"):  # missing in old records
             raise FileExistsError(
-                f"{folder} holds {name}.npy, made at the scale {entry['scale']}, and not {common['scale']}; write "
+                f"{folder} holds {name}.npy, made at the scale {entry['scale']}, not {common['scale']}; write "
                 f"elsewhere"
             )
 
@@ -82,9 +82,7 @@ def new_labels(
         check_digest(path, record.labels)
     if labels is None:
         if path.exists() and _of_labels(record) - {fingerprint}:
-            raise FileExistsError(
-                f"{path} is of other images than these; give the labels of these, or write elsewhere"
-            )
+            raise FileExistsError(f"{path} is for other images; give the labels of these, or write elsewhere")
         return None
     labels = np.tile(labels, len(SEVERITIES) if kind == "corruption" else 1)
     if path.exists() and record.labels is None and not np.array_equal(load_array(path), labels):

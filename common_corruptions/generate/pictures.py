@@ -31,7 +31,7 @@ PERTURBATION_GROUPS = {
 }
 
 Row = tuple[str, str, list[Image.Image]]
-"""What is written beside a row of images, what in small print below that, and the images."""
+"""A row of images: the text beside it, the small print below that text, and the images."""
 
 
 def corruption_sheet(

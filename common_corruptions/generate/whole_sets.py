@@ -27,7 +27,7 @@ from common_corruptions.recipes.scales import scale_of
 from common_corruptions.record import Entry, digest, digest_of_images, read_record, write_record
 
 RECIPES_VERSION = {"corruption": 4, "perturbation": 3}
-"""Goes up when the output of a published recipe changes, so that files made by the old one are made again."""
+"""Increased when the output of a published recipe changes, so that files made by the old one are replaced."""
 
 
 def generate_corruptions(
@@ -201,11 +201,11 @@ def _checked_labels(labels: np.ndarray, images: np.ndarray) -> np.ndarray:
         found = f"{labels.dtype} {labels.shape}"
         raise ValueError(f"labels must be {len(images)} integers, one for each image, not {found}")
     if labels.min() < 0:
-        raise ValueError(f"labels are class indices from 0, and there is {labels.min()} among them")
+        raise ValueError(f"labels must be class indices from 0; the lowest is {labels.min()}")
     return labels
 
 
 def _check_space(folder: Path, need: int) -> None:
     free = shutil.disk_usage(folder).free
     if need > free:
-        raise OSError(f"writing to {folder} needs {need / 1e9:.3f} GB, and {free / 1e9:.3f} GB are free")
+        raise OSError(f"writing to {folder} needs {need / 1e9:.3f} GB, but {free / 1e9:.3f} GB are free")

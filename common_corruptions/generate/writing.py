@@ -29,7 +29,7 @@ from common_corruptions.recipes.perturbations import perturb
 from common_corruptions.recipes.registry import check_corruption
 
 UNGUARDED = (
-    "each worker process imports the script that was started, so what makes sets must stand there under "
+    "each worker process imports the script that was started, so its code that makes sets must be under "
     '`if __name__ == "__main__":`; or pass workers=1'
 )
 
@@ -143,7 +143,7 @@ def _blocks(file: SetFile, partial: Path) -> Iterator[Block]:
 
 
 Runner = Callable[[Iterable[Block]], Iterator[None]]
-"""Writes blocks, perhaps several at a time, and yields as often as they are written, in their order."""
+"""Writes blocks, possibly several at a time, and yields once for each written block, in their order."""
 
 
 @contextlib.contextmanager
@@ -166,7 +166,7 @@ def _runner(images: np.ndarray, partial: Path, workers: int) -> Iterator[Runner]
         if any(worker.exitcode == 1 for worker in workers_of_pool):  # negative if killed
             raise RuntimeError(f"no worker process could start; {UNGUARDED}") from error
         raise RuntimeError(
-            "a worker process was killed, perhaps for lack of memory; run again to go on"
+            "a worker process was killed, perhaps for lack of memory; run again to resume"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
@@ -224,7 +224,7 @@ def _declare(file: SetFile) -> None:
         check_corruption(file.name)
     except (ImportError, ValueError) as error:
         raise ValueError(
-            f"{file.name} is not declared by importing {file.module}, as worker processes do; declare it at the top "
+            f"importing {file.module}, as worker processes do, does not declare {file.name}; declare it at the top "
             f"level of a module that can be imported, or pass workers=1"
         ) from error
 

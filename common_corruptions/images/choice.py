@@ -53,7 +53,7 @@ def choose(
     if (name is None) == (names is None):
         raise TypeError("give a name, or names=[...] to draw from, and not both")
     if (severities if names is None else severity) is not None:
-        raise TypeError("severity goes with a name, severities=[...] with names=[...]")
+        raise TypeError("use severity with a name, severities=[...] with names=[...]")
     if isinstance(names, str):
         raise TypeError(f"names must be a list of names, not {names!r}")
     chosen: tuple[Any, ...] = (name,) if names is None else tuple(names)
@@ -62,7 +62,7 @@ def choose(
     else:
         strengths = SEVERITIES if severities is None else tuple(severities)
     if not chosen or not strengths:
-        raise ValueError("names and severities must hold at least one each to draw from")
+        raise ValueError("names and severities must each have at least one to draw from")
     for strength in strengths:
         check_severity(strength)
     check_scale(scale)

@@ -68,9 +68,9 @@ def check_masks(images: list[Any]) -> None:
     )
     if single and in_colour:
         raise ValueError(
-            f"a PIL image of the mode {single[0]} beside an image in colour may be a mask, which must not be "
-            f"corrupted: wrap it as torchvision.tv_tensors.Mask(picture), which passes unchanged, or, if it is a grey "
-            f"image, corrupt it in a call of its own"
+            f"a PIL image of mode {single[0]} beside a colour image may be a mask, which must not be corrupted: wrap "
+            f"it as torchvision.tv_tensors.Mask(picture), which stays unchanged, or, if it is a grey image, corrupt it "
+            f"in a separate call"
         )
 
 
@@ -78,7 +78,7 @@ def _of_array(images: np.ndarray) -> Form:
     shape = images.shape
     if images.dtype != np.uint8:
         hint = (
-            " by np.round(255 * images).astype(np.uint8), if they are 0 to 1"
+            ", with np.round(255 * images).astype(np.uint8) if they are 0 to 1"
             if images.dtype.kind == "f"
             else ""
         )
@@ -93,7 +93,7 @@ def _of_array(images: np.ndarray) -> Form:
         if shape[0] == 3:
             raise ValueError(
                 f"images of shape {shape} may be three grey images or one with its channels first; give "
-                f"images[..., None] for the three, np.moveaxis(images, 0, -1) for the one"
+                f"images[..., None] for three images, np.moveaxis(images, 0, -1) for one"
             )
         return Form(images[..., None], lambda made: made[..., 0])
     if images.ndim == 4 and shape[3] in CHANNELS:
@@ -102,24 +102,24 @@ def _of_array(images: np.ndarray) -> Form:
     if images.ndim == 4 and shape[1] in CHANNELS:
         hint = "; np.moveaxis(images, 1, -1) puts the channels last"
     elif images.ndim in (3, 4) and shape[-1] == 4:
-        hint = "; images[..., :3] leaves the alpha channel out"
+        hint = "; images[..., :3] drops the alpha channel"
     raise ValueError(
-        f"images must have the shape (N, H, W, C) or (H, W, C) with C 1 or 3, or, grey, (N, H, W) or (H, W), not "
-        f"{shape}{hint}"
+        f"images must have the shape (N, H, W, C) or (H, W, C) with C 1 or 3, or, if grey, (N, H, W) or (H, W), "
+        f"not {shape}{hint}"
     )
 
 
 def _of_picture(picture: Image.Image) -> Form:
     if picture.mode.startswith(("I", "F")):
         raise TypeError(
-            f"a PIL image must be of the mode RGB or L, 8 bits a channel, not {picture.mode}, whose values convert() "
-            f"cuts off at 255; scale them to 0 to 255 (those of 16 bits by np.asarray(picture) // 256) and give "
+            f"a PIL image must have the mode RGB or L, 8 bits a channel, not {picture.mode}, whose values convert() "
+            f"clips at 255; scale them to 0 to 255 (16-bit values with np.asarray(picture) // 256) and give "
             f"Image.fromarray(values.astype(np.uint8))"
         )
     if picture.mode not in MODES:
         mode = "L" if picture.mode in ("1", "LA") else "RGB"
         raise TypeError(
-            f"a PIL image must be of the mode RGB or L, not {picture.mode}; picture.convert({mode!r}) makes it one"
+            f"a PIL image must have the mode RGB or L, not {picture.mode}; convert it with picture.convert({mode!r})"
         )
     array = np.asarray(picture)
 
@@ -151,8 +151,8 @@ def _of_tensor(images: "torch.Tensor") -> Form:
         elif len(shape) == 3:
             hint = "; images.unsqueeze(1) makes it a batch of grey images"
         raise ValueError(
-            f"a tensor of images must have the shape (N, C, H, W) or (C, H, W) with C 1 or 3, or, grey, (H, W), not "
-            f"{shape}{hint}"
+            f"a tensor of images must have the shape (N, C, H, W) or (C, H, W) with C 1 or 3, or, if grey, (H, W), "
+            f"not {shape}{hint}"
         )
     # Single precision keeps the levels of half precision distinct; division on the CPU rounds the same everywhere.
     wide = torch.float64 if dtype == "float64" else torch.float32
@@ -181,7 +181,7 @@ def _levels(values: "torch.Tensor") -> "torch.Tensor":
             found = "NaN" if low != low else f"{_outside(low)} to {_outside(high)}"
             raise ValueError(
                 f"a floating-point tensor of images must hold values from 0 to 1, not {found}; corrupt images before "
-                f"they are normalised, and divide levels of 0 to 255 by 255"
+                f"they are normalised, and divide values of 0 to 255 by 255"
             )
     return (values * 255).round().byte()
 

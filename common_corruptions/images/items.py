@@ -9,12 +9,10 @@ from common_corruptions.images.forms import Form, is_image, read
 def check_indexed(dataset: Any) -> None:
     """Raise TypeError unless a data set has a length and items by index."""
     if hasattr(dataset, "dataset") and hasattr(dataset, "batch_size"):
-        raise TypeError(
-            f"give the data set that is behind the {type(dataset).__name__}: its attribute `dataset`"
-        )
+        raise TypeError(f"give the data set behind the {type(dataset).__name__}: its attribute `dataset`")
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise TypeError(
-            f"{type(dataset).__name__} has no length or no items by index, which decides an image's noise"
+            f"{type(dataset).__name__} needs a length and items by index, which decides an image's noise"
         )
 
 
@@ -61,15 +59,15 @@ def label_of(item: Any, position: int) -> int:
     if isinstance(item, dict):
         if "label" not in item:
             raise TypeError(
-                f"item {position} of the data set has no label: of {', '.join(map(str, item))} one must be called label"
+                f"item {position} of the data set has no label: no key `label` among {', '.join(map(str, item))}"
             )
         found = item["label"]
     elif isinstance(item, tuple | list) and len(item) > 1:
         found = item[1]
         if any(_integer(part) is not None for part in item[2:]):
             raise TypeError(
-                f"item {position} of the data set has several integers, of which one is the label; give a data set of "
-                f"(image, label)"
+                f"item {position} of the data set has several integers, any of which may be the label; give a data set "
+                f"of (image, label)"
             )
     else:
         raise TypeError(
@@ -98,7 +96,7 @@ def _place(item: Any) -> Any:
     places = typed or [key for key, value in item.items() if len(getattr(value, "shape", ())) > 1]
     if len(places) != 1:
         which = f"several: {', '.join(map(str, places))}" if places else "none"
-        raise ValueError(f"of {', '.join(map(str, item))} one must be an image, and there are {which}")
+        raise ValueError(f"one of {', '.join(map(str, item))} must be an image, but there are {which}")
     return places[0]
 
 

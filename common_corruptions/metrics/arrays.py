@@ -37,5 +37,5 @@ def class_indices(values: ArrayLike, what: str, ndim: int) -> np.ndarray:
         raise ValueError(f"{what} have shape {array.shape}; expected {expected}")
     if array.dtype.kind not in "iu" or array.min() < 0:
         found = f"{array.min()}" if array.dtype.kind in "iu" else f"{array.dtype}"
-        raise ValueError(f"{what} of shape {expected} are class indices: integers from 0; got {found}")
+        raise ValueError(f"{what} of shape {expected} must be integer class indices from 0; got {found}")
     return array

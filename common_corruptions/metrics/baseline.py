@@ -36,7 +36,7 @@ ALEXNET_ERRORS: Mapping[str, float] = MappingProxyType(
         "saturate": 22.15,
     }
 )
-"""Error for each corruption, the mean over its five severities. Read-only."""
+"""Error on each corruption of CIFAR-10-C, averaged over its five severities. Read-only."""
 
 IMAGENET_ALEXNET_CLEAN_ERROR: float = 43.48
 """Error on the clean validation images of ImageNet."""
@@ -60,4 +60,4 @@ IMAGENET_ALEXNET_ERRORS: Mapping[str, float] = MappingProxyType(
         "jpeg_compression": 60.6500,
     }
 )
-"""Error for each of the main 15 corruptions of ImageNet-C, the mean over its five severities. Read-only."""
+"""Error on each of the main 15 corruptions of ImageNet-C, averaged over its five severities. Read-only."""

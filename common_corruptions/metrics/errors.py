@@ -87,7 +87,7 @@ def relative_corruption_error(
     """
     if baseline_clean is None:
         if baseline is not ALEXNET_ERRORS:
-            raise ValueError("this baseline's own error on clean images is needed: baseline_clean")
+            raise ValueError("give baseline_clean, this baseline's own error on clean images")
         baseline_clean = ALEXNET_CLEAN_ERROR
     names = _selection(errors, corruptions)
     own, reference = _mean_errors(errors, names, "error"), _mean_errors(baseline, names, "baseline error")

@@ -126,7 +126,7 @@ def _rank_pair_counts(logits: ArrayLike, noise: bool, protocol: Protocol, ranked
     if sequences.ndim != 3 or sequences.shape[2] < 2 or sequences.size == 0:
         raise ValueError(f"logits have shape {sequences.shape}; expected (N, T, K), N >= 1, K >= 2")
     if sequences.dtype.kind == "u" and not ranked:
-        raise ValueError("unsigned integers are no logits; for ranks pass ranked=True")
+        raise ValueError("unsigned integers are not logits; for ranks pass ranked=True")
     _, frames, classes = sequences.shape
     side = classes + 1  # ranks count from 1; row and column 0 stay empty
     counts = np.zeros(side * side, np.int64)

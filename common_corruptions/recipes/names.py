@@ -11,16 +11,16 @@ CORRUPTION_GROUPS: dict[str, tuple[str, ...]] = {
     "weather": ("snow", "frost", "fog", "spatter", "brightness"),
     "digital": ("contrast", "elastic_transform", "pixelate", "jpeg_compression", "saturate"),
 }
-"""The 19 corruptions by kind."""
+"""The 19 corruptions by group."""
 
 CORRUPTIONS: tuple[str, ...] = tuple(name for group in CORRUPTION_GROUPS.values() for name in group)
 """All 19 corruptions, in the order of the groups."""
 
 EXTRA_CORRUPTIONS: tuple[str, ...] = ("speckle_noise", "gaussian_blur", "spatter", "saturate")
-"""The four that the benchmark keeps apart, for choosing hyper-parameters."""
+"""The four extra corruptions, which the benchmark sets aside for choosing hyper-parameters."""
 
 MAIN_CORRUPTIONS: tuple[str, ...] = tuple(name for name in CORRUPTIONS if name not in EXTRA_CORRUPTIONS)
-"""The 15 of the benchmark's main set."""
+"""The main 15 corruptions of the benchmark."""
 
 SEVERITIES: tuple[int, ...] = (1, 2, 3, 4, 5)
 
@@ -43,11 +43,11 @@ PERTURBATIONS: tuple[str, ...] = (
 """All 14 perturbations: noise, blur, weather, then digital and geometric."""
 
 EXTRA_PERTURBATIONS: tuple[str, ...] = ("speckle_noise", "gaussian_blur", "snow", "shear")
-"""The four kept apart, as the CIFAR script and the push-pull paper's authors have them (the benchmark's README swaps
-snow and spatter)."""
+"""The four extra perturbations, as in the CIFAR script and the push-pull authors' code (the benchmark's README has
+spatter in place of snow)."""
 
 MAIN_PERTURBATIONS: tuple[str, ...] = tuple(name for name in PERTURBATIONS if name not in EXTRA_PERTURBATIONS)
-"""The ten of the benchmark's main set."""
+"""The main ten perturbations of the benchmark."""
 
 NOISE_VARIANTS: tuple[str, ...] = (
     "gaussian_noise_2",
@@ -57,7 +57,7 @@ NOISE_VARIANTS: tuple[str, ...] = (
     "speckle_noise_2",
     "speckle_noise_3",
 )
-"""Stronger versions of the three noises, published beside the 14 and in none of their means."""
+"""Stronger versions of the three noises, published with the 14 perturbations but not part of any mean."""
 
 NOISE_PERTURBATIONS: tuple[str, ...] = ("gaussian_noise", "shot_noise", "speckle_noise", *NOISE_VARIANTS)
 """The perturbations whose frames are drawn independently, and are therefore compared with the first frame."""
@@ -67,4 +67,4 @@ FRAMES: dict[str, int] = {
     "motion_blur": 21,
     "translate": 16,
 }
-"""Frames in a sequence, for each perturbation and noise variant."""
+"""The number of frames per sequence, for each perturbation and noise variant."""

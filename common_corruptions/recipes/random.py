@@ -38,8 +38,8 @@ class Draws:
         """Uniform 32-bit integers, uint32 (count, *shape)."""
         if label in self._used:
             raise ValueError(
-                f"the label {label!r} was used for a draw already, and would give the same numbers; give each draw a "
-                f"label of its own, or keep its result"
+                f"the label {label!r} was already used for a draw, and would give the same numbers; give each draw its "
+                f"own label, or reuse its result"
             )
         self._used.add(label)
         size = math.prod(shape)

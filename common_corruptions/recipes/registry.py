@@ -146,8 +146,8 @@ def check_corruption(name: str) -> None:
         check_name(name, (*CORRUPTIONS, *added()), "corruption")
     except ValueError as error:
         raise ValueError(
-            f"{error} (one of your own: a function under @corruption, in a module that is imported first or lies in "
-            f"common_corruptions/recipes/corruptions)"
+            f"{error} (to add your own, decorate a function with @corruption, in a module that is imported first or "
+            f"is in common_corruptions/recipes/corruptions)"
         ) from None
 
 
@@ -188,7 +188,7 @@ def _declarations(path: Path) -> Iterator[tuple[str, Place]]:
                     pass
                 case _:
                     raise ValueError(
-                        f"{path}, line {call.lineno}: name and group must be written out, as in "
+                        f"{path}, line {call.lineno}: name and group must be literals, as in "
                         f'@corruption("posterize", group="digital", ...)'
                     )
             yield name, Place(path, call.lineno, group)
@@ -200,7 +200,7 @@ def _check_declaration(name: str, group: str, scales: dict[str, Sequence[Sequenc
             f"a corruption's name must be lower-case letters, digits and '_', not {name!r}: it becomes a file name"
         )
     if name in TAKEN:
-        raise ValueError(f"no corruption can be named {name!r}: that means something else where names stand")
+        raise ValueError(f"a corruption cannot be named {name!r}: that word is reserved for other uses")
     if group not in CORRUPTION_GROUPS:
         raise ValueError(f"the group of {name} must be one of {', '.join(CORRUPTION_GROUPS)}, not {group!r}")
     for argument, constants in scales.items():
@@ -234,4 +234,4 @@ def _check_free(name: str, function: Callable[..., np.ndarray]) -> None:
                 f"{function.__module__}.{function.__qualname__}"
             )
     elif not function.__module__.startswith(f"{PACKAGE}.") and name in declared_in(FOLDER):
-        raise ValueError(f"a corruption of {declared_in(FOLDER)[name].path} is named {name!r} already")
+        raise ValueError(f"{declared_in(FOLDER)[name].path} already declares a corruption {name!r}")

@@ -26,6 +26,6 @@ def check_one_scale(scales: Set[str]) -> None:
     """Raise ValueError if the sizes of images select both scales: a set uses the constants of one publication."""
     if len(scales) > 1:
         raise ValueError(
-            "some images are larger than 64 pixels a side and some are not, and these have the constants of ImageNet-C "
-            "and of CIFAR-10-C; say scale='cifar' or scale='imagenet' for all"
+            "some images are larger than 64 pixels a side and some are not, which would mix the constants of "
+            "ImageNet-C and CIFAR-10-C; give scale='cifar' or scale='imagenet' for all"
         )

@@ -50,16 +50,14 @@ def open_data(
     if isinstance(data, tuple | list):
         if len(data) != 2:
             raise ValueError(
-                f"give a folder, a data set, or (images, labels), not {len(data)} things; of a list of (image, label) "
-                f"make one with zip(*data)"
+                f"give a folder, a data set, or (images, labels), not {len(data)} items; convert a list of "
+                f"(image, label) with zip(*data)"
             )
         images, labels = data
         return make_sets("the images given", array_of(images), labels, *chosen)
     if not isinstance(data, str | Path):
         if is_image(data) or isinstance(data, np.ndarray | Tensor):
-            raise TypeError(
-                f"give (images, labels), and not a {type(data).__name__} of images without labels"
-            )
+            raise TypeError(f"give (images, labels), not a {type(data).__name__} of images without labels")
         chosen = check_choice(*chosen)  # before all items are read
         items = Items(data, progress)
         source = f"the {type(data).__name__} given"
@@ -73,11 +71,11 @@ def open_data(
         return made._replace(unread=listing.unread)
     if seed is not None or scale is not None:
         what = "a scale" if seed is None else "a seed"
-        raise ValueError(f"{folder} holds sets that are made already; {what} is for clean images")
+        raise ValueError(f"{folder} has ready-made sets; {what} is only for clean images")
     if kind == "arrays":
         return open_arrays(folder, corruptions, perturbations, severities)
     if perturbations:
-        raise FileNotFoundError(f"{folder} holds folders of images by corruption, and no perturbations")
+        raise FileNotFoundError(f"{folder} has folders of images by corruption, but no perturbations")
     return open_imagenet_c(folder, corruptions, severities)
 
 
@@ -95,7 +93,7 @@ def split_names(
     """
     kind = kind_of(folder)
     if perturb and kind != "images":
-        raise ValueError(f"{folder} holds sets that are made already; perturbations are made of clean images")
+        raise ValueError(f"{folder} has ready-made sets; perturbations can only be made from clean images")
     if names is None:
         return None, list(PERTURBATIONS) if perturb else None
     if kind == "arrays":

@@ -99,7 +99,7 @@ def split_names(folder: str | Path, names: Iterable[str]) -> tuple[list[str], li
         if name not in FRAMES:
             check_corruption(name)
         if name not in corruptions and name not in perturbations:
-            raise FileNotFoundError(f"{folder} holds no {name}.npy")
+            raise FileNotFoundError(f"{folder} has no {name}.npy")
     return [name for name in corruptions if name in {*CORRUPTIONS, *added()}], perturbations
 
 
@@ -125,7 +125,7 @@ def _is_perturbation(folder: Path, name: str) -> bool:
 
 
 def _missing(place: Path, kind: str, name: str) -> str:
-    return f"{place} holds no {name}.npy of the {kind}"
+    return f"{place} has no {name}.npy for the {kind}"
 
 
 def _first_labels(path: Path) -> np.ndarray:
@@ -138,7 +138,7 @@ def _first_labels(path: Path) -> np.ndarray:
     stacked = load_labels(path)
     labels = stacked[: len(stacked) // len(SEVERITIES)]
     if not len(labels) or not np.array_equal(stacked, np.tile(labels, len(SEVERITIES))):
-        raise ValueError(f"{path} does not hold the same labels five times, once for each severity")
+        raise ValueError(f"{path} must repeat the same labels five times, once for each severity")
     return labels
 
 
@@ -156,7 +156,7 @@ def _open_stacks(folder: Path, names: list[str], number: int) -> dict[str, np.nd
         if array.dtype != np.uint8 or array.ndim != 4 or 0 in array.shape:
             raise ValueError(f"{path} must hold uint8 (5 N, H, W, C), not {array.dtype} {array.shape}")
         if len(array) != number:
-            raise ValueError(f"{path} holds {len(array)} images; labels.npy is of {number}")
+            raise ValueError(f"{path} has {len(array)} images, but labels.npy is for {number}")
         if array.shape[1:] != shape:
-            raise ValueError(f"{path} holds images of {array.shape[1:]}, other files beside it of {shape}")
+            raise ValueError(f"{path} has images of shape {array.shape[1:]}, the other files {shape}")
     return stacks

@@ -44,13 +44,13 @@ def list_images(folder: Path) -> Listing:
         files, others = _names_in(folder / label)
         if not files:
             raise FileNotFoundError(
-                f"{folder / label} holds no image ({', '.join(SUFFIXES)}); each folder of {folder} is a class"
+                f"{folder / label} has no image ({', '.join(SUFFIXES)}); each folder in {folder} is a class"
             )
         names += [f"{label}/{file}" for file in files]
         counts.append(len(files))
         unread += others
     if not classes:
-        raise FileNotFoundError(f"{folder} holds no folder of a class")
+        raise FileNotFoundError(f"{folder} has no class folders")
     return Listing(names, np.repeat(np.arange(len(classes)), counts), classes, unread)
 
 
@@ -118,8 +118,8 @@ class ImageFiles:
             height, width = self.shape[1:3]
             if picture.size != (width, height):
                 raise ValueError(
-                    f"{path} is {picture.height} x {picture.width} pixels (height x width), and {self.names[0]} "
-                    f"{height} x {width}: all must have one size; prepare them, as those of ImageNet-C were, by "
+                    f"{path} is {picture.height} x {picture.width} pixels (height x width), but {self.names[0]} "
+                    f"is {height} x {width}: all must have the same size; prepare them as for ImageNet-C, with "
                     f"torchvision's Resize(256) and CenterCrop(224), and save them as PNG"
                 )
             try:
@@ -135,13 +135,13 @@ def _reading(path: Path) -> Any:
         raise
     except (OSError, SyntaxError) as error:
         reason = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
-        raise ValueError(f"{path} is no image that Pillow can read{reason}; fetch it again") from None
+        raise ValueError(f"{path} is not an image that Pillow can read{reason}; fetch it again") from None
     # Pillow clips grey values of 16 or 32 bits to 0..255; of colour values it keeps the upper 8 bits.
     if picture.mode.startswith(("I", "F")):
         picture.close()
         raise ValueError(
-            f"{path} holds values of more than 8 bits (Pillow's mode {picture.mode}), of which 0 to 255 cannot be made "
-            f"without their range; scale them to 0 to 255 and save the image with 8 bits a channel"
+            f"{path} has values of more than 8 bits (Pillow's mode {picture.mode}), whose range is unknown; scale them "
+            f"to 0 to 255 and save the image with 8 bits a channel"
         )
     return picture
 

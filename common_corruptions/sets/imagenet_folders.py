@@ -12,7 +12,7 @@ from common_corruptions.sets.opened import Sets, asked, asked_severities
 from common_corruptions.sets.staging import Images
 
 GROUPS = ("noise", "blur", "weather", "digital", "extra")
-"""The folders that the published archives unpack into."""
+"""The folders that the published archives contain."""
 
 
 def corruption_folders(folder: Path) -> dict[str, Path]:
@@ -27,7 +27,7 @@ def corruption_folders(folder: Path) -> dict[str, Path]:
             if not any((path / str(severity)).is_dir() for severity in SEVERITIES):
                 continue
             if path.name in found:
-                raise ValueError(f"both {found[path.name]} and {path} are there; leave one")
+                raise ValueError(f"both {found[path.name]} and {path} exist; keep one")
             found[path.name] = path
     return found
 
@@ -55,7 +55,7 @@ def open_imagenet_c(
     places = corruption_folders(folder)
     known = (*CORRUPTIONS, *added())
     names = asked(
-        "corruption", corruptions, known, places.__contains__, lambda name: f"{folder} holds no folder {name}"
+        "corruption", corruptions, known, places.__contains__, lambda name: f"{folder} has no folder {name}"
     )
     if not names:
         raise FileNotFoundError(f"no folder <corruption>/<severity> to measure in {folder}")
@@ -63,7 +63,7 @@ def open_imagenet_c(
     for name in names:
         if absent := [str(level) for level in levels if not (places[name] / str(level)).is_dir()]:
             raise FileNotFoundError(
-                f"{places[name]} holds no severity {', '.join(absent)}; fetch what is missing, or name the severities "
+                f"{places[name]} lacks severity {', '.join(absent)}; fetch what is missing, or choose the severities "
                 f"that are there"
             )
     first = places[names[0]] / str(levels[0])
@@ -97,8 +97,8 @@ def _compare(place: Path, listing: Listing, first: Path, expected: Listing) -> N
         ours, theirs = set(listing.names), set(expected.names)
         one, other, names = (place, first, ours - theirs) if ours - theirs else (first, place, theirs - ours)
         raise ValueError(
-            f"{one} holds {min(names)}, and {other} does not: every corruption and severity must hold the same images; "
-            f"unpack them again, or measure those that are whole"
+            f"{one} has {min(names)}, but {other} does not: every corruption and severity must have the same images; "
+            f"unpack them again, or measure those that are complete"
         )
 
 
@@ -106,8 +106,8 @@ def _compare_sizes(files: ImageFiles, expected: ImageFiles) -> None:
     if files.shape[1:] != expected.shape[1:]:
         (height, width), (other_height, other_width) = files.shape[1:3], expected.shape[1:3]
         raise ValueError(
-            f"{files.folder} holds images of {height} x {width} pixels (height x width), and {expected.folder} of "
-            f"{other_height} x {other_width}; prepare clean images as those of ImageNet-C were, by torchvision's "
+            f"{files.folder} has images of {height} x {width} pixels (height x width), but {expected.folder} of "
+            f"{other_height} x {other_width}; prepare clean images as for ImageNet-C, with torchvision's "
             f"Resize(256) and CenterCrop(224), and save them as PNG"
         )
 
@@ -121,15 +121,15 @@ def _clean(folder: Path, first: Path, listing: Listing) -> tuple[ImageFiles, int
     stems = [str(PurePosixPath(name).with_suffix("")) for name in listing.names]
     if absent := [stem for stem in stems if stem not in by_stem]:
         raise ValueError(
-            f"{folder} holds no {absent[0]}, of which {first} has a corrupted image; it must hold the clean images of "
-            f"all, or not be there"
+            f"{folder} has no {absent[0]}, of which {first} has a corrupted image; add all clean images, or move the "
+            f"folder elsewhere"
         )
     names = []
     for name, stem in zip(listing.names, stems, strict=True):
         if name not in by_stem[stem] and len(by_stem[stem]) > 1:
             raise ValueError(
-                f"{folder} holds {' and '.join(by_stem[stem])}; which of them {first / name} was made of is not known: "
-                f"remove the other"
+                f"{folder} has {' and '.join(by_stem[stem])}; it is unknown which of them {first / name} was made "
+                f"from: remove the other"
             )
         names.append(name if name in by_stem[stem] else by_stem[stem][0])
     return ImageFiles(folder, names), len(found.names), found.unread

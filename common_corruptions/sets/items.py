@@ -56,8 +56,8 @@ class Items:
             image = images[place] = self._image(self._item(index), index)
             if _digest(image) != self.digests[index]:
                 raise ValueError(
-                    f"item {index} of the data set is another image when it is read again; leave out of its transforms "
-                    f"what draws at random, such as RandomCrop"
+                    f"item {index} of the data set is another image when it is read again; remove the random ones of "
+                    f"its transforms, such as RandomCrop"
                 )
         return images
 
@@ -80,14 +80,14 @@ class Items:
         if image.shape[2] != expected[2]:
             kinds = {1: "grey", 3: "RGB"}
             raise ValueError(
-                f"item {index} of the data set is {kinds[image.shape[2]]}, and item 0 {kinds[expected[2]]}: make all "
-                f"alike, by convert('RGB') of PIL images for example"
+                f"item {index} of the data set is {kinds[image.shape[2]]}, but item 0 is {kinds[expected[2]]}: make "
+                f"all alike, for example by convert('RGB') of PIL images"
             )
         if image.shape != expected:
             found, first = (f"{shape[0]} x {shape[1]}" for shape in (image.shape, expected))
             raise ValueError(
-                f"item {index} of the data set has {found} pixels (height x width), and item 0 {first}: all must have "
-                f"one size, as after torchvision's Resize(256) and CenterCrop(224)"
+                f"item {index} of the data set has {found} pixels (height x width), but item 0 has {first}: all must "
+                f"have one size, as after torchvision's Resize(256) and CenterCrop(224)"
             )
         return image
 

@@ -99,7 +99,7 @@ def make_sets(
     c_names, p_names, levels, seed, scale = check_choice(corruptions, perturbations, severities, seed, scale)
     labels = class_indices(labels, "labels", 1)
     if len(labels) != len(images):
-        raise ValueError(f"there are {len(images)} images and {len(labels)} labels")
+        raise ValueError(f"there are {len(images)} images but {len(labels)} labels")
     check_images(images[0:1])
     if p_names:
         check_images(images[0:1], largest=PERTURBED_LARGEST)
@@ -149,7 +149,7 @@ def array_of(images: Any) -> np.ndarray:
     arrays = [read(image).array for image in images]
     if len({array.shape[1:] for array in arrays}) != 1:
         raise ValueError(
-            "images must all have one size and one number of channels: a net gets them in batches"
+            "images must all have the same size and number of channels: a net gets them in batches"
         )
     return np.concatenate(arrays)
 

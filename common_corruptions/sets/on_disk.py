@@ -31,7 +31,7 @@ def open_clean(folder: Path) -> Clean:
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
         raise ValueError(f"{path} must hold images, uint8 (N, H, W, C), not {images.dtype} {images.shape}")
     if len(labels) != len(images):
-        raise ValueError(f"{folder / 'clean'} holds {len(images)} test images, but {len(labels)} labels")
+        raise ValueError(f"{folder / 'clean'} has {len(images)} test images, but {len(labels)} labels")
     return Clean(images, labels)
 
 
@@ -58,8 +58,8 @@ def open_corruptions(folder: Path, names: Iterable[str], clean: Clean) -> dict[s
         stacks[name] = load_array(path)
         if stacks[name].dtype != np.uint8 or stacks[name].shape != shape:
             raise ValueError(
-                f"{path} holds {stacks[name].dtype} {stacks[name].shape}; the clean images at five severities are "
-                f"uint8 {shape}"
+                f"{path} holds {stacks[name].dtype} {stacks[name].shape}; expected uint8 {shape}, the clean images at "
+                f"five severities"
             )
     check_same_images(folder / "c", "corruption", dict.fromkeys(names, number), clean.images)
     return stacks
@@ -104,7 +104,7 @@ def open_perturbations(
         _compare_labels(labels, clean.labels[:number])
         check_same_images(place, "perturbation", dict.fromkeys(sequences, number), clean.images)
     if count is not None and number < count and not labels.exists():
-        raise ValueError(f"{place} holds {number} sequences a file, not the {count} asked for")
+        raise ValueError(f"{place} has {number} sequences per file, not the {count} requested")
     return {name: array[:count] for name, array in sequences.items()}
 
 
@@ -134,8 +134,8 @@ def open_sequences(
         number, shape = number or len(array), shape or array.shape[2:]
         if (len(array), *array.shape[2:]) != (number, *shape):
             raise ValueError(
-                f"{path} holds sequences of {len(array)} images {array.shape[2:]}, where the test images, labels.npy "
-                f"or the other files have {number} {shape}"
+                f"{path} has sequences of {len(array)} images {array.shape[2:]}, but the test images, labels.npy or "
+                f"the other files have {number} {shape}"
             )
     return sequences
 
@@ -154,6 +154,6 @@ def _compare_labels(path: Path, expected: np.ndarray) -> None:
     """Raise ValueError if the file exists and holds other labels."""
     if path.exists() and not np.array_equal(load_labels(path), expected):
         raise ValueError(
-            f"{path} does not repeat the labels of the clean test images: the files beside it are of other images, or "
-            f"of these in another order"
+            f"{path} does not repeat the labels of the clean test images: the files beside it are for other images, "
+            f"or for these in another order"
         )

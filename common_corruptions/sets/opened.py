@@ -96,5 +96,5 @@ def asked_severities(severities: Iterable[int] | None) -> tuple[int, ...]:
     for severity in chosen:
         check_severity(severity)
     if not chosen:
-        raise ValueError("severities must hold at least one of 1 to 5")
+        raise ValueError("give at least one severity from 1 to 5")
     return tuple(sorted({int(severity) for severity in chosen}))

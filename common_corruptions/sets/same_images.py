@@ -34,6 +34,6 @@ def check_same_images(place: Path, kind: str, counts: Mapping[str, int], clean: 
             digests[count] = digest_of_images(repr(images.shape), images)
         if record.files[name]["images"] != digests[count]:
             raise ValueError(
-                f"{place / name}.npy was made of other images than the clean ones beside it, or of these in another "
-                f"order, says {RECORD}; make it of these, or put its own images and labels in clean/"
+                f"{place / name}.npy was made from other images than the clean ones, or from these in another order, "
+                f"according to {RECORD}; make it from these, or put its own images and labels in clean/"
             )

@@ -90,7 +90,7 @@ def test_other_shapes_are_refused(shape):
 
 
 def test_differences_that_are_no_numbers_are_refused():
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="must all be finite"):
         paired_bootstrap(np.full((1, 1, 2), np.nan))
 
 
@@ -128,7 +128,7 @@ def test_calibration_error_of_known_cases():
 def test_calibration_refuses_what_is_not_logits_of_the_images():
     with pytest.raises(ValueError, match="expected"):
         expected_calibration_error(np.zeros((4, 2)), [0, 1, 0])
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="must all be finite"):
         expected_calibration_error(np.full((1, 2), np.inf), [0])
 
 
@@ -138,10 +138,10 @@ def test_calibration_refuses_what_is_not_logits_of_the_images():
         ({"resamples": 0}, ValueError, "resamples must be at least 1, not 0"),
         ({"resamples": -3}, ValueError, "resamples must be at least 1, not -3"),
         ({"resamples": 10.5}, TypeError, "float"),
-        ({"level": 95}, ValueError, "level is a share between 0 and 1, not 95"),
-        ({"level": 0}, ValueError, "level is a share"),
-        ({"level": 1}, ValueError, "level is a share"),
-        ({"level": float("nan")}, ValueError, "level is a share"),
+        ({"level": 95}, ValueError, "level must be between 0 and 1, not 95"),
+        ({"level": 0}, ValueError, "level must be between"),
+        ({"level": 1}, ValueError, "level must be between"),
+        ({"level": float("nan")}, ValueError, "level must be between"),
         ({"seed": -1}, ValueError, "non-negative"),
     ],
 )
@@ -215,7 +215,7 @@ def test_the_interval_of_a_spread_holds_it_so_often():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [((-1.0, 3), "spread must be"), ((1.0, 1), "of 2 seeds or more, not 1")],
+    [((-1.0, 3), "spread must be"), ((1.0, 1), "at least 2 seeds, not 1")],
 )
 def test_the_interval_of_a_spread_refuses(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -233,8 +233,8 @@ def test_seeds_needed_at_the_ends():
         ((-1.0, 1.0), {}, "spread must be at least 0 and finite, not -1.0"),
         ((float("nan"), 1.0), {}, "spread must be"),
         ((1.0, 0.0), {}, "difference must be finite and not 0"),
-        ((1.0, 1.0), {"power": 80}, "power is a share between 0 and 1, not 80"),
-        ((1.0, 1.0), {"level": 1}, "level is a share between 0 and 1, not 1"),
+        ((1.0, 1.0), {"power": 80}, "power must be between 0 and 1, not 80"),
+        ((1.0, 1.0), {"level": 1}, "level must be between 0 and 1, not 1"),
     ],
 )
 def test_seeds_needed_refuses(arguments, options, message):

@@ -174,4 +174,4 @@ def test_it_is_exported_once_and_other_logits_are_a_line(workspace, shared, monk
     monkeypatch.setattr(onnx_runtime, "_run", lambda *args: run(*args) + 0.1)
     done = CliRunner().invoke(official.main)
     assert done.exit_code == 1 and isinstance(done.exception, SystemExit)
-    assert "checkpoint.pth.tar: ONNX Runtime gives other logits than torch" in done.output
+    assert "checkpoint.pth.tar: the logits of ONNX Runtime and torch differ" in done.output

@@ -87,7 +87,7 @@ def _naming(name: str) -> Iterator[None]:
 def _check_made(made: np.ndarray, name: str, shape: tuple[int, ...]) -> None:
     if not isinstance(made, np.ndarray):
         raise ValueError(
-            f"{name} must return an array of uint8 {shape}, as it was given, not {type(made).__name__}"
+            f"{name} must return an array of uint8 {shape}, like its input, not {type(made).__name__}"
         )
     if made.dtype != np.uint8 or made.shape != shape:
-        raise ValueError(f"{name} must return uint8 {shape}, as it was given, not {made.dtype} {made.shape}")
+        raise ValueError(f"{name} must return uint8 {shape}, like its input, not {made.dtype} {made.shape}")

@@ -87,21 +87,21 @@ def test_logits_are_named_where_there_is_a_choice(make, key, expected):
     np.testing.assert_allclose(of(Several(make), key), expected, atol=1e-6)
     with pytest.raises(
         TypeError,
-        match=r"\(4, 7\).*, and not logits \(n, K\) alone; name them, such as logits=.* in eval mode",
+        match=r"\(4, 7\).*, not only logits \(n, K\); select them, such as by logits=.* in eval mode",
     ):
         of(Several(make))
-    with pytest.raises(TypeError, match=r"logits='absent' names no logits in what the net returned"):
+    with pytest.raises(TypeError, match=r"logits='absent' selects no logits from what the net returned"):
         of(Several(make), "absent")
 
 
 @pytest.mark.parametrize(
     ("net", "message"),
     [
-        (lambda x: None, r"the net returned a NoneType, and not logits"),
-        (lambda x: {"label": "cat"}, r"the net returned a dict with 'label': str, and not logits"),
-        (lambda x: "cat", r"the net returned a str, and not"),
+        (lambda x: None, r"the net returned a NoneType, not only logits"),
+        (lambda x: {"label": "cat"}, r"the net returned a dict with 'label': str, not only logits"),
+        (lambda x: "cat", r"the net returned a str, not only"),
         (lambda x: [[1.0, 2.0], [1.0]], r"the net returned a list with"),
-        ("cat", r"a str is no net: give a Module, an ONNX session, or a function"),
+        ("cat", r"a str is not a net: give a Module, an ONNX session, or a function"),
     ],
 )
 def test_no_logits(net, message):
@@ -111,7 +111,7 @@ def test_no_logits(net, message):
 
 def test_an_output_of_a_net_that_returns_logits_alone():
     with pytest.raises(
-        TypeError, match=r"logits=0 names no logits in what the net returned, Tensor \(4, 5\)"
+        TypeError, match=r"logits=0 selects no logits from what the net returned, Tensor \(4, 5\)"
     ):
         of(linear(), 0)
 
@@ -213,10 +213,10 @@ def test_sessions_with_two_outputs(session, expected):
     made = session(export(Several(lambda logits, features: (features, logits)).eval(), (3, 4, 4)))
     features, logits = (one.name for one in made.get_outputs())
     np.testing.assert_allclose(of(made, logits), expected, atol=1e-5)
-    with pytest.raises(TypeError, match=rf"'{features}': \(4, 7\), '{logits}': \(4, 5\).*name them"):
+    with pytest.raises(TypeError, match=rf"'{features}': \(4, 7\), '{logits}': \(4, 5\).*select them"):
         of(made)
 
 
 def test_sessions_that_do_not_take_the_images(session, exported_linear):
-    with pytest.raises(ValueError, match=r"the ONNX model does not take images \(10, 3, 8, 4\): "):
+    with pytest.raises(ValueError, match=r"the ONNX model does not accept images \(10, 3, 8, 4\): "):
         predict(adapt(session(exported_linear)), np.zeros((10, 8, 4, 3), np.uint8))

@@ -93,7 +93,7 @@ def test_sets_of_the_first_images(folder, tmp_path):
         by_severity = whole.reshape(len(SEVERITIES), COUNT, *whole.shape[1:])
         np.save(path, by_severity[:, :first].reshape(-1, *whole.shape[1:]))
     warned, _ = said(folder, baseline=NOTHING)
-    assert f"the corrupted images are of the first {first} of the {COUNT} test images" in warned
+    assert f"the corrupted images cover the first {first} of the {COUNT} test images" in warned
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         table, _ = benchmark(small_net(), folder, baseline=NOTHING, progress=False)
@@ -159,9 +159,9 @@ def roll(array):
         ("c/snow.npy", lambda stack: stack[:, :, :3], r"c/snow.npy holds uint8 \(60, 4, 3, 3\)"),
         ("c/snow.npy", lambda stack: stack[..., :1], r"c/snow.npy holds uint8 \(60, 4, 4, 1\)"),
         ("c/snow.npy", lambda stack: stack / np.float32(255), "c/snow.npy holds float32"),
-        ("p/tilt.npy", lambda frames: frames[:5], r"p/tilt.npy holds .* 5 images \(4, 4, 3\), .* 12 \(4"),
-        ("p/tilt.npy", lambda frames: frames[:, :, :3], r"p/tilt.npy holds .* images \(3, 4, 3\), .* \(4, 4, 3\)"),
-        ("p/tilt.npy", lambda frames: frames.swapaxes(0, 1), r"p/tilt.npy holds sequences of 31 images"),
+        ("p/tilt.npy", lambda frames: frames[:5], r"p/tilt.npy has .* 5 images \(4, 4, 3\), .* 12 \(4"),
+        ("p/tilt.npy", lambda frames: frames[:, :, :3], r"p/tilt.npy has .* images \(3, 4, 3\), .* \(4, 4, 3\)"),
+        ("p/tilt.npy", lambda frames: frames.swapaxes(0, 1), r"p/tilt.npy has sequences of 31 images"),
         ("p/tilt.npy", lambda frames: frames[:, 0], "p/tilt.npy must hold sequences"),
         ("p/tilt.npy", lambda frames: frames[:, :1], "p/tilt.npy must hold sequences of 2 frames or more"),
         ("p/tilt.npy", lambda frames: frames / 255, "p/tilt.npy must hold sequences"),
@@ -183,24 +183,24 @@ def test_files_that_do_not_fit_are_refused(folder, file, change, message):
 def test_all_sequences_of_fewer_images_are_refused_unless_their_labels_say_which(folder):
     for name in ("gaussian_noise", "tilt", "motion_blur"):
         save(folder / "p" / f"{name}.npy", np.load(folder / "p" / f"{name}.npy")[:5])
-    with pytest.raises(ValueError, match=r"noise\.npy holds sequences of 5 images .* 12 \(4, 4, 3\)"):
+    with pytest.raises(ValueError, match=r"noise\.npy has sequences of 5 images .* 12 \(4, 4, 3\)"):
         measured(never, folder)
     save(folder / "p" / "labels.npy", LABELS[:5])
     lines, _ = said(folder)
-    assert "the sequences are of the first 5 of the 12 test images" in lines
+    assert "the sequences cover the first 5 of the 12 test images" in lines
     save(folder / "p" / "labels.npy", LABELS[1:6])
     with pytest.raises(ValueError, match=r"p/labels.npy does not repeat"):
         measured(never, folder)
 
 
 def test_no_fewer_sequences_than_are_asked_for_or_than_there_are_labels(folder):
-    with pytest.raises(ValueError, match="p holds 12 sequences a file, not the 13 asked for"):
+    with pytest.raises(ValueError, match="p has 12 sequences per file, not the 13 requested"):
         next(rank_perturbations(never, folder, ["tilt"], 13))
     save(folder / "p" / "labels.npy", LABELS)  # of a test set that has no more images than these
     assert len(list(rank_perturbations(small_net(), folder, ["tilt"], 13))) == 1
     save(folder / "p" / "tilt.npy", np.load(folder / "p" / "tilt.npy")[:5])
     for count in (3, None):
-        with pytest.raises(ValueError, match=r"tilt\.npy holds sequences of 5 images"):
+        with pytest.raises(ValueError, match=r"tilt\.npy has sequences of 5 images"):
             next(rank_perturbations(never, folder, ["tilt"], count))
 
 
@@ -274,7 +274,7 @@ def test_grey_images_are_not_spread_by_a_mean_of_three(folder):
     for path in folder.rglob("*.npy"):
         array = np.load(path)
         save(path, array[..., :1] if array.ndim > 1 else array)
-    with pytest.raises(ValueError, match="mean must hold a number for each of the 1 channels"):
+    with pytest.raises(ValueError, match="mean must have one number for each of the 1 channels"):
         measured(never, folder, mean=[0.5] * 3, std=[0.25] * 3)
     _, summary = measured(small_net(1), folder, mean=[0.5], std=[0.25])
     assert 0 <= summary["E_clean"] <= 100
@@ -303,7 +303,7 @@ def test_files_of_unknown_names_are_named(folder):
     lines, summary = said(folder)
     assert (summary["corruptions"], summary["perturbations"]) == (2, 3)
     assert (
-        "2 files or folders that are named like no corruption or perturbation are left out: c/fogg.npy, p/tilted.npy"
+        "2 files or folders not named like a corruption or perturbation are left out: c/fogg.npy, p/tilted.npy"
         in lines
     )
 

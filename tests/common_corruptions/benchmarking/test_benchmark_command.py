@@ -221,7 +221,7 @@ def test_a_model_of_torchvision(folder, expected, monkeypatch):
     [
         (
             "resnet20",
-            "'resnet20' names no net; give module:net, module:function, file.onnx or torchvision:model",
+            "'resnet20' is not a net; give module:net, module:function, file.onnx or torchvision:model",
         ),
         ("no_such_module:net", "no_such_module cannot be imported: ModuleNotFoundError: No module named"),
         ("some_nets:resnet", "some_nets:resnet cannot be imported: AttributeError"),
@@ -230,14 +230,14 @@ def test_a_model_of_torchvision(folder, expected, monkeypatch):
         ("./some_nets.py:net", "give the name of the module, without .py: some_nets\n"),
         ("some_nets:constant", "some_nets:constant is neither a net nor a function, but a int"),
         ("some_nets:broken", "some_nets:broken, called without arguments to build the net, fails: KeyError"),
-        ("some_nets:nothing", "some_nets:nothing returns a NoneType, and not the net"),
+        ("some_nets:nothing", "some_nets:nothing returns a NoneType, not a net"),
         (
             "some_nets:picture",
             "the net returned torch.float32 of shape (12, 3, 4, 4) for 12 images; expected logits",
         ),
-        ("some_nets:several", "name them, such as logits='features'"),
+        ("some_nets:several", "select them, such as by logits='features'"),
         ("absent.onnx", "there is no file absent.onnx"),
-        ("wrong_syntax.onnx", "wrong_syntax.onnx is no model that ONNX Runtime reads"),
+        ("wrong_syntax.onnx", "wrong_syntax.onnx is not a model that ONNX Runtime reads"),
         ("torchvision:resnet51", "torchvision has no model 'resnet51'"),
     ],
 )
@@ -263,18 +263,18 @@ def test_where_nothing_can_be_written_is_told_before_anything_is_measured(folder
     path = folder.parent / ("table.csv" if option == "--output" else "new/answers")
     done = run(folder, "--net", "some_nets:linear", option, path)
     assert done.exit_code == 1
-    assert f"Error: nothing can be written to {folder.parent}: Permission denied" in done.stderr
+    assert f"Error: cannot write to {folder.parent}: Permission denied" in done.stderr
     assert not (folder.parent / "new").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--only", "fog,snow"], "holds no snow.npy"),
+        (["--only", "fog,snow"], "has no snow.npy"),
         (["--only", "fogg"], "unknown corruption 'fogg'; did you mean 'fog'?"),
-        (["--only", "tilt"], "holds no tilt.npy"),
-        (["--only", "fog,"], "--only takes names with commas between them"),
-        (["--baseline", "alexnet"], "no baseline 'alexnet'; choose alexnet-cifar10"),
+        (["--only", "tilt"], "has no tilt.npy"),
+        (["--only", "fog,"], "--only takes comma-separated names"),
+        (["--baseline", "alexnet"], "unknown baseline 'alexnet'; choose alexnet-cifar10"),
         (["--mean", "0.5,0.5,0.5"], "mean and std belong together"),
         (["--mean", "half", "--std", "1"], "'half' is not one number for each channel"),
         (["--output", "nowhere/table.csv"], "--output: there is no folder nowhere"),
@@ -303,7 +303,7 @@ def test_the_recipe_of_the_documentation(folder, monkeypatch):
         frames = np.random.default_rng(1).integers(256, size=(COUNT, 31, 4, 4, 3), dtype=np.uint8)
         np.save(sequences / f"{name}.npy", frames)
     names = {"net": linear(), "mean": [0.5] * 3, "std": [0.25] * 3}
-    with pytest.warns(UserWarning, match="there are no clean images, and so no E_clean and no rCE"):
+    with pytest.warns(UserWarning, match="there are no clean images, so no E_clean and no rCE"):
         exec(code, names)
     assert {"E_corr", "E_corr_low", "E_corr_high", "ECE_corr", "mCE"} <= names["summary"].keys()
     assert not {"E_clean", "rCE"} & names["summary"].keys()

@@ -63,7 +63,7 @@ def measured(net, folder, **options):
     with warnings.catch_warnings(record=True) as record:
         warnings.simplefilter("always")
         table, summary = benchmark(net, folder, progress=False, **options)
-    said = [str(one.message) for one in record if "anew" in str(one.message)]
+    said = [str(one.message) for one in record if "measured again" in str(one.message)]
     return table, summary, said
 
 
@@ -117,7 +117,7 @@ def differing_labels(folder):
     [
         (differing_images, {}, "those of fog, severity 1, or their labels differ"),
         (differing_labels, {}, "those of clean, severity 0, or their labels differ"),
-        (lambda folder: None, {"severities": [1, 2]}, "alone holds answers to fog, severity 3"),
+        (lambda folder: None, {"severities": [1, 2]}, "has answers for fog, severity 3"),
     ],
 )
 def test_nets_that_answered_to_other_images_are_not_compared(folder, tmp_path, change, options, message):
@@ -141,7 +141,7 @@ def test_answers_of_an_earlier_version_are_read_and_not_compared(folder, tmp_pat
             del arrays["sample"]
             np.savez(path, **arrays)
     assert len(load_answers(tmp_path / "0")) == 11
-    with pytest.raises(ValueError, match="an earlier version kept the answers"):
+    with pytest.raises(ValueError, match="an earlier version wrote the answers"):
         load_paired(tmp_path / "0", tmp_path / "1")
 
 
@@ -222,7 +222,7 @@ def test_nothing_is_taken_from_another_net_or_folder(folder, tmp_path, change, e
     options = change(net, folder)
     table, _, said = measured(net, folder, answers=tmp_path / "kept", **options)
     assert net.answered == expected
-    assert len(said) == 1 and f"{files} of the files in" in said[0] and "are measured anew" in said[0]
+    assert len(said) == 1 and f"{files} of the files in" in said[0] and "are measured again" in said[0]
     fresh = Counting()
     change(fresh, folder)
     np.testing.assert_allclose(table.value, measured(fresh, folder, **options)[0].value)
@@ -283,7 +283,7 @@ def test_answers_of_two_nets_are_not_read_as_those_of_one(folder, tmp_path):
     measured(Counting(1), folder, answers=tmp_path, corruptions=["fog"])
     with pytest.raises(ValueError, match="answers of more than one net"):
         load_answers(tmp_path)
-    with pytest.raises(FileNotFoundError, match="holds no clean"):
+    with pytest.raises(FileNotFoundError, match="has neither clean"):
         load_answers(tmp_path / "nowhere")
 
 
@@ -462,7 +462,7 @@ def test_a_run_that_was_killed_goes_on(folder, tmp_path, monkeypatch):
     whole = len(list((tmp_path / "table.answers").rglob("[!.]*.npz")))
     for table, expected in (("table.csv", ALL - whole * COUNT), ("fresh.csv", ALL)):
         done = CliRunner().invoke(main, [*arguments, table])
-        assert done.exit_code == 0 and "anew" not in done.output, done.output
+        assert done.exit_code == 0 and "measured again" not in done.output, done.output
         assert sum(batches()) - 4 == expected
     table, fresh = ((tmp_path / name).read_text(encoding="utf-8") for name in ("table.csv", "fresh.csv"))
     assert table == fresh
@@ -519,6 +519,6 @@ def test_the_weights_beside_an_onnx_file_are_part_of_it(tmp_path):
 
 def test_a_file_in_the_place_of_the_folder(folder, tmp_path):
     (tmp_path / "kept").write_text("", encoding="utf-8")
-    with pytest.raises(NotADirectoryError, match="kept is a file; answers are kept in a folder"):
+    with pytest.raises(NotADirectoryError, match="kept is a file; give a folder for the answers"):
         measured(Counting(), folder, answers=tmp_path / "kept")
     assert os.path.getsize(tmp_path / "kept") == 0

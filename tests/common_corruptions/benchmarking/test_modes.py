@@ -79,7 +79,7 @@ def test_a_module_in_training_mode_is_named_once_and_left_as_it_is(make):
     net.norm.train()  # of one part alone, too
     adapted = adapt(build(net))
     with pytest.warns(
-        UserWarning, match=rf"the net is a function, and {named} in it is in training mode.*call eval\(\)"
+        UserWarning, match=rf"the net is a function, and {named} in it is in training mode.*call its eval\(\)"
     ) as said:
         predict(adapted, IMAGES, batch_size=4)
     assert len(said) == 1 and net.norm.training

@@ -209,23 +209,23 @@ def test_modules_without_a_mode_or_with_a_fixed_one(mapped):
     [
         ({"mean": [0.5] * 3}, "mean and std belong together"),
         ({"std": [0.5] * 3}, "mean and std belong together"),
-        ({"mean": [125.3, 123.0, 113.9], "std": [63.0, 62.1, 66.7]}, "divide one of values 0..255 by 255"),
-        ({"mean": [0.5] * 3, "std": [63.0, 62.1, 66.7]}, "std is that of values 0..1"),
-        ({"mean": [-0.1] * 3, "std": [0.5] * 3}, "mean is that of values 0..1"),
+        ({"mean": [125.3, 123.0, 113.9], "std": [63.0, 62.1, 66.7]}, "divide one for 0..255 by 255"),
+        ({"mean": [0.5] * 3, "std": [63.0, 62.1, 66.7]}, "std must be for pixel values 0..1"),
+        ({"mean": [-0.1] * 3, "std": [0.5] * 3}, "mean must be for pixel values 0..1"),
         (
             {"mean": [0.5] * 3, "std": [0.5, 0.0, 0.5]},
             "std must be above 0, .*: a channel that does not vary",
         ),
-        ({"mean": [np.nan] * 3, "std": [0.5] * 3}, "mean is that of values 0..1"),
-        ({"mean": [0.5], "std": [0.5]}, "mean must hold a number for each of the 3 channels"),
-        ({"mean": 0.5, "std": 0.5}, "mean must hold a number for each of the 3 channels"),
-        ({"mean": [0.5] * 3, "std": [0.5] * 4}, "std must hold a number for each of the 3 channels"),
+        ({"mean": [np.nan] * 3, "std": [0.5] * 3}, "mean must be for pixel values 0..1"),
+        ({"mean": [0.5], "std": [0.5]}, "mean must have one number for each of the 3 channels"),
+        ({"mean": 0.5, "std": 0.5}, "mean must have one number for each of the 3 channels"),
+        ({"mean": [0.5] * 3, "std": [0.5] * 4}, "std must have one number for each of the 3 channels"),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
         ({"batch_size": -5}, "batch_size must be at least 1, not -5"),
-        ({"sets": 2}, "23 images are not 2 sets of one size"),  # the last would be left out
-        ({"sets": 40}, "23 images are not 40 sets of one size"),
-        ({"sets": 0}, "23 images are not 0 sets of one size"),
-        ({"sets": -1}, "23 images are not -1 sets of one size"),
+        ({"sets": 2}, "23 images cannot form 2 equal sets"),  # the last would be left out
+        ({"sets": 40}, "23 images cannot form 40 equal sets"),
+        ({"sets": 0}, "23 images cannot form 0 equal sets"),
+        ({"sets": -1}, "23 images cannot form -1 equal sets"),
     ],
 )
 @pytest.mark.parametrize("run", [predict, predict_ranks])
@@ -268,11 +268,11 @@ class Answer(dict):
 @pytest.mark.parametrize(
     ("answer", "error", "message"),
     [
-        (lambda x: (x, x), TypeError, "the net returned a tuple and not logits"),
-        (lambda x: [x], TypeError, "the net returned a list and not logits"),
-        (lambda x: {"out": x}, TypeError, "the net returned a dict and not logits"),
-        (lambda x: Answer(logits=x), TypeError, "the net returned a Answer and not logits"),
-        (lambda x: None, TypeError, "the net returned a NoneType and not logits"),
+        (lambda x: (x, x), TypeError, "the net returned a tuple, not logits"),
+        (lambda x: [x], TypeError, "the net returned a list, not logits"),
+        (lambda x: {"out": x}, TypeError, "the net returned a dict, not logits"),
+        (lambda x: Answer(logits=x), TypeError, "the net returned a Answer, not logits"),
+        (lambda x: None, TypeError, "the net returned a NoneType, not logits"),
         (lambda x: x[:-1], ValueError, r"shape \(4, 3\) for 5 images; expected logits \(5, K\)"),
         (lambda x: x[:, :1], ValueError, r"shape \(5, 1\) for 5 images"),  # whose largest is always the first
         (lambda x: x.argmax(1), ValueError, r"torch.int64 of shape \(5,\)"),

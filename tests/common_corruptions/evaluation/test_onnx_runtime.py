@@ -115,7 +115,7 @@ def test_what_cannot_be_exported_runs_in_torch_and_says_so_once(net, reason):
     pictures = images(12, 4)
     expected = predict(net, pictures, batch_size=6)
     with pytest.warns(
-        UserWarning, match=f"torch evaluates the net, as ONNX Runtime cannot: .*({reason})"
+        UserWarning, match=f"torch evaluates the net because ONNX Runtime cannot: .*({reason})"
     ) as said:
         found = predict(Exported(net), pictures, batch_size=6)
     assert len([one for one in said if "torch evaluates" in str(one.message)]) == 1
@@ -164,7 +164,7 @@ def test_a_net_that_returns_no_logits_is_told_so():
         def forward(self, x):
             return x, x
 
-    with pytest.raises(TypeError, match="the net returned a tuple and not logits"):
+    with pytest.raises(TypeError, match="the net returned a tuple, not logits"):
         predict(Exported(Two()), images(4, 4))
 
 
@@ -175,7 +175,7 @@ def test_other_logits_than_those_of_torch_are_an_error(monkeypatch):
     monkeypatch.setattr(onnx_runtime, "export", lambda net, shape: export(other, shape))
     with pytest.raises(
         RuntimeError,
-        match=r"other logits than torch, up to 0\.01 away, .* in eval mode .* lambda x: net\(x\)",
+        match=r"torch differ by up to 0\.01, .* call net\.eval\(\) .* lambda x: net\(x\)",
     ):
         predict(Exported(small_net()), images(12, 4))
 
@@ -192,9 +192,9 @@ def test_it_is_compared_all_along(monkeypatch):
     monkeypatch.setattr(onnx_runtime, "_run", drifting)
     exported = Exported(net)
     predict(exported, images(90, 4), batch_size=1)
-    with pytest.raises(RuntimeError, match="other logits"):
+    with pytest.raises(RuntimeError, match="the logits of ONNX Runtime and torch differ"):
         predict(exported, images(20, 4), batch_size=1)
-    with pytest.raises(RuntimeError, match="other logits"):
+    with pytest.raises(RuntimeError, match="the logits of ONNX Runtime and torch differ"):
         exported(torch.zeros(2, 3, 4, 4))
 
 
@@ -221,7 +221,7 @@ def test_when_onnx_runtime_is_used(monkeypatch):
                 patch.setitem(sys.modules, package, None)
                 assert for_many(net, WORTH_EXPORTING) is net
                 assert for_many(len, WORTH_EXPORTING) is len
-    with pytest.warns(UserWarning, match="as ONNX Runtime cannot: it is no torch.nn.Module"):
+    with pytest.warns(UserWarning, match="because ONNX Runtime cannot: it is not a torch.nn.Module"):
         assert for_many(len, WORTH_EXPORTING) is len
 
 

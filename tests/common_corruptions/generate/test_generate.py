@@ -204,7 +204,7 @@ class TestAgain:
     def test_no_set_of_two_scales(self, tmp_path):
         self.run(tmp_path, ["fog", "snow"])
         before = contents(tmp_path)
-        with pytest.raises(FileExistsError, match=r"snow\.npy, made at the scale cifar, and not imagenet"):
+        with pytest.raises(FileExistsError, match=r"snow\.npy, made at the scale cifar, not imagenet"):
             generate_corruptions(
                 images(), LABELS, tmp_path, corruptions=["fog"], scale="imagenet", workers=1, progress=False
             )
@@ -223,9 +223,7 @@ class TestAgain:
         if by_hand:
             np.save(tmp_path / "labels.npy", np.tile(LABELS, 5 if kind == "corruptions" else 1))
         before = contents(tmp_path)
-        with pytest.raises(
-            FileExistsError, match=r"labels\.npy is of other images than these; give the labels"
-        ):
+        with pytest.raises(FileExistsError, match=r"labels\.npy is for other images; give the labels"):
             generate(images(seed=1), None, tmp_path, **options)
         assert contents(tmp_path) == before
         assert generate(images(), None, tmp_path, **options) == []  # they are of these
@@ -233,12 +231,12 @@ class TestAgain:
     def test_labels_are_known_by_their_images_where_a_file_is_gone(self, tmp_path):
         self.run(tmp_path, ["fog"])
         (tmp_path / "fog.npy").unlink()
-        with pytest.raises(FileExistsError, match="of other images"):
+        with pytest.raises(FileExistsError, match="is for other images"):
             self.run(tmp_path, ["fog"], x=images(seed=1), labels=None)
         record = json.loads((tmp_path / "generated.json").read_text(encoding="utf-8"))
         del record["labels"]["images"]  # as an earlier version wrote it
         (tmp_path / "generated.json").write_text(json.dumps(record), encoding="utf-8")
-        with pytest.raises(FileExistsError, match="of other images"):
+        with pytest.raises(FileExistsError, match="is for other images"):
             self.run(tmp_path, ["fog"], x=images(seed=1), labels=None)
         assert self.run(tmp_path, ["fog"], x=images(seed=1)) == ["fog"]  # the same labels, now of these
         assert self.run(tmp_path, ["snow"], x=images(seed=1), labels=None) == ["snow"]
@@ -250,7 +248,7 @@ class TestAgain:
 
     def test_files_from_elsewhere_are_left_alone(self, tmp_path):
         np.save(tmp_path / "fog.npy", np.zeros((30, 32, 32, 3), np.uint8))
-        with pytest.raises(FileExistsError, match=r"fog\.npy is not known"):
+        with pytest.raises(FileExistsError, match=r"fog\.npy is not listed"):
             self.run(tmp_path, ["snow", "fog"])
         assert [path.name for path in tmp_path.iterdir()] == ["fog.npy"]
 
@@ -275,7 +273,7 @@ class TestAgain:
             file.seek(128 + 40 * 3072)
             file.write(bytes(3072))
         before = contents(tmp_path)
-        with pytest.raises(FileExistsError, match=r"fog\.npy is not what generated\.json says; remove it"):
+        with pytest.raises(FileExistsError, match=r"fog\.npy does not match generated\.json; remove it"):
             self.run(tmp_path, ["snow", "fog"], x=x, labels=None)
         assert contents(tmp_path) == before
         (tmp_path / "fog.npy").unlink()  # as it says
@@ -285,7 +283,7 @@ class TestAgain:
     def test_changed_labels_are_noticed(self, tmp_path, labels):
         self.run(tmp_path, ["fog"])
         np.save(tmp_path / "labels.npy", np.zeros(30, np.uint8))
-        with pytest.raises(FileExistsError, match=r"labels\.npy is not what generated\.json says"):
+        with pytest.raises(FileExistsError, match=r"labels\.npy does not match generated\.json"):
             self.run(tmp_path, ["fog"], labels=labels)
 
     def test_labels_put_beside_a_set_are_left_alone(self, tmp_path):
@@ -334,7 +332,7 @@ class TestAgain:
         np.save(tmp_path / "fog.npy", stored[:-1] if change == "shape" else stored)
         if change == "bytes":
             os.truncate(tmp_path / "fog.npy", 1000)
-        with pytest.raises(FileExistsError, match=r"fog\.npy is not what generated\.json says"):
+        with pytest.raises(FileExistsError, match=r"fog\.npy does not match generated\.json"):
             self.run(tmp_path, ["fog"])
 
     @pytest.mark.parametrize(
@@ -370,7 +368,7 @@ class TestAgain:
         ({"images": images(0), "labels": None}, ValueError, "no images"),
         ({"labels": LABELS[:-1]}, ValueError, "6 integers"),
         ({"labels": LABELS / 2}, ValueError, "6 integers"),
-        ({"labels": np.arange(-1, 5)}, ValueError, "class indices from 0, and there is -1"),
+        ({"labels": np.arange(-1, 5)}, ValueError, "class indices from 0; the lowest is -1"),
         ({"corruptions": ["fogg"]}, ValueError, "did you mean 'fog'"),
         ({"corruptions": "fog"}, TypeError, "several names"),
         ({"seed": "a"}, TypeError, "seed"),
@@ -387,7 +385,7 @@ def test_wrong_input_writes_nothing(tmp_path, change, error, message):
 def test_too_little_space(tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10**12, 10**12, 200_000))
-    with pytest.raises(OSError, match=r"needs 0\.001 GB, and 0\.000 GB are free"):
+    with pytest.raises(OSError, match=r"needs 0\.001 GB, but 0\.000 GB are free"):
         generate_perturbations(images(), LABELS, tmp_path, perturbations=["rotate"], workers=1)
     assert list(tmp_path.iterdir()) == []
 
@@ -506,7 +504,7 @@ class TestCommand:
         assert self.run(command, x, out, *options, "--labels", y).exit_code == 0
         result = self.run(command, tmp_path / "x2.npy", out, *options)
         assert result.exit_code == 1
-        assert result.output.startswith("Error: ") and "is of other images than these" in result.output
+        assert result.output.startswith("Error: ") and "is for other images" in result.output
 
     @pytest.mark.parametrize("command", ["corrupt", "perturb"])
     def test_file_in_fortran_order(self, tmp_path, command):
@@ -549,7 +547,7 @@ class TestCommand:
         [
             (("corrupt", "{x}", "{out}", "--only", "fogg"), "unknown corruption 'fogg'; did you mean 'fog'?"),
             (("perturb", "{x}", "{out}", "--only", "fog"), "unknown perturbation 'fog'"),
-            (("perturb", "{x}", "{out}", "--only", ","), "commas"),
+            (("perturb", "{x}", "{out}", "--only", ","), "comma-separated"),
             (("corrupt", "{x}.npy", "{out}"), "does not exist"),
             (("corrupt", "{floats}", "{out}"), "must be uint8"),
             (("corrupt", "{text}", "{out}"), "is not an .npy file"),

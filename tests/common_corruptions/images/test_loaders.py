@@ -276,11 +276,11 @@ def test_a_corruption_of_your_own_goes_with_it_into_a_process(tmp_path, monkeypa
     [
         ({}, TypeError, "give a name, or names"),
         ({"name": "fog", "names": ["fog"]}, TypeError, "not both"),
-        ({"name": "fog", "severities": [1]}, TypeError, "severity goes with a name"),
+        ({"name": "fog", "severities": [1]}, TypeError, "use severity with a name"),
         ({"names": ["fog"], "severity": 1}, TypeError, r"severities=\[\.\.\.\] with names"),
         ({"names": "fog"}, TypeError, "a list of names, not 'fog'"),
-        ({"names": []}, ValueError, "at least one each"),
-        ({"names": ["fog"], "severities": []}, ValueError, "at least one each"),
+        ({"names": []}, ValueError, "each have at least one"),
+        ({"names": ["fog"], "severities": []}, ValueError, "each have at least one"),
         ({"names": ["fog", "frog"]}, ValueError, "unknown corruption 'frog'; did you mean"),
         ({"name": "fog", "severity": 6}, ValueError, "from 1 to 5, not 6"),
         ({"names": ["fog"], "severities": [1, 0]}, ValueError, "from 1 to 5, not 0"),
@@ -298,7 +298,7 @@ def test_one_clear_error_at_construction(make, given, error, message):
         (
             {"label": 1},
             ValueError,
-            "item 0 of the data set must be an image, .*: of label one must be .* are none",
+            "item 0 of the data set must be an image, .*: one of label must be .* are none",
         ),
         ({"a": IMAGES[0], "b": IMAGES[1]}, ValueError, "item 0 .* there are several: a, b"),
         ((1, IMAGES[0]), TypeError, "a tuple or list that begins with one, .*: .* not int"),
@@ -319,7 +319,7 @@ def test_a_mask_as_a_pil_image_beside_one_in_colour_is_refused(mode):
     picture, transform = Image.fromarray(IMAGES[0]), Corrupt("gaussian_noise")
     for sample in ((picture, mask), {"image": picture, "more": [mask]}, (tv_tensors.Image(TENSORS[0]), mask)):
         with pytest.raises(
-            ValueError, match=rf"of the mode {mode} beside.* torchvision\.tv_tensors\.Mask\(picture\)"
+            ValueError, match=rf"of mode {mode} beside.* torchvision\.tv_tensors\.Mask\(picture\)"
         ):
             transform(sample)
 
@@ -347,7 +347,7 @@ def test_items_of_both_scales_need_one_that_is_named():
 
 
 def test_what_has_no_items_by_index_and_an_item_that_is_not_there():
-    with pytest.raises(TypeError, match="generator has no length"):
+    with pytest.raises(TypeError, match="generator needs a length"):
         CorruptedDataset((image for image in IMAGES), "fog")
     with pytest.raises(TypeError, match="behind the DataLoader: its attribute `dataset`"):
         CorruptedDataset(DataLoader(IMAGES), "fog")

@@ -106,7 +106,7 @@ def test_equal_logits_predict_the_lower_class():
         ([1, 2], [1, 2, 3], "2 predictions for 3 labels"),
         ([], [], "empty"),
         ([0.5, 1.5], [0, 1], "class indices"),
-        ([-1, 1], [0, 1], "class indices: integers from 0; got -1"),
+        ([-1, 1], [0, 1], "integer class indices from 0; got -1"),
         ([0, 1], [[0], [1]], r"labels have shape \(2, 1\)"),
         ([[[0.0]]], [0], r"predictions have shape"),
         ([[0.0, np.nan]], [0], "NaN"),
@@ -203,7 +203,7 @@ def test_relative_corruption_error_refuses():
 
 def test_another_baseline_has_another_clean_error():
     errors, baseline = {"fog": 20.0}, {"fog": 40.0}
-    with pytest.raises(ValueError, match="own error on clean images is needed"):
+    with pytest.raises(ValueError, match="give baseline_clean, this baseline's own error"):
         relative_corruption_error(errors, 10.0, baseline)
     assert relative_corruption_error(errors, 10.0, baseline, 20.0) == pytest.approx(50.0)
     assert relative_corruption_error(errors, 10.0) == pytest.approx(100 * 10 / (30.31 - 13.87))

@@ -74,7 +74,7 @@ def test_a_label_is_used_once(images):
         return np.clip(images + amount * noise, 0, 255).astype(np.uint8)
 
     declare(twice, "twice", "noise")
-    with pytest.raises(ValueError, match="label 'noise' was used for a draw already"):
+    with pytest.raises(ValueError, match="label 'noise' was already used for a draw"):
         corrupt(images, "twice")
     declare(
         lambda images, draws, amount: draws.words("a", images.shape[1:]).astype(np.uint8), "once", "noise"
@@ -128,8 +128,8 @@ def test_two_functions_of_one_name_are_refused():
         ({"group": "art"}, "one of noise, blur, weather, digital, not 'art'"),
         ({"name": "Posterize"}, "lower-case letters"),
         ({"name": "../posterize"}, "lower-case letters"),
-        ({"name": "labels"}, "no corruption can be named 'labels'"),
-        ({"name": "all"}, "no corruption can be named 'all'"),
+        ({"name": "labels"}, "a corruption cannot be named 'labels'"),
+        ({"name": "all"}, "a corruption cannot be named 'all'"),
     ],
 )
 def test_a_mistake_in_the_declaration_is_told(mistake, message):
@@ -142,7 +142,7 @@ def test_a_mistake_in_the_declaration_is_told(mistake, message):
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (lambda images: images / 255, r"must return uint8 \(40, 32, 24, 3\), as it was given, not float64"),
+        (lambda images: images / 255, r"must return uint8 \(40, 32, 24, 3\), like its input, not float64"),
         (lambda images: images[..., :1], r"not uint8 \(40, 32, 24, 1\)"),
         (lambda images: images[0], "not uint8"),
         (lambda images: None, "not NoneType"),
@@ -167,7 +167,7 @@ def test_a_module_of_the_folder_is_found_without_an_import(tmp_path, monkeypatch
     assert {place.path.name for place in found.values()} == {"mine.py"}
     monkeypatch.setattr(registry, "FOLDER", tmp_path)
     assert registry.grouped()["digital"] == (*CORRUPTION_GROUPS["digital"], "posterize")
-    with pytest.raises(ValueError, match=r"a corruption of .*mine\.py is named 'posterize' already"):
+    with pytest.raises(ValueError, match=r"mine\.py already declares a corruption 'posterize'"):
         declare()
 
 
@@ -178,10 +178,10 @@ def test_a_module_of_the_folder_is_found_without_an_import(tmp_path, monkeypatch
             {"a": MODULE, "b": MODULE},
             r"two corruptions are named 'posterize': a\.py, line 6, and b\.py, line 6",
         ),
-        ({"a": MODULE.replace('"posterize"', "NAME")}, r"a\.py, line 6: name and group must be written out"),
+        ({"a": MODULE.replace('"posterize"', "NAME")}, r"a\.py, line 6: name and group must be literals"),
         (
             {"a": MODULE.replace('group="noise"', "**options")},
-            r"a\.py, line 12: name and group must be written",
+            r"a\.py, line 12: name and group must be literals",
         ),
         ({"a": "def posterize(:"}, r"a\.py is not Python"),
     ],
@@ -288,7 +288,8 @@ def test_workers_cannot_import_what_stands_in_a_function(tmp_path, images):
     declare(lambda images, draws, bits: images)
     options = {"corruptions": ["posterize"], "progress": False}
     with pytest.raises(
-        ValueError, match=r"not declared by importing .*; declare it at the top level.*workers=1"
+        ValueError,
+        match=r"as worker processes do, does not declare .*; declare it at the top level.*workers=1",
     ):
         generate_corruptions(images.repeat(200, 0), None, tmp_path / "c", workers=2, **options)
     assert generate_corruptions(images, None, tmp_path / "c", workers=1, **options) == ["posterize"]
@@ -316,7 +317,7 @@ def test_the_benchmark_measures_it_and_leaves_it_out_of_its_means(tmp_path, imag
     def net(batch):  # errs by what it sees of the lowest bits
         return batch.flatten(1)[:, :4] * 255 % 16
 
-    with pytest.warns(UserWarning, match="leave out what is no corruption of the benchmark: posterize"):
+    with pytest.warns(UserWarning, match="leave out corruptions that are not the benchmark's: posterize"):
         table, summary = benchmark(net, tmp_path, baseline=PUBLISHED_ALEXNET, progress=False)
     errors = table.groupby("name").value.mean()
     assert set(table.name) == {"clean", "fog", "posterize"} and errors["posterize"] != errors["fog"]

@@ -100,7 +100,7 @@ def test_the_size_decides_the_scale_unless_it_is_named(name):
 
 def test_a_list_of_both_kinds_must_say_its_scale():
     images = [np.zeros((32, 32, 3), np.uint8), np.zeros((80, 32, 3), np.uint8)]
-    with pytest.raises(ValueError, match=r"larger than 64 pixels .* and of CIFAR-10-C; say scale='cifar' or"):
+    with pytest.raises(ValueError, match=r"larger than 64 pixels .* and CIFAR-10-C; give scale='cifar' or"):
         corrupt(images, "fog")
     assert [made.shape for made in corrupt(images, "fog", scale="imagenet")] == [(32, 32, 3), (80, 32, 3)]
     with pytest.raises(ValueError, match=r"scale must be .* not 'cifar10'"):

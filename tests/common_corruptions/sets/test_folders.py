@@ -71,7 +71,7 @@ def flat_p(tmp_path):
 
 def test_the_published_c(flat_c):
     table, summary, said = measured(flat_c, baseline="alexnet-cifar10")
-    assert "there are no clean images, and so no E_clean and no rCE" in said
+    assert "there are no clean images, so no E_clean and no rCE" in said
     assert not {"E_clean", "rCE", "mFP", "ECE_clean", "E_clean_low"} & summary.keys()
     assert (summary["corruptions"], summary["perturbations"]) == (2, 0)
     assert len(table) == 10 and set(table.kind) == {"corruption"}
@@ -145,7 +145,7 @@ def test_what_the_command_line_writes(tmp_path):
     p, _, _ = measured(tmp_path / "out" / "p", of)
     both, c, p = (one.astype(object).fillna("") for one in (both, c, p))
     pd.testing.assert_frame_equal(both, pd.concat([c, p], ignore_index=True))
-    assert not any("named like no" in line for line in said)
+    assert not any("not named like" in line for line in said)
 
 
 @pytest.fixture
@@ -177,7 +177,9 @@ def test_sets_made_of_other_images_than_the_clean_ones_are_refused(made_here, pa
     np.save(path, images)
     names = {"corruptions": [], "perturbations": []}
     names["corruptions" if part == "c" else "perturbations"] = [name]
-    with pytest.raises(ValueError, match=rf"{part}/{name}\.npy was made of other images than the clean ones"):
+    with pytest.raises(
+        ValueError, match=rf"{part}/{name}\.npy was made from other images than the clean ones"
+    ):
         measured(made_here, never, **names)
     record = made_here / part / "generated.json"
     record.unlink()  # as in a published folder
@@ -190,20 +192,20 @@ def test_sets_made_of_other_images_than_the_clean_ones_are_refused(made_here, pa
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("labels", lambda labels: labels[:COUNT], r"labels.npy does not hold the same labels five times"),
-        ("labels", np.sort, r"labels.npy does not hold the same labels five times"),
-        ("labels", lambda labels: labels[:-1], r"labels.npy does not hold the same labels five times"),
+        ("labels", lambda labels: labels[:COUNT], r"labels.npy must repeat the same labels five times"),
+        ("labels", np.sort, r"labels.npy must repeat the same labels five times"),
+        ("labels", lambda labels: labels[:-1], r"labels.npy must repeat the same labels five times"),
         (
             "fog",
             lambda stack: stack[:-5],
-            r"fog.npy holds 55 images; labels.npy is of 60",
+            r"fog.npy has 55 images, but labels.npy is for 60",
         ),
         ("fog", lambda stack: stack / 255, r"fog.npy must hold uint8 \(5 N, H, W, C\), not float64"),
         ("fog", lambda stack: stack[None], r"fog.npy must hold uint8 \(5 N, H, W, C\), not uint8 \(1, 60"),
         (
             "fog",
             lambda stack: stack[:, :4],
-            r"fog.npy holds images of \(4, 8, 3\), other files .* \(8, 8, 3\)",
+            r"fog.npy has images of shape \(4, 8, 3\), the other files \(8, 8, 3\)",
         ),
     ],
 )
@@ -217,7 +219,7 @@ def test_corrupted_files_that_do_not_fit(flat_c, file, change, message):
 def test_sequences_that_do_not_fit(flat_p):
     np.save(flat_p / "tilt.npy", np.load(flat_p / "tilt.npy")[:-1])
     with pytest.raises(
-        ValueError, match=r"tilt.npy holds sequences of 11 images .* or the other files have 12"
+        ValueError, match=r"tilt.npy has sequences of 11 images .* or the other files have 12"
     ):
         measured(flat_p, never)
     np.save(flat_p / "tilt.npy", pictures(COUNT, 1, 8, 8, 3))
@@ -247,9 +249,9 @@ def test_names_asked_for_are_measured_alone(flat_c, flat_p):
 
 
 def test_names_asked_for_that_are_not_there(flat_c):
-    with pytest.raises(FileNotFoundError, match=r"holds no snow.npy of the corruption"):
+    with pytest.raises(FileNotFoundError, match=r"has no snow.npy for the corruption"):
         measured(flat_c, never, corruptions=["fog", "snow"])
-    with pytest.raises(FileNotFoundError, match=r"holds no gaussian_noise.npy of the perturbation"):
+    with pytest.raises(FileNotFoundError, match=r"has no gaussian_noise.npy for the perturbation"):
         measured(flat_c, never, perturbations=["gaussian_noise"])
     with pytest.raises(ValueError, match="unknown corruption 'fogg'; did you mean 'fog'"):
         measured(flat_c, never, corruptions=["fogg"])
@@ -339,11 +341,11 @@ def test_a_published_baseline_is_for_images_of_its_size(flat_c, name, size, of):
     (flat_c / "gaussian_noise.npy").unlink()
     np.save(flat_c / "fog.npy", np.zeros((5 * COUNT, size, size, 3), np.uint8))
     _, _, said = measured(flat_c, lambda x: x.flatten(1)[:, :3], baseline=name)
-    lines = [line for line in said if "mCE and rCE by it say nothing" in line]
+    lines = [line for line in said if "mCE and rCE are meaningless" in line]
     assert len(lines) == (of is not None)
-    assert all(f"are of images {of}, and these are {size} x {size}: " in line for line in lines)
+    assert all(f"are for images {of}, but these are {size} x {size}: " in line for line in lines)
     _, _, said = measured(flat_c, lambda x: x.flatten(1)[:, :3], baseline={"fog": 20.0})
-    assert not any("say nothing" in line for line in said)
+    assert not any("are meaningless" in line for line in said)
 
 
 @pytest.mark.parametrize(
@@ -360,21 +362,21 @@ def test_a_published_baseline_is_for_images_in_colour_at_its_scale(name, size, c
     data = (pictures(COUNT, size, size, channels), LABELS)
     options = {"corruptions": ["contrast"], "scale": scale, "baseline": name}
     _, _, said = measured(data, lambda x: x.flatten(1)[:, :3], **options)
-    lines = [line for line in said if "mCE and rCE by it say nothing" in line]
+    lines = [line for line in said if "mCE and rCE are meaningless" in line]
     assert len(lines) == (kind is not None)
-    assert all(f"and these are {kind}: " in line for line in lines)
+    assert all(f"but these are {kind}: " in line for line in lines)
 
 
 @pytest.mark.parametrize(
     ("baseline", "error", "message"),
     [
-        ("alexnet", ValueError, "no baseline 'alexnet'; choose alexnet-cifar10, alexnet-imagenet, or give a"),
+        ("alexnet", ValueError, "unknown baseline 'alexnet'; choose alexnet-cifar10, alexnet-imagenet, or a"),
         ("nowhere.csv", FileNotFoundError, "nowhere.csv"),
         ({"fog": 20, "clean": 10}, ValueError, "no baseline error for gaussian_noise"),
-        ({"fog": "much", "clean": 10}, TypeError, "holds for fog an error that is no number: 'much'"),
-        ({"fog": 200, "clean": 10}, ValueError, "holds for fog no error in percent, 0 to 100"),
-        ({"fog": 0.3, "clean": 0.1}, ValueError, "holds no error above 1: give percent"),
-        (15.0, TypeError, "a baseline is a name, a dict or the path of a CSV file, not a float"),
+        ({"fog": "much", "clean": 10}, TypeError, "has an error for fog that is not a number: 'much'"),
+        ({"fog": 200, "clean": 10}, ValueError, "has no error in percent, 0 to 100, for fog"),
+        ({"fog": 0.3, "clean": 0.1}, ValueError, "has no error above 1: give percent"),
+        (15.0, TypeError, "baseline must be a name, a dict or the path of a CSV file, not a float"),
     ],
 )
 def test_no_baseline(flat_c, baseline, error, message):
@@ -393,7 +395,7 @@ def test_a_table_whose_errors_are_no_numbers(flat_c, tmp_path, text, column):
     path = tmp_path / "baseline.csv"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(
-        TypeError, match=rf"baseline\.csv holds in the column {column} what is no number: '50%'"
+        TypeError, match=rf"a value in column {column} of .*baseline\.csv is not a number: '50%'"
     ):
         measured(flat_c, never, baseline=path)
     path.write_text(text.replace("50%", "50"), encoding="utf-8")
@@ -416,28 +418,31 @@ def test_the_severities_of_a_baseline_are_averaged(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no CSV table"),
+        ("", "is not a CSV table"),
         ("a,b\n1,2\n", "has the columns a, b; expected name and error"),
-        (by_severity({5: ""}), "errors.csv holds for fog a row without an error in percent, 0 to 100"),
-        (by_severity({2: 150}), "holds for fog a row without an error"),  # whose mean is one
+        (by_severity({5: ""}), "errors.csv has a row without an error in percent, 0 to 100, for fog"),
+        (
+            by_severity({2: 150}),
+            "has a row without an error in percent, 0 to 100, for fog",
+        ),  # whose mean is one
         (
             by_severity({5: None}),
-            "holds for fog the severities 1, 2, 3, 4; a baseline is a mean over each of 1 to 5",
+            "has the severities 1, 2, 3, 4 for fog; a baseline needs each of 1 to 5",
         ),
-        ("name,severity,error\nfog,1,20\n", "holds for fog the severities 1; a baseline"),
-        ("name,severity,error\nfog,low,20\n", "holds for fog the severities nan; a baseline"),
-        ("name,severity,error\nfog,,20\n", "holds for fog the severities nan; a baseline"),
+        ("name,severity,error\nfog,1,20\n", "has the severities 1 for fog; a baseline"),
+        ("name,severity,error\nfog,low,20\n", "has the severities nan for fog; a baseline"),
+        ("name,severity,error\nfog,,20\n", "has the severities nan for fog; a baseline"),
         (
             by_severity({}) + by_severity({}).split("\n", 2)[2],
-            "holds for fog the severities 1, 1, 2, 2, 3, 3, 4, 4, 5, 5",
+            "has the severities 1, 1, 2, 2, 3, 3, 4, 4, 5, 5 for fog",
         ),
         (
             "name,severity,error\nclean,0,10\nclean,0,12\n",
-            "holds 2 errors for clean, of which there must be one",
+            "has 2 errors for clean; there must be one",
         ),
-        ("name,error\nfog,20\nfog,30\n", "holds 2 errors for fog, of which there must be one"),
-        ("name,error\nfog,20\nsnow,\n", "holds for snow a row without an error"),
-        ("name,error\nfog,20\n,30\n", "holds an error without a name"),
+        ("name,error\nfog,20\nfog,30\n", "has 2 errors for fog; there must be one"),
+        ("name,error\nfog,20\nsnow,\n", "has a row without an error in percent, 0 to 100, for snow"),
+        ("name,error\nfog,20\n,30\n", "has an error without a name"),
     ],
 )
 def test_no_baseline_in_a_file(flat_c, tmp_path, text, message):

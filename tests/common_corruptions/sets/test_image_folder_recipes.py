@@ -117,13 +117,13 @@ def test_a_name_of_both_kinds_is_a_corruption_and_with_perturb_both(here):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["ImageNet-C", "--perturb"], "ImageNet-C holds sets that are made already; perturbations are made of cl"),
-        (["ImageNet-C", "--seed", "1"], "ImageNet-C holds sets that are made already; a seed is for clean images"),
+        (["ImageNet-C", "--perturb"], "ImageNet-C has ready-made sets; perturbations can only be made from cl"),
+        (["ImageNet-C", "--seed", "1"], "ImageNet-C has ready-made sets; a seed is only for clean images"),
         (["ImageNet-C", "--only", "tilt"], "unknown corruption 'tilt'"),
-        (["ImageNet-C", "--only", "snow"], "ImageNet-C holds no folder snow"),
+        (["ImageNet-C", "--only", "snow"], "ImageNet-C has no folder snow"),
         (["my-images", "--only", "fogg"], "unknown corruption 'fogg'; did you mean 'fog'?"),
         (["my-images", "--severities", "6"], "severity must be a whole number from 1 to 5, not 6"),
-        (["my-images", "--severities", "low"], "'low' is not severities of 1 to 5, with commas between them"),
+        (["my-images", "--severities", "low"], "'low' is not severities from 1 to 5, separated by commas"),
         ([".", "--only", "fog"], "nothing to measure in .: no <corruption>.npy or"),
     ],
 )  # fmt: skip

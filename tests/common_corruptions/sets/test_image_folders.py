@@ -81,7 +81,7 @@ def place(folder, name):
 def test_imagenet_c_as_published(imagenet_c):
     table, summary, said = measured(imagenet_c, baseline="alexnet-imagenet", batch_size=5)
     assert (summary["corruptions"], summary["perturbations"], summary["images"]) == (2, 0, 12)
-    assert "there are no clean images, and so no E_clean and no rCE" in said and "E_clean" not in summary
+    assert "there are no clean images, so no E_clean and no rCE" in said and "E_clean" not in summary
     means = {}
     for name in ("fog", "gaussian_noise"):
         expected = [errors_of(read(place(imagenet_c, name) / str(severity))) for severity in range(1, 6)]
@@ -99,7 +99,7 @@ def test_clean_images_beside_them_are_found_by_their_names(imagenet_c):
     table, summary, said = measured(imagenet_c, baseline="alexnet-imagenet")
     clean = errors_of(read(imagenet_c / "clean", [name.replace("JPEG", "png") for name in FILES]))
     assert table.set_index("name").value["clean"] == pytest.approx(clean) == summary["E_clean"]
-    assert "the corrupted images are of 12 of the 14 test images" in said
+    assert "the corrupted images cover 12 of the 14 test images" in said
     means = table.groupby("name").value.mean()
     rises = [
         (means[name] - clean) / (IMAGENET_ALEXNET_ERRORS[name] - IMAGENET_ALEXNET_CLEAN_ERROR)
@@ -109,11 +109,13 @@ def test_clean_images_beside_them_are_found_by_their_names(imagenet_c):
     shutil.copy(
         imagenet_c / "clean" / "n01" / "ILSVRC_0_more.png", imagenet_c / "clean" / "n02" / "ILSVRC_1.jpg"
     )
-    with pytest.raises(ValueError, match=r"holds n02/ILSVRC_1\.jpg and n02/ILSVRC_1\.png; which of them"):
+    with pytest.raises(
+        ValueError, match=r"has n02/ILSVRC_1\.jpg and n02/ILSVRC_1\.png; it is unknown which of them"
+    ):
         measured(imagenet_c, never)
     (imagenet_c / "clean" / "n02" / "ILSVRC_1.jpg").unlink()
     os.remove(imagenet_c / "clean" / "n02" / "ILSVRC_1.png")
-    with pytest.raises(ValueError, match=r"clean holds no n02/ILSVRC_1, of which .* has a corrupted image"):
+    with pytest.raises(ValueError, match=r"clean has no n02/ILSVRC_1, of which .* has a corrupted image"):
         measured(imagenet_c, never)
 
 
@@ -123,9 +125,7 @@ def test_a_part_of_the_names_and_severities(imagenet_c):
     )
     assert list(table.name) == ["fog", "fog"] and list(table.severity) == [1, 3]
     assert summary["corruptions"] == 1 and not {"mCE", "rCE"} & summary.keys()
-    assert (
-        "E_corr is over severity 1, 3 alone, and there is no mCE and no rCE, which are over all five" in said
-    )
+    assert "E_corr is over severity 1, 3 only, and there is no mCE and no rCE, which need all five" in said
     for wrong, error in (([], ValueError), ([0], ValueError), (3, TypeError)):
         with pytest.raises(error, match="severit"):
             measured(imagenet_c, never, severities=wrong)
@@ -134,20 +134,20 @@ def test_a_part_of_the_names_and_severities(imagenet_c):
 @pytest.mark.parametrize(
     ("spoil", "error", "message"),
     [
-        (lambda fog: os.remove(fog / "4" / FILES[1]), ValueError, r"holds n01/ILSVRC_1.JPEG, and .*fog/4 does"),
-        (lambda fog: write(fog / "4", 0, files=["n03/x.png"]), ValueError, r"fog/4 holds n03/x.png, and .* does not"),
-        (lambda fog: (fog / "4").rename(fog / "9"), FileNotFoundError, "fog holds no severity 4; fetch"),
-        (lambda fog: (fog / "4" / "n00").mkdir(), FileNotFoundError, r"n00 holds no image .*; each folder of .* is a"),
-        (lambda fog: write(fog / "4", 0, 30), ValueError, r"fog/4 holds images of 30 x 30 pixels .*, and .* 32 x 32"),
+        (lambda fog: os.remove(fog / "4" / FILES[1]), ValueError, r"has n01/ILSVRC_1.JPEG, but .*fog/4 does"),
+        (lambda fog: write(fog / "4", 0, files=["n03/x.png"]), ValueError, r"fog/4 has n03/x.png, but .* does not"),
+        (lambda fog: (fog / "4").rename(fog / "9"), FileNotFoundError, "fog lacks severity 4; fetch"),
+        (lambda fog: (fog / "4" / "n00").mkdir(), FileNotFoundError, r"n00 has no image .*; each folder in .* is a"),
+        (lambda fog: write(fog / "4", 0, 30), ValueError, r"fog/4 has images of 30 x 30 pixels .*, but .* 32 x 32"),
         (
             lambda fog: (fog / "4" / FILES[0]).write_bytes(b"<html>"),
             ValueError,
-            "n01/ILSVRC_0.JPEG is no image that Pillow can read",
+            "n01/ILSVRC_0.JPEG is not an image that Pillow can read",
         ),
         (
             lambda fog: (fog.parent / "blur" / "fog" / "1").mkdir(parents=True),
             ValueError,
-            "both .* are there; leave one",
+            "both .* exist; keep one",
         ),
         (lambda fog: np.save(fog.parent / "fog.npy", LABELS), ValueError, "holds more than one of .npy files, <corrup"),
     ],
@@ -173,7 +173,7 @@ def test_images_that_are_damaged_or_of_another_size_are_named_when_they_are_read
     Image.new("RGB", (40, 20)).save(path)
     with pytest.raises(
         ValueError,
-        match=r"is 20 x 40 pixels .height x width., and n01.* 32 x 32: all .* Resize\(256\) and Cent",
+        match=r"is 20 x 40 pixels .height x width., but n01.* 32 x 32: all .* Resize\(256\) and Cent",
     ):
         measured(tmp_path)
 
@@ -189,7 +189,7 @@ def test_values_of_more_than_8_bits_are_refused_and_named(tmp_path, name):
     else:
         Image.fromarray(values if name.startswith("deep") else values / np.float32(65535)).save(path)
     message = (
-        rf"{re.escape(str(path))} holds values of more than 8 bits .* save the image with 8 bits a channel"
+        rf"{re.escape(str(path))} has values of more than 8 bits .* save the image with 8 bits a channel"
     )
     with pytest.raises(ValueError, match=message):
         measured(tmp_path, net(2), corruptions=["brightness"], severities=[1])
@@ -210,7 +210,7 @@ def test_what_is_not_read_is_counted_by_its_kind(tmp_path, kind):
     _, summary, said = measured(folder, corruptions=["fog"], severities=[1])
     assert summary["images"] == 12
     assert (
-        "4 files or folders in the folders of classes are not read, and no image in them is measured: 2 .gif, 1 .jp2, "
+        "4 files or folders in the class folders are not read, and no image in them is measured: 2 .gif, 1 .jp2, "
         "1 folder"
     ) in said
     shutil.rmtree(place / "n10" / "more")
@@ -241,19 +241,17 @@ def test_a_forked_process_decodes_too(tmp_path):
 
 
 def test_names_asked_for_that_are_not_there(imagenet_c):
-    with pytest.raises(FileNotFoundError, match="holds no folder snow"):
+    with pytest.raises(FileNotFoundError, match="has no folder snow"):
         measured(imagenet_c, never, corruptions=["snow"])
     with pytest.raises(ValueError, match="unknown corruption 'fogg'; did you mean 'fog'"):
         measured(imagenet_c, never, corruptions=["fogg"])
-    with pytest.raises(FileNotFoundError, match="folders of images by corruption, and no perturbations"):
+    with pytest.raises(FileNotFoundError, match="folders of images by corruption, but no perturbations"):
         measured(imagenet_c, never, perturbations=["tilt"])
-    with pytest.raises(ValueError, match="made already; a seed is for clean images"):
+    with pytest.raises(ValueError, match="ready-made sets; a seed is only for clean images"):
         measured(imagenet_c, never, seed=1)
     (imagenet_c / "posterise" / "1").mkdir(parents=True)
     _, _, said = measured(imagenet_c)
-    assert (
-        "1 files or folders that are named like no corruption or perturbation are left out: posterise" in said
-    )
+    assert "1 files or folders not named like a corruption or perturbation are left out: posterise" in said
 
 
 def test_a_net_of_other_classes_than_the_folders_is_refused_at_once(imagenet_c):
@@ -265,7 +263,7 @@ def test_a_net_of_other_classes_than_the_folders_is_refused_at_once(imagenet_c):
 
     with pytest.raises(
         ValueError,
-        match=r"answers with 1000 classes, and the data has 3; call net\.eval\(\)",
+        match=r"returns 1000 classes, but the data has 3; call net\.eval\(\)",
     ):
         measured(imagenet_c, of, batch_size=2)
     assert len(calls) == 1
@@ -391,27 +389,27 @@ def test_corruptions_of_clean_images_have_the_scale_that_is_named(imagenet_c):
         table, _, _ = measured((images, np.arange(4) % 3), of, **options)
         np.testing.assert_array_equal(given[1], corrupt(images, "gaussian_noise", 3, 0, scale=scale))
         assert f"at the scale {scale or 'cifar'}" in table.attrs["data"]
-    with pytest.raises(ValueError, match="made already; a scale is for clean images"):
+    with pytest.raises(ValueError, match="ready-made sets; a scale is only for clean images"):
         measured(imagenet_c, never, scale="imagenet")
 
 
 @pytest.mark.parametrize(
     ("data", "error", "message"),
     [
-        ((np.zeros((4, 32, 32, 3), np.uint8), [0, 1]), ValueError, "there are 4 images and 2 labels"),
+        ((np.zeros((4, 32, 32, 3), np.uint8), [0, 1]), ValueError, "there are 4 images but 2 labels"),
         ((np.zeros((2, 32, 32, 3)), [0, 1]), TypeError, "images must be uint8"),
         ((np.zeros((2, 4, 4, 3), np.uint8), [0, 1]), ValueError, "pixels a side, not 4 x 4"),
         ((np.zeros((2, 32, 32, 3), np.uint8), [0.5, 1]), ValueError, "class indices"),
         (
             (np.zeros((2, 32, 32, 3), np.uint8),),
             ValueError,
-            r"a folder, a data set, or \(images, labels\), not 1 things",
+            r"a folder, a data set, or \(images, labels\), not 1 items",
         ),
-        (np.zeros((2, 32, 32, 3), np.uint8), TypeError, r"\(images, labels\), and not a ndarray"),
+        (np.zeros((2, 32, 32, 3), np.uint8), TypeError, r"\(images, labels\), not a ndarray"),
         (
             ([Image.new("L", (32, 32)), Image.new("L", (40, 32))], [0, 1]),
             ValueError,
-            "must all have one size",
+            "must all have the same size",
         ),
     ],
 )
@@ -475,7 +473,7 @@ def test_the_four_extra_corruptions_stay_out_of_its_mce_and_are_named(image_fold
     with_extra, summary, said = measured(image_folder, severities=None, baseline="alexnet-imagenet",
                                          corruptions=["fog", "saturate"])  # fmt: skip
     assert (
-        "mCE and rCE leave out saturate, over which they are not taken with torchvision's AlexNet on ImageNet-C"
+        "mCE and rCE leave out saturate, which are not averaged with torchvision's AlexNet on ImageNet-C"
         in said
     )
     fog = with_extra[with_extra.name == "fog"].value.mean()

@@ -101,7 +101,7 @@ def test_answers_are_kept_and_known_by_the_bytes_of_the_items(tmp_path, expected
     assert kept == {path: path.stat().st_mtime_ns for path in options["answers"].rglob("*.npz")}
     changed = IMAGES.copy()
     changed[7, 0, 0, 0] ^= 255
-    with pytest.warns(UserWarning, match="measured anew"):
+    with pytest.warns(UserWarning, match="measured again"):
         benchmark(net(), Pictures(images=changed), progress=False, **CHOSEN, **options)
 
 
@@ -116,18 +116,22 @@ class Stream(IterableDataset):
         (
             DataLoader(Pictures()),
             TypeError,
-            "give the data set that is behind the DataLoader: its attribute `dataset`",
+            "give the data set behind the DataLoader: its attribute `dataset`",
         ),
-        (Stream(), TypeError, "Stream has no length"),
+        (Stream(), TypeError, "Stream needs a length"),
         (Pictures(images=IMAGES[:0]), ValueError, "the data set has no items"),
-        (IMAGES, TypeError, r"give \(images, labels\), and not a ndarray of images without labels"),
+        (IMAGES, TypeError, r"give \(images, labels\), not a ndarray of images without labels"),
         (Image.fromarray(IMAGES[0]), TypeError, "images without labels"),
         (
             Pictures(images=[*IMAGES[:5], IMAGES[5, :20]]),
             ValueError,
-            r"item 5 .* 20 x 32 pixels \(height x width\), and item 0 24 x 32: all must have one size",
+            r"item 5 .* 20 x 32 pixels \(height x width\), but item 0 has 24 x 32: all must have one size",
         ),
-        (Pictures(images=[*IMAGES[:3], IMAGES[3, ..., 0]]), ValueError, "item 3 .* is grey, and item 0 RGB"),
+        (
+            Pictures(images=[*IMAGES[:3], IMAGES[3, ..., 0]]),
+            ValueError,
+            "item 3 .* is grey, but item 0 is RGB",
+        ),
     ],
 )
 def test_one_clear_error_before_anything_is_measured(data, error, message):
@@ -143,8 +147,8 @@ def test_one_clear_error_before_anything_is_measured(data, error, message):
         (lambda image, label: (image, label - 1), "item 0 .* an integer from 0, not -1"),
         (lambda image, label: (image, torch.tensor(True)), r"an integer from 0, not tensor\(True\)"),
         (lambda image, label: (image, np.eye(3)[label]), r"not ndarray of shape \(3,\)"),
-        (lambda image, label: (image, 7, label), "item 0 .* several integers, of which one is the label"),
-        (lambda image, label: {"img": image, "id": label}, "of img, id one must be called label"),
+        (lambda image, label: (image, 7, label), "item 0 .* several integers, any of which may be the label"),
+        (lambda image, label: {"img": image, "id": label}, "no key `label` among img, id"),
         (lambda image, label: {"img": image, "label": "cat", "id": label}, "from 0, not 'cat'"),
         (lambda image, label: {"img": image, "label": label > 0, "id": label}, "not (True|False)"),
     ],
