@@ -132,6 +132,20 @@ def test_every_net_errs_as_published():
     assert ((pairs.measured < 0) == (pairs.published < 0)).all()
 
 
+def test_every_net_flips_as_published():
+    """mFP within 1.4 standard errors of the sample, as the page says, and the flips of single perturbations."""
+    table = pd.read_csv(AUTHORS / "tables" / "agreement.csv").query("measure == 'flip_probability'")
+    nets = table[table.pushpull.isna()]
+    means, single = nets[nets.condition == "mean"], nets[nets.condition != "mean"]
+    assert len(means) == 6 and len(single) == 84
+    assert means.in_errors.abs().max() < 1.4 and round(means.difference.abs().max(), 2) == 0.36
+    (far,) = single[single.in_errors.abs() > 2].itertuples()
+    assert far.net.startswith("resnet-20-pp ") and far.condition == "zoom_blur"
+    pairs = table[table.pushpull.notna() & (table.condition == "mean")]
+    sure = pairs[(pairs.high_images < 0) | (pairs.low_images > 0)]
+    assert [name.split(" ")[0] for name in sure.baseline] == ["resnet-44"] and (sure.measured < 0).all()
+
+
 def test_the_gain_is_on_noise():
     table = (
         pd.read_csv(AUTHORS / "tables" / "agreement.csv")
