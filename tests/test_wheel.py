@@ -99,7 +99,7 @@ def test_the_versions_of_python_are_those_that_are_tested(metadata):
     assert stated == re.findall(r'"(3\.\d+)"', workflow)
     assert metadata["Requires-Python"] == f">={stated[0]}"
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert f"Needs Python {stated[0]} to {stated[-1]}" in readme
+    assert f"need Python {stated[0]} to {stated[-1]}" in readme
     assert tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["ruff"][
         "target-version"
     ] == "py" + stated[0].replace(".", "")
