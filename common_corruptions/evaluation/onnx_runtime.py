@@ -18,8 +18,8 @@ from common_corruptions.evaluation.prediction import Net, evaluating, tensors_of
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
-# An export takes 1.5 to 2.5 seconds and saves a ResNet-20 0.04 to 0.08 ms per image of 32 x 32 pixels, so it pays off
-# from 30,000 to 42,000 images on (benchmarks/results/evaluation.json).
+# An export takes 5 to 7 seconds and saves a ResNet-20 0.07 to 0.22 ms per image of 32 x 32 pixels, so it pays off from
+# 32,000 to 68,000 images on (benchmarks/results/evaluation.json).
 WORTH_EXPORTING = 50_000
 CHECKED = 100  # every so many batches, one is computed by torch, too
 ROUNDING = 1e-4  # of the largest logit of a batch; torch and ONNX Runtime differ by 1e-6 to 1e-5
