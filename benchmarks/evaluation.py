@@ -14,8 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
 
 from benchmarks import textbook
 from benchmarks.report import write_json
@@ -23,6 +22,7 @@ from benchmarks.training import MEAN, NETS, STD, compared, hardware, new_net, pi
 from common_corruptions.evaluation import predict
 from common_corruptions.evaluation.folding import fold_norms
 from common_corruptions.evaluation.onnx_runtime import Exported
+from nets.__main__ import count_multiply_adds
 from training.device import choose_device
 
 RESULTS = Path(__file__).parent / "results" / "evaluation.json"
@@ -42,7 +42,8 @@ def measure(
     on_cpu = device.type == "cpu"
     for name in NETS:
         folded = fold_norms(new_net(name, device).to(memory_format=torch.channels_last).eval())
-        operations[name] = floating_point_operations(folded, images.shape[1:], device)
+        height, width, channels = images.shape[1:]
+        operations[name] = 2 * count_multiply_adds(folded, (channels, height, width))
         options = {"mean": MEAN, "std": STD, "batch_size": batch_size}
         runs = {"fast": Exported(folded), "torch": folded} if on_cpu else {"fast": folded}
         for run, net in runs.items():
@@ -79,14 +80,6 @@ def measure(
             round(export / (in_torch - fast) * len(images)) if fast < in_torch else None
         )
     return results, cost
-
-
-def floating_point_operations(net: nn.Module, shape: tuple[int, ...], device: torch.device) -> int:
-    """Operations of `net` for one image (H, W, C): two for each product in its convolutions and matrices."""
-    image = torch.zeros(1, *shape, device=device).permute(0, 3, 1, 2)
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        net(image)
-    return counter.get_total_flops()
 
 
 @click.command(help=__doc__.split("\n\n")[0])

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from stages.files.dependencies import ROOT
 from stages.files.trained import Trained
 from stages.tracking.store import global_store
 
-ROOT = Path(__file__).parents[2]
 PACKAGES = ("nets", "pushpull", "common_corruptions")  # imported by classifier.py
 REQUIREMENTS = ("torch", "numpy", "scipy", "opencv-python-headless", "pillow", "tqdm")
 
