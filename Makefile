@@ -4,9 +4,10 @@ SHELL := bash
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
 export PATH := $(VENV)/bin:$(PATH)
+# The packages are compiled as they are first imported; without bytecode, every start would compile them anew.
+unexport PYTHONDONTWRITEBYTECODE
 
-PIP := python -m pip install --quiet --disable-pip-version-check --no-deps
-HEAVY := '^(torch=|nvidia-|cuda-|triton=)'
+UV := uv pip install --python $(VENV) --no-deps
 SETUP := $(VENV)/.installed mlflow.db .dvc/plots/page.html
 
 .PHONY: help setup repro test lint paper jpeg authors table4 table5 mnist frontends ui exps register bench gpu-image clean lock
@@ -19,11 +20,9 @@ setup: $(SETUP) ## Make .venv with the locked versions, the MLflow database and 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
-	@# Torch and CUDA, two thirds of the volume, are unpacked in parallel to the rest.
-	$(PIP) -r <(grep -E $(HEAVY) requirements.lock) & heavy=$$!; \
-		$(PIP) -r <(grep -vE $(HEAVY) requirements.lock) || { kill $$heavy; exit 1; }; \
-		wait $$heavy
-	$(PIP) --no-build-isolation -e .
+	python -m pip install --quiet --disable-pip-version-check --no-deps "$$(grep ^uv== requirements.lock)"
+	$(UV) -r requirements.lock
+	$(UV) --no-build-isolation -e .
 	@# The wheel holds only pushpull and common_corruptions; this makes nets, training and the rest importable too.
 	echo '$(CURDIR)' > "$$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/pushpull-robustness-checkout.pth"
 	touch $@
@@ -38,9 +37,8 @@ repro: $(SETUP) ## Run the whole pipeline on the data set of params.yaml
 	@python -m stages.experiments.repro
 
 test: $(SETUP) ## Run the tests
-	@# Three workers for two cores, since some tests wait for a server or another process. The hundreds of processes that
-	@# the tests start share compiled bytecode, even if the environment forbids to write it.
-	OMP_NUM_THREADS=1 PYTHONWARNDEFAULTENCODING=1 PYTHONDONTWRITEBYTECODE= python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@# Three workers for two cores, since some tests wait for a server or another process.
+	OMP_NUM_THREADS=1 PYTHONWARNDEFAULTENCODING=1 python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(SETUP) ## Check style and format, the types of the packages in the wheel, and the direction of imports
 	ruff check .
