@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from common_corruptions.allocator import keep_freed_memory
 from common_corruptions.needs import what_to_install
 from common_corruptions.raising import raised_by_net
 from common_corruptions.recipes.scales import SCALES
@@ -118,6 +119,7 @@ def run_benchmark(
     except ModuleNotFoundError as error:
         raise click.ClickException(what_to_install("benchmark", "benchmark", error)) from None
 
+    keep_freed_memory()
     key = int(logits) if logits is not None and logits.lstrip("-").isdecimal() else logits
     try:
         if output is not None and not output.absolute().parent.is_dir():
