@@ -168,19 +168,25 @@ def plasma_fractal(draws: Draws, size: int, decay: float) -> np.ndarray:
         corners = cells[:, ::step, ::step]
         centres = cells[:, half::step, half::step]
         centres *= np.float32(wobble**2)
-        across = corners + np.roll(corners, -1, axis=2)
-        centres += np.float32(0.25) * (across + np.roll(across, -1, axis=1))
+        across = corners + _rolled(corners, 1, axis=2)
+        centres += np.float32(0.25) * (across + _rolled(across, 1, axis=1))
         # The diamonds: a cell between two corners of a row, and one between two corners of a column.
         in_row, in_column = cells[:, ::step, half::step], cells[:, half::step, ::step]
         in_row *= np.float32(wobble**2)
-        in_row += np.float32(0.25) * (across + centres + np.roll(centres, 1, axis=1))
+        in_row += np.float32(0.25) * (across + centres + _rolled(centres, -1, axis=1))
         in_column *= np.float32(wobble**2)
-        down = corners + np.roll(corners, -1, axis=1)
-        in_column += np.float32(0.25) * (down + centres + np.roll(centres, 1, axis=2))
+        down = corners + _rolled(corners, 1, axis=1)
+        in_column += np.float32(0.25) * (down + centres + _rolled(centres, -1, axis=2))
         step, wobble = half, wobble / decay
     cells -= cells.min(axis=(1, 2), keepdims=True)
     cells /= cells.max(axis=(1, 2), keepdims=True)
     return cells
+
+
+def _rolled(cells: np.ndarray, first: int, axis: int) -> np.ndarray:
+    """Cells (N, H, W) on a torus, beginning with the one of index `first`; faster than `np.roll` on small arrays."""
+    parts = (cells[:, first:], cells[:, :first]) if axis == 1 else (cells[..., first:], cells[..., :first])
+    return np.concatenate(parts, axis)
 
 
 @corruption(
