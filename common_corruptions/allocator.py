@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import sys
 
 # Names and numbers of `mallopt` in glibc, and the variables by which a user sets the same.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -14,8 +15,9 @@ def keep_freed_memory() -> None:
     By default glibc returns the activations of every batch, and the system clears their pages again for the next one.
     A setting of the user's own is left alone, and so are other C libraries.
     """
-    libc = ctypes.CDLL(None)
-    if any(name in os.environ for name in OWN) or not hasattr(libc, "mallopt"):
+    if sys.platform != "linux" or any(name in os.environ for name in OWN):
         return
-    libc.mallopt(MMAP_THRESHOLD, 1 << 30)
-    libc.mallopt(TRIM_THRESHOLD, (1 << 31) - 1)
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(TRIM_THRESHOLD, (1 << 31) - 1)
