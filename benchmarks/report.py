@@ -3,14 +3,12 @@
 import json
 import os
 import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
+from stages.files import workspace
 from stages.files.writing import write_text
 from training.device import processor
-
-ROOT = Path(__file__).parents[1]
 
 
 def machine(**more: Any) -> dict[str, Any]:
@@ -20,24 +18,20 @@ def machine(**more: Any) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "commit": commit(ROOT),
+        "commit": commit(),
         **more,
     }
 
 
-def commit(folder: Path) -> str | None:
-    """The commit of a clone, marked `-dirty` if any file but a result differs from it; None in a copy without Git."""
-    if not (folder / ".git").exists():
-        return None
+def commit() -> str | None:
+    """The commit of this clone, marked `-dirty` if any file but a result differs from it; None in a copy without Git.
 
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, stdout=subprocess.PIPE, encoding="utf-8", check=True
-        )
-        return done.stdout.strip()
-
-    changed = git("--no-optional-locks", "status", "--porcelain", "--", ".", ":!benchmarks/results")
-    return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
+    Raises:
+        click.ClickException: as `workspace.git`.
+    """
+    changed = workspace.git("--no-optional-locks", "status", "--porcelain", "--", ".", ":!benchmarks/results")
+    short = workspace.commit()[:7]
+    return short + ("-dirty" if changed else "") if short else None
 
 
 def write_json(path: Path, **parts: Any) -> None:

@@ -3,9 +3,12 @@
 import os
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from filelock import FileLock
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 MODELS = Path("models")  # trained nets, relative to the folder of a pipeline
 
@@ -44,8 +47,10 @@ def scratch() -> Path:
     return folder
 
 
-def lock(name: str) -> FileLock:
+def lock(name: str) -> "FileLock":
     """A lock between processes, released by the system when its holder dies."""
+    from filelock import FileLock  # here, for a GPU machine without it, where nothing is locked
+
     return FileLock(scratch() / f"{name}.lock")
 
 
