@@ -8,6 +8,7 @@ import pandas as pd
 from torch import nn
 from tqdm import tqdm
 
+from common_corruptions.checks import check_images
 from common_corruptions.sweeps import SWEEPS, measure_noise
 from stages.files.datasets import load_split
 from stages.files.interruption import stopping
@@ -28,6 +29,12 @@ def main(net: str, pipeline: Path) -> None:
     path = pipeline / MODELS / f"{net}.pt"
     trained = load(path)
     test = load_split(params.data.name, "test")
+    try:
+        check_images(test.images)  # here, since a ValueError of the measurement counts as the net's fault
+    except ValueError as error:
+        raise click.ClickException(
+            f"no noise is added to the images of {params.data.name}: {error}"
+        ) from None
 
     def measure(module: nn.Module, bar: tqdm) -> Found:
         errors = []

@@ -225,6 +225,16 @@ def test_labels_that_the_net_does_not_have_are_no_fault_of_the_sets_either(works
     assert line.endswith("seed 3: label 7 for logits of 6 classes; `dvc repro -f -s train@small` retrains it")
 
 
+def test_images_too_small_for_the_noise_are_no_fault_of_the_net(workspace):
+    np.save(workspace / "datasets/tiny/clean/test_images.npy", np.zeros((12, 8, 8, 3), np.uint8))
+    done = invoke(evaluate_noise)
+    assert done.exit_code == 1
+    assert done.stderr == (
+        "Error: no noise is added to the images of tiny: images must have 16 to 1024 pixels a side, not 8 x 8 "
+        "(height x width)\n"
+    )
+
+
 def test_logits_of_more_classes_than_a_byte_holds_come_back(tmp_path):
     random = np.random.default_rng(0)
     logits = Logits(
