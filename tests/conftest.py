@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import gc
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -8,6 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+# Nothing that is imported is garbage, and it is two million objects to look through.
+gc.disable()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -20,6 +24,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests come first, so that processes which take one file after the other end together."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # Triton lists on stderr what it finds alive at the end
 
 
 @pytest.fixture(scope="session")
