@@ -10,6 +10,7 @@ import array
 import atexit
 import contextlib
 import functools
+import gc
 import logging
 import os
 import runpy
@@ -95,9 +96,7 @@ def serve(folder: Path) -> None:
         with contextlib.suppress(ImportError):  # of a package that is optional
             __import__(name)
     with contextlib.suppress(ImportError, AttributeError):
-        from mlflow.utils import requirements_utils
-
-        requirements_utils._init_packages_to_modules_map()  # of all that is installed, for every model that is logged
+        get_ready()
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(folder / "socket"))
         listening.listen(64)
@@ -115,6 +114,23 @@ def serve(folder: Path) -> None:
                     listening.close()
                     answer(asked)
                 asked.close()
+
+
+def get_ready() -> None:
+    """Do once what MLflow and DVC do in every process, or at every stage."""
+    import dvc.dvcfile
+    from dvc.utils.serialize import _common, _yaml
+    from mlflow.utils import requirements_utils
+    from sqlalchemy.orm import configure_mappers
+
+    requirements_utils._init_packages_to_modules_map()  # of all that is installed, for every model that is logged
+    configure_mappers()
+    # For the sake of comments, which a lock does not have, DVC reads it in pure Python before it writes it.
+    dvc.dvcfile.modify_yaml = functools.partial(
+        _common._modify_data, parser=_yaml.parse_yaml, dumper=_yaml._dump
+    )
+    gc.collect()
+    gc.freeze()  # no fork looks through it all, and makes a copy of it by that
 
 
 def ended(users: int, folder: Path) -> bool:

@@ -84,9 +84,15 @@ def log_environment(client, run: str) -> None:
     """Log versions: Python and torch as tags, to filter by, and every installed package as an artifact."""
     for key, value in {"python": platform.python_version(), "torch": version("torch")}.items():
         client.set_tag(run, key, value)
-    installed = sorted({f"{one.name}=={one.version}" for one in distributions()}, key=str.lower)
-    lines = [f"# Python {platform.python_version()}, {platform.platform()}", *installed]
+    lines = [f"# Python {platform.python_version()}, {platform.platform()}", *installed_packages()]
     client.log_text(run, "\n".join(lines) + "\n", "environment.txt")
+
+
+@functools.cache
+def installed_packages() -> tuple[str, ...]:
+    """Every installed package as `name==version`, sorted by name; one file is read for each, once in a process."""
+    metadata = [one.metadata for one in distributions()]
+    return tuple(sorted({f"{one['Name']}=={one['Version']}" for one in metadata}, key=str.lower))
 
 
 def log_dataset(client, run: str, name: str) -> None:
