@@ -1,6 +1,7 @@
 """The commands of dvc.yaml, one module each; the subfolders hold their shared code."""
 
 import os
+import sys
 
 from common_corruptions.allocator import keep_freed_memory
 
@@ -10,3 +11,14 @@ if "GOMP_SPINCOUNT" not in os.environ:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 keep_freed_memory()
+
+
+def name_exception(kind, exception, traceback, usual=sys.excepthook) -> None:
+    """Print an exception that ends a process; of Ctrl-C, here while a command imports its packages, one word."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("Stopped.", file=sys.stderr)
+    else:
+        usual(kind, exception, traceback)
+
+
+sys.excepthook = name_exception

@@ -55,6 +55,17 @@ def test_make_repro_leaves_the_word_to_the_stage(workspace):
     assert process.returncode == 1  # of the stage
 
 
+@pytest.mark.parametrize(
+    ("exception", "status", "said"),
+    [("KeyboardInterrupt", -signal.SIGINT, "Stopped."), ("ValueError('x')", 1, "ValueError: x")],
+)
+def test_before_a_command_has_begun(exception, status, said):
+    script = f"import stages\ndef imports(): raise {exception}\nimports()"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (status, said)
+    assert ("Traceback" in done.stderr) == (status == 1)
+
+
 def test_a_stage_says_what_the_next_run_does():
     @click.command()
     @stopping("measures this net from the start")
