@@ -83,11 +83,16 @@ def repository(local, tmp_path) -> Path:
 
 @pytest.fixture
 def no_page(monkeypatch) -> None:
-    """Without the page, which takes longer to draw than all the rest and is read by one test alone."""
+    """Without the page and its pictures, which take longer to draw than all the rest and are seen by one test alone."""
+    leave_out_page(monkeypatch)
+
+
+def leave_out_page(monkeypatch) -> None:
     monkeypatch.setattr(report.main, "callback", lambda: None)
+    monkeypatch.setattr(home, "draw_pictures", lambda place, name: None)
 
 
-def test_tables_report_and_runs_are_those_of_the_pipeline(repository, local):
+def test_tables_report_and_runs_are_those_of_the_pipeline(repository, local, monkeypatch):
     before = (repository / "params.yaml").read_text(encoding="utf-8")
     done = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
     assert done.exit_code == 0, (done.output, done.exception)
@@ -114,6 +119,7 @@ def test_tables_report_and_runs_are_those_of_the_pipeline(repository, local):
         (repository / "benchmarks/results/gpu-nvidia-h100-80gb-hbm3.json").read_text(encoding="utf-8")
     )
     assert speeds["parts"]["recipe"]["device"] == CARD
+    leave_out_page(monkeypatch)
     again = CliRunner().invoke(home.main, ["sent", "--data", "jpeg"])
     assert again.exit_code == 0, again.output
     assert len(local.search_runs([experiment], "tags.role = 'net'")) == 5
