@@ -20,7 +20,7 @@ from archives import form
 from common_corruptions.recipes.names import CORRUPTION_GROUPS
 from stages.files.params import load_params
 from stages.files.yaml_file import read_yaml
-from stages.page import charts, figures, paired, sections
+from stages.page import charts, figures, paired, provenance, sections
 from stages.report import main, put_away
 from stages.tables import table
 from tests.conftest import ROOT
@@ -168,8 +168,8 @@ def test_page_stands_alone_and_is_small(page):
     assert len(page) < 1.5e6
 
 
-def test_page_depends_on_the_dependencies_of_the_stage_alone(project, tmp_path, empty_store):
-    """Another folder with these alone, another commit, locale, hash seed and store of MLflow give the same bytes."""
+def test_page_depends_on_the_dependencies_of_the_stage_alone(project, tmp_path):
+    """Another folder with these alone, another commit, locale and hash seed, and no MLflow give the same bytes."""
     stage = read_yaml(ROOT / "dvc.yaml")["stages"]["report"]
     named = [name.replace("${data.name}", "digits") for name in stage["deps"]]
     code = ("archives/", "common_corruptions/", "pushpull", "stages/")
@@ -178,7 +178,6 @@ def test_page_depends_on_the_dependencies_of_the_stage_alone(project, tmp_path, 
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, place) if source.is_dir() else shutil.copy(source, place)
     params = read_yaml(project / "params.yaml")
-    shutil.copy(empty_store, tmp_path)
     params["evaluate"] |= {"batch_size": 7}
     params["official"] |= {"path": "/home/someone/nets"}
     assert not {"evaluate", "official"} & set(stage["params"])
@@ -188,10 +187,10 @@ def test_page_depends_on_the_dependencies_of_the_stage_alone(project, tmp_path, 
     subprocess.run(["git", *identity, "commit", "-qm", "a", "--allow-empty"], cwd=tmp_path, check=True)
     environment = os.environ | {
         "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "1", "DVC_ROOT": str(tmp_path),
-        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
         "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0",
     }  # fmt: skip
-    command = [sys.executable, "-m", "stages.report"]
+    without = "from stages.page import provenance; provenance.attach = print"
+    command = [sys.executable, "-c", f"{without}; from stages.report import main; main()"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     for out in ("report.html", "curves.csv", "figures/figure2.png", "figures/figure7.png"):
@@ -214,11 +213,17 @@ def test_curves_for_dvc_are_means_over_seeds(project):
     assert curves.net.unique().tolist() == list(NETS)
 
 
-def test_page_says_what_is_missing(project, tmp_path, monkeypatch):
+@pytest.fixture
+def copy(project, tmp_path, monkeypatch) -> None:
+    """A copy of the project as the current folder, for its text: figures stay as they are, and nothing is logged."""
     shutil.copytree(project, tmp_path / "copy", symlinks=True)
     monkeypatch.chdir(tmp_path / "copy")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/copy/mlflow.db")
     monkeypatch.setenv("DVC_ROOT", str(tmp_path / "copy"))
+    monkeypatch.setattr(figures, "save", lambda figure, path: figures.plt.close(figure))
+    monkeypatch.setattr(provenance, "attach", lambda params, page: None)
+
+
+def test_page_says_what_is_missing(copy):
     metrics = Path("metrics/digits")
     for name in ("corruption.csv", "summary.csv", "perturbation.csv", "corruption/resnet20-pp.csv"):
         table = pd.read_csv(metrics / name)
@@ -240,14 +245,10 @@ def test_page_says_what_is_missing(project, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("whose", ["all", "own"])
-def test_page_says_on_what_the_nets_were_trained(page, project, tmp_path, monkeypatch, whose):
+def test_page_says_on_what_the_nets_were_trained(page, copy, whose):
     text = text_of(page)
     assert "images corrupted in ways it never saw?" in text and "trained on clean images alone, with" in text
     assert "4 corruptions at five severities that neither has seen. " in text
-    shutil.copytree(project, tmp_path / "copy", symlinks=True)
-    monkeypatch.chdir(tmp_path / "copy")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/copy/mlflow.db")
-    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "copy"))
     params = read_yaml(Path("params.yaml"))
     train = params["train"] if whose == "all" else params["nets"]["alexnet"].setdefault("train", {})
     train["augment"] = "trivial"
@@ -290,9 +291,7 @@ def test_results_of_another_set_that_dvc_put_away_are_named(tmp_path, monkeypatc
         ("tables/confusion/resnet20.csv", "\0", "resnet20.csv has no column set"),
     ],
 )
-def test_damaged_table_is_one_line(project, tmp_path, monkeypatch, name, content, message):
-    shutil.copytree(project, tmp_path / "copy", symlinks=True)
-    monkeypatch.chdir(tmp_path / "copy")
+def test_damaged_table_is_one_line(copy, name, content, message):
     path = Path("metrics/digits", name)
     path.unlink() if content is None else path.write_text(content, encoding="utf-8")
     done = CliRunner().invoke(main)
@@ -342,15 +341,16 @@ def test_difference_chart_colours_by_the_interval():
     assert across[1] <= 346
 
 
-def test_push_pull_keeps_to_its_response_under_noise(tmp_path):
+def test_push_pull_keeps_to_its_response_under_noise(tmp_path, monkeypatch):
     y, x = np.mgrid[:32, :32]
     bar = np.where(abs(x - y) < 6, 255, 0).astype(np.uint8)[..., None].repeat(3, axis=2)
     kept = figures.response_maps(tmp_path / "figure2.png", bar, alpha=1.0, scale=2.0)
     assert [kept["convolution"][0], kept["push-pull"][0]] == pytest.approx([1, 1])
     assert kept["push-pull"][-1] > kept["convolution"][-1]
+    assert (tmp_path / "figure2.png").stat().st_size > 10_000
+    monkeypatch.setattr(figures, "save", lambda figure, path: figures.plt.close(figure))
     without = figures.response_maps(tmp_path / "figure2.png", bar, alpha=0.0, scale=2.0)["push-pull"]
     assert without[-1] < kept["push-pull"][-1]  # the pull is what keeps it
-    assert (tmp_path / "figure2.png").stat().st_size > 10_000
 
 
 def opened(chromium, path: Path, **options):
