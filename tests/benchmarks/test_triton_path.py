@@ -4,11 +4,8 @@ Both are asked of a process of its own: the interpreter is chosen by a variable 
 and compiling without a GPU needs another driver than the one torch.compile uses.
 """
 
-import os
-import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +15,10 @@ from benchmarks import layer_variants
 from pushpull import PushPull2d
 from pushpull.functional import _full_kernel
 from pushpull.geometry import place
-from tests import forked_python
+from tests.benchmarks.triton_forks import Compiled, compile_without_gpu, forget_triton, run
 from tests.pushpull import reference
 
-ROOT = Path(__file__).parents[2]
+SCRIPT = "tests.benchmarks.test_triton_path"
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 TOLERANCE = {torch.float32: 2e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 SHAPES = (  # kernel, scale, output channels
@@ -37,36 +34,22 @@ KERNELS = ("forward_kernel", "input_gradient_kernel", "kernel_gradient_kernel", 
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 
 
-def run(what: str, **environment: str) -> str:
-    """Output of this file as a script."""
-    done = subprocess.run(
-        [forked_python.commands() / "python", "-m", "tests.benchmarks.test_triton_path", what],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        capture_output=True,
-        encoding="utf-8",
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 @pytest.mark.slow
 def test_equals_the_reference_in_the_interpreter():
-    assert run("interpret", TRITON_INTERPRET="1").split() == ["float32"] * len(SHAPES) + ["half"] * 2 + [
+    assert run(SCRIPT, "interpret", TRITON_INTERPRET="1") == ["float32"] * len(SHAPES) + ["half"] * 2 + [
         "special"
     ]
 
 
 def test_compiles_for_an_h100(tmp_path):
     environment = {"TRITON_CACHE_DIR": str(tmp_path), "TRITON_INTERPRET": "0"}
-    compiled = run("compile", **environment).split()
+    compiled = run(SCRIPT, "compile", **environment)
     assert compiled == [*KERNELS[:3], *KERNELS[2:], "forward_kernel"]
 
 
 def interpret() -> None:
     """Random calls, a word for each that was right; then the calls that random shapes would not give."""
-    for name in [name for name in sys.modules if name.startswith("triton") and "._C" not in name]:
-        del sys.modules[name]  # imported with torch._dynamo, when no interpreter was asked for
+    forget_triton()
     from benchmarks import triton_path
 
     let_arrays_of_one_value_be_numbers()
@@ -225,39 +208,11 @@ def check_special(triton_path) -> None:
 
 def compile_kernels() -> None:
     """Compile for an H100 what a call with all gradients starts, and print each kernel's name."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-
     from benchmarks import triton_path
 
-    class Driver:
-        """As much of a driver as compiling asks for."""
-
-        def get_current_device(self) -> int:
-            return 0
-
-        def get_current_stream(self, device: int) -> int:
-            return 0
-
-        def get_current_target(self) -> GPUTarget:
-            return GPUTarget("cuda", 90, 32)
-
-    class Compiled:
-        """Stands for a kernel of the module: a launch compiles it and leaves the results as they are."""
-
-        def __init__(self, name: str):
-            self.name, self.kernel = name, getattr(triton_path, name)
-
-        def __getitem__(self, grid):
-            def launch(*arguments, **options):
-                assert self.kernel.warmup(*arguments, grid=grid, **options).asm["cubin"]
-                print(self.name, flush=True)
-
-            return launch
-
-    triton.runtime.driver.set_active(Driver())
+    compile_without_gpu()
     for name in KERNELS:
-        setattr(triton_path, name, Compiled(name))
+        setattr(triton_path, name, Compiled(name, getattr(triton_path, name)))
     geometry = place((3, 3), (1, 1), (1, 1), (1, 1), 2.0)
     shapes = ((2, 3, 32, 32), (16, 3, 3, 3), (16,), (16,))
     x, weight, bias, alpha = (torch.ones(shape, requires_grad=True) for shape in shapes)
