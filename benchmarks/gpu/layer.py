@@ -31,15 +31,15 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
     """
     device = choose_device()
     make_deterministic(device)
-    cases = list(product(BATCHES, CHANNELS, LAYOUTS, ARITHMETIC))
+    cases, size = list(product(BATCHES, CHANNELS, LAYOUTS, ARITHMETIC)), SIZE
     if setting.dry_run:
-        cases = [(4, 3, "nhwc", "ieee"), (1, 16, "nchw", "bf16")]
+        cases, size = [(4, 3, "nhwc", "ieee"), (1, 16, "nchw", "bf16")], 8
     found: dict[str, Any] = {"deterministic": torch.are_deterministic_algorithms_enabled(), "rows": []}
     for batch, channels, layout, arithmetic in cases:
         row = {"batch": batch, "channels": channels, "layout": layout, "arithmetic": arithmetic}
         row |= {"eager": {}, "graph": {}, "failed": {}}
         found["rows"].append(row)
-        for name, step in steps(device, batch, channels, layout, arithmetic).items():
+        for name, step in steps(device, size, batch, channels, layout, arithmetic).items():
             try:
                 with float32_as("tf32" if arithmetic == "tf32" else "ieee"):
                     row["eager"][name] = round(milliseconds(step, device), 4)
@@ -50,12 +50,12 @@ def measure(setting: Setting) -> Iterator[dict[str, Any]]:
 
 
 def steps(
-    device: torch.device, batch: int, channels: int, layout: str, arithmetic: str
+    device: torch.device, size: int, batch: int, channels: int, layout: str, arithmetic: str
 ) -> dict[str, Callable[[], None]]:
     """By name a call that computes the response and its gradients: conv3, conv7 and the variants."""
     torch.manual_seed(0)
     form = LAYOUTS[layout]
-    images = torch.randn(batch, channels, SIZE, SIZE, device=device).contiguous(memory_format=form)
+    images = torch.randn(batch, channels, size, size, device=device).contiguous(memory_format=form)
     images.requires_grad_(channels != 3)
     layer = PushPull2d(channels, OUT_CHANNELS, 3, padding=1, bias=False).to(device, memory_format=form)
     modules = {
@@ -65,7 +65,7 @@ def steps(
         for side in (3, 7)
     }
     dtype = torch.bfloat16 if arithmetic == "bf16" else torch.float32
-    gradient = torch.randn(batch, OUT_CHANNELS, SIZE, SIZE, device=device, dtype=dtype)
+    gradient = torch.randn(batch, OUT_CHANNELS, size, size, device=device, dtype=dtype)
     gradient = gradient.contiguous(memory_format=form)
     weights = [layer.weight, *(module.weight for module in modules.values())]
 
