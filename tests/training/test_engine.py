@@ -238,6 +238,7 @@ def test_divergence_names_epoch_and_learning_rate(images, labels):
 )
 def test_the_steps_that_a_gpu_records_give_the_bits_of_the_plain_ones(images, labels, changes):
     """Run one by one: draws, place, learning rate and sums on the device, for a net with dropout as well."""
+    images = images[:, :8, :8]
     for make in (small_net, net_with_dropout):
         (*_, (row, state)), (*_, (other, recorded)) = (
             run(make(), images, labels, epochs=3, graph=graph, **changes) for graph in (False, True)
@@ -254,7 +255,7 @@ def test_the_steps_that_a_gpu_records_give_the_bits_of_the_plain_ones(images, la
 def net_with_dropout() -> torch.nn.Module:
     torch.manual_seed(0)
     return torch.nn.Sequential(
-        torch.nn.Conv2d(3, 4, 3), torch.nn.Dropout(0.5), torch.nn.Flatten(), torch.nn.Linear(784, 10)
+        torch.nn.Conv2d(3, 4, 3), torch.nn.Dropout(0.5), torch.nn.Flatten(), torch.nn.Linear(144, 10)
     )
 
 

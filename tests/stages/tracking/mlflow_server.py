@@ -1,14 +1,18 @@
-"""An MLflow server of its own for a test, which can be stopped and started again on the same store."""
+"""An MLflow server of its own for a test, which can be stopped and started again on the same store.
+
+The command is a fork; the process that answers is started by MLflow and has an interpreter of its own.
+"""
 
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import requests
+
+from tests import forked_python
 
 
 class MlflowServer:
@@ -28,7 +32,7 @@ class MlflowServer:
         outside = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
         with open(self.folder / "server.log", "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", *arguments],
+                [forked_python.commands() / "python", "-m", "mlflow", "server", "--host", "127.0.0.1", *arguments],
                 env={**outside, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip

@@ -14,6 +14,7 @@ import requests
 import torch
 
 from stages.tracking import address
+from tests import forked_python
 from tests.conftest import ROOT
 from tests.stages.clones import environment
 from tests.stages.tracking.test_copies import begin, log_small_model
@@ -30,7 +31,7 @@ def test_served_model_answers_with_classes(local, images, tmp_path):
     command = ["models", "serve", "-m", f"models:/{model.model_id}", "--env-manager", "local"]
     with open(tmp_path / "serve.log", "wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", *command, "--port", str(port), "--host", "127.0.0.1"],
+            [forked_python.commands() / "python", "-m", "mlflow", *command, "--port", str(port), "--host", "127.0.0.1"],
             env=environment() | {"MLFLOW_TRACKING_URI": address.store_uri()},
             stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
