@@ -10,7 +10,7 @@ from stages import aggregate
 from stages.files.writing import write_csv
 from stages.files.yaml_file import read_yaml
 from tests.conftest import ROOT
-from tests.stages.yaml_files import write_yaml
+from tests.stages.yaml_files import without_presets, write_yaml
 
 PUBLISHED = ROOT / "data" / "published"
 
@@ -27,8 +27,7 @@ def run(folder):
 
 
 def write_params(folder, **sections):
-    raw = read_yaml(ROOT / "params.yaml")
-    del raw["paper"]
+    raw = without_presets(read_yaml(ROOT / "params.yaml"))
     for name, section in sections.items():
         raw[name] = section if name == "nets" else raw[name] | section
     write_yaml(folder / "params.yaml", raw)

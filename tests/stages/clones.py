@@ -12,9 +12,7 @@ import mlflow
 from stages.files.yaml_file import read_yaml
 from tests import forked_python
 from tests.conftest import ROOT
-from tests.stages.yaml_files import write_yaml
-
-PRESETS = {"paper", "jpeg", "authors"}
+from tests.stages.yaml_files import without_presets, write_yaml
 
 
 def run(folder: Path, *command: str, check: bool = True, forked: bool = True) -> subprocess.CompletedProcess:
@@ -54,9 +52,7 @@ def clone(folder: Path, change, store: Path | None = None, presets: Collection[s
         if (ROOT / name).exists() and not name.startswith("metrics/") and name != "dvc.lock":
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    params = read_yaml(ROOT / "params.yaml")
-    for name in PRESETS - set(presets):
-        del params[name]  # three quarters of what every DVC and every stage in the clone would read
+    params = without_presets(read_yaml(ROOT / "params.yaml"), kept=presets)
     change(params)
     write_yaml(folder / "params.yaml", params)
     if store:

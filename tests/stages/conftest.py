@@ -20,7 +20,7 @@ from stages.files.yaml_file import read_yaml
 from stages.tracking import store
 from tests.conftest import ROOT
 from tests.stages.tracking.mlflow_server import MlflowServer
-from tests.stages.yaml_files import write_yaml
+from tests.stages.yaml_files import without_presets, write_yaml
 
 TRAIN = {"epochs": 2, "batch_size": 16, "lr": 0.01, "milestones": [1], "seeds": [0], "device": "cpu"}
 
@@ -34,8 +34,7 @@ def workspace(tmp_path, monkeypatch, empty_store) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    params = read_yaml(ROOT / "params.yaml")
-    del params["paper"]
+    params = without_presets(read_yaml(ROOT / "params.yaml"))
     params["data"]["name"] = "tiny"
     params["train"] |= TRAIN
     params["nets"] = {

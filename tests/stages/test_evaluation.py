@@ -1,5 +1,8 @@
 """The two evaluation stages: what they measure and the answers they keep."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -19,13 +22,25 @@ from stages.files.predictions import Logits, load_frames, load_logits, save_logi
 from stages.files.trained import Trained
 from stages.files.yaml_file import read_yaml
 from tests.conftest import ROOT
-from tests.stages.yaml_files import write_yaml
+from tests.stages.yaml_files import without_presets, write_yaml
 
 OPTIONS = {"pushpull": None, "num_classes": 6}
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """The file of a net of two seeds."""
+    weights = {}
+    for seed in (3, 5):
+        torch.manual_seed(seed)
+        weights[seed] = create_net("resnet14", **OPTIONS).state_dict()
+    path = tmp_path_factory.mktemp("trained") / "small.pt"
+    Trained("resnet14", OPTIONS, [0.5] * 3, [0.25] * 3, weights).save(path)
+    return path
+
+
 @pytest.fixture
-def workspace(tmp_path, monkeypatch, one_thread):
+def workspace(tmp_path, monkeypatch, one_thread, trained):
     """A folder with a tiny set and a net of two seeds, and params.yaml for them."""
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(0)
@@ -36,13 +51,9 @@ def workspace(tmp_path, monkeypatch, one_thread):
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path, random.integers(256, size=(*shape, 16, 16, 3), dtype=np.uint8))
     np.save(tmp_path / "datasets/tiny/clean/test_labels.npy", (np.arange(12) % 6).astype(np.uint8))
-    weights = {}
-    for seed in (3, 5):
-        torch.manual_seed(seed)
-        weights[seed] = create_net("resnet14", **OPTIONS).state_dict()
-    trained = Trained("resnet14", OPTIONS, [0.5] * 3, [0.25] * 3, weights)
-    trained.save(tmp_path / "models" / "small.pt")
-    raw = read_yaml(ROOT / "params.yaml")
+    (tmp_path / "models").mkdir()
+    shutil.copy(trained, tmp_path / "models")
+    raw = without_presets(read_yaml(ROOT / "params.yaml"))
     raw["data"] |= {
         "name": "tiny",
         "corruptions": ["fog", "contrast"],

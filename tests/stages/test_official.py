@@ -19,7 +19,7 @@ from stages.files.datasets import load_split
 from stages.files.yaml_file import read_yaml
 from tests.conftest import ROOT
 from tests.stages.test_evaluation import stop_in_call
-from tests.stages.yaml_files import write_yaml
+from tests.stages.yaml_files import without_presets, write_yaml
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def workspace(tmp_path, monkeypatch):
     """A working folder with params.yaml, changed by a dict of sections."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ROOT / "data", tmp_path / "data")
-    raw = read_yaml(ROOT / "params.yaml")
+    raw = without_presets(read_yaml(ROOT / "params.yaml"))
     raw["data"] |= {"name": "cifar10", "corruptions": ["brightness"], "perturbations": ["translate"]}
 
     def write(path):

@@ -24,7 +24,7 @@ from stages.page import charts, figures, paired, provenance, sections
 from stages.report import main, put_away
 from stages.tables import table
 from tests.conftest import ROOT
-from tests.stages.yaml_files import write_yaml
+from tests.stages.yaml_files import without_presets, write_yaml
 
 NETS = {
     "alexnet": {"block": "conv", "arch": "alexnet"},
@@ -53,8 +53,7 @@ def project(tmp_path_factory, empty_store) -> Path:
         patch.setenv("DVC_ROOT", str(root))
         shutil.copy(empty_store, root)
         Path("data").symlink_to(ROOT / "data")
-        params = read_yaml(ROOT / "params.yaml")
-        del params["paper"]
+        params = without_presets(read_yaml(ROOT / "params.yaml"))
         params["nets"] = NETS
         params["data"] |= {
             "corruptions": CORRUPTIONS,
