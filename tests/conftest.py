@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import functools
 import gc
 import os
 import subprocess
@@ -53,6 +54,17 @@ def one_thread():
     torch.set_num_threads(1)  # threads that wait for each other cost more than they save where others run too
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def one_onnx_registry() -> Iterator[None]:
+    """The exporter reads the source of all its operators once, and not again for each export, as it would."""
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    with pytest.MonkeyPatch.context() as patch:
+        once = functools.cache(ONNXRegistry.from_torchlib)
+        patch.setattr(ONNXRegistry, "from_torchlib", staticmethod(once))
+        yield
 
 
 @pytest.fixture
