@@ -1,5 +1,6 @@
-"""The push-pull response written out in float64 numpy, one output value at a time."""
+"""The push-pull response written out in float64 numpy, one kernel and one of its taps at a time."""
 
+import itertools
 import math
 
 import numpy as np
@@ -19,31 +20,46 @@ def upsample(kernel: np.ndarray, scale: float) -> np.ndarray:
     return rows @ kernel @ columns.T
 
 
-def correlate(x, kernels, bias, stride, dilation, groups, centre_shape, padding):
-    """Correlation of x (C, H, W) with kernels (O, C / groups, kH, kW) centred where the push kernels are centred."""
-    _, height, width = x.shape
+def taps(x, sides, stride, dilation, centre_shape, padding):
+    """The images that each tap (u, v) of a kernel sees, (C, H', W'): slices of x (C, H, W) in a frame of zeros.
+
+    The kernel is centred where the push kernels are. Last come the frame and the size of its border.
+    """
+    border = [p + d * (side // 2) for p, d, side in zip(padding, dilation, sides, strict=True)]
+    frame = np.pad(x, [(0, 0), *[(b, b) for b in border]])
     reach = [(d * (s - 1)) // 2 for d, s in zip(dilation, centre_shape, strict=True)]
     shape = [
         (size + 2 * p - 2 * r - 1) // s + 1
-        for size, p, r, s in zip((height, width), padding, reach, stride, strict=True)
+        for size, p, r, s in zip(x.shape[1:], padding, reach, stride, strict=True)
     ]
-    out = np.zeros((len(kernels), *shape))
-    channels = x.shape[0] // groups
-    for o, kernel in enumerate(kernels):
-        first = o // (len(kernels) // groups) * channels
-        for i in range(shape[0]):
-            for j in range(shape[1]):
-                centre = (i * stride[0] - padding[0] + reach[0], j * stride[1] - padding[1] + reach[1])
-                total = bias[o]
-                for c in range(channels):
-                    for u in range(kernel.shape[1]):
-                        for v in range(kernel.shape[2]):
-                            y = centre[0] + (u - kernel.shape[1] // 2) * dilation[0]
-                            z = centre[1] + (v - kernel.shape[2] // 2) * dilation[1]
-                            if 0 <= y < height and 0 <= z < width:
-                                total += kernel[c, u, v] * x[first + c, y, z]
-                out[o, i, j] = total
-    return out
+
+    def seen(u, v):
+        first = [
+            b + r - p + (tap - side // 2) * d
+            for b, r, p, tap, side, d in zip(border, reach, padding, (u, v), sides, dilation, strict=True)
+        ]
+        rows, columns = (slice(f, f + n * s, s) for f, n, s in zip(first, shape, stride, strict=True))
+        return frame[:, rows, columns]
+
+    return {place: seen(*place) for place in np.ndindex(*sides)}, frame, border
+
+
+def own_channels(o, kernels, groups):
+    """The input channels that kernel `o` reads."""
+    first = o // (len(kernels) // groups) * kernels.shape[1]
+    return slice(first, first + kernels.shape[1])
+
+
+def correlate(x, kernels, bias, stride, dilation, groups, centre_shape, padding):
+    """Correlation of x (C, H, W) with kernels (O, C / groups, kH, kW) centred where the push kernels are centred."""
+    seen, *_ = taps(x, kernels.shape[2:], stride, dilation, centre_shape, padding)
+    return np.stack(
+        [
+            bias[o] + sum(np.tensordot(kernel[:, u, v], seen[u, v][own_channels(o, kernels, groups)], 1)
+                          for u, v in seen)
+            for o, kernel in enumerate(kernels)
+        ]
+    )  # fmt: skip
 
 
 def push_pull(x, weight, bias, stride, padding, dilation, groups, alpha, scale, dual_output=False):
@@ -94,19 +110,16 @@ def push_pull_2024(x, weight, bias, stride, padding, dilation, groups, alpha, si
 
 def correlate_backward(x, kernels, gradient, stride, dilation, groups, centre_shape, padding):
     """Gradients to x, kernels and bias of `correlate`, from that of its output."""
-    reach = [(d * (s - 1)) // 2 for d, s in zip(dilation, centre_shape, strict=True)]
-    channels = x.shape[0] // groups
-    to_x, to_kernels = np.zeros_like(x), np.zeros_like(kernels)
-    for o, i, j in np.argwhere(gradient):
-        first = o // (len(kernels) // groups) * channels
-        own = slice(first, first + channels)
-        for u, v in np.ndindex(kernels.shape[2:]):
-            y = i * stride[0] - padding[0] + reach[0] + (u - kernels.shape[2] // 2) * dilation[0]
-            z = j * stride[1] - padding[1] + reach[1] + (v - kernels.shape[3] // 2) * dilation[1]
-            if 0 <= y < x.shape[1] and 0 <= z < x.shape[2]:
-                to_x[own, y, z] += gradient[o, i, j] * kernels[o, :, u, v]
-                to_kernels[o, :, u, v] += gradient[o, i, j] * x[own, y, z]
-    return to_x, to_kernels, gradient.sum((1, 2))
+    geometry = (kernels.shape[2:], stride, dilation, centre_shape, padding)
+    seen, *_ = taps(x, *geometry)
+    behind, frame, border = taps(np.zeros_like(x), *geometry)  # what is added to these lands in the frame
+    to_kernels = np.zeros_like(kernels)
+    for o, (u, v) in itertools.product(range(len(kernels)), seen):
+        own = own_channels(o, kernels, groups)
+        behind[u, v][own] += kernels[o, :, u, v][:, None, None] * gradient[o]
+        to_kernels[o, :, u, v] = (seen[u, v][own] * gradient[o]).sum((1, 2))
+    rows, columns = (slice(b, b + size) for b, size in zip(border, x.shape[1:], strict=True))
+    return frame[:, rows, columns], to_kernels, gradient.sum((1, 2))
 
 
 def push_pull_backward(

@@ -142,6 +142,7 @@ def test_export():
     close(program.module()(batch[:5]), plain(layer, batch[:5]))
 
 
+@pytest.mark.usefixtures("one_onnx_registry")
 def test_onnx():
     layer, batch = layer_and_batch()
     exported = torch.onnx.export(layer.eval(), (batch,), dynamo=True, optimize=False, verbose=False)
@@ -150,6 +151,7 @@ def test_onnx():
     np.testing.assert_allclose(result, plain(layer, batch).detach().numpy(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.usefixtures("one_onnx_registry")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit", "ignore:.*legacy")
 def test_the_ways_of_export_that_the_documentation_names(capfd):
     """`torch.export` and ONNX are above. Where one of the others comes to work, the documentation has to say so."""

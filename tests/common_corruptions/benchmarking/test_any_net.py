@@ -12,6 +12,8 @@ from common_corruptions.benchmarking.any_net import adapt
 from common_corruptions.evaluation import predict
 from common_corruptions.evaluation.onnx_runtime import Exported, export
 
+pytestmark = pytest.mark.usefixtures("one_onnx_registry")
+
 IMAGES = np.random.default_rng(0).integers(256, size=(10, 4, 4, 3), dtype=np.uint8)
 
 

@@ -143,6 +143,7 @@ def test_a_table_of_ones_own_is_the_baseline(folder):
     assert figure(done.stdout, "mCE") == pytest.approx(expected, abs=0.006)
 
 
+@pytest.mark.usefixtures("one_onnx_registry")
 def test_an_onnx_file_and_a_named_output(folder, expected):
     pytest.importorskip("onnxruntime")
     (folder.parent / "net.onnx").write_bytes(export(linear().eval(), (3, 4, 4)))
