@@ -1,28 +1,41 @@
 """torch.hub on a clone of the repository."""
 
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+import torch
 
 from nets import list_nets
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_clone_is_loaded_from_elsewhere(tmp_path):
-    script = f"""
-import torch
-plain = torch.hub.load({str(ROOT)!r}, "resnet14", source="local", num_classes=5)
-push_pull = torch.hub.load({str(ROOT)!r}, "resnet14_pp", source="local", alpha=0.5)
-print(type(plain.conv1).__name__, plain.fc.out_features, push_pull.conv1.alpha)
-"""
-    # Isolated (-I): the packages are found through torch.hub alone, or not at all.
-    run = subprocess.run(
-        [sys.executable, "-I", "-c", script], cwd=tmp_path, capture_output=True, encoding="utf-8"
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == ["Conv2d", "5", "0.5"]
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path):
+    """A folder and a path on which the packages are found through torch.hub alone, or not at all."""
+
+    def loaded():
+        return [name for name in sys.modules if name.partition(".")[0] in ("nets", "pushpull")]
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if not Path(place, "nets").exists()])
+    for name in loaded():
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("nets")
+    yield
+    for name in loaded():
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_clone_is_loaded_from_elsewhere():
+    plain = torch.hub.load(str(ROOT), "resnet14", source="local", num_classes=5)
+    push_pull = torch.hub.load(str(ROOT), "resnet14_pp", source="local", alpha=0.5)
+    assert (type(plain.conv1).__name__, plain.fc.out_features, push_pull.conv1.alpha) == ("Conv2d", 5, 0.5)
+    assert Path(sys.modules["nets"].__file__).is_relative_to(ROOT)
 
 
 def test_entry_points_are_the_nets_alone():

@@ -90,9 +90,11 @@ def test_same_arrays_same_bytes():
         picture.save(file, "PNG")
         return file.getvalue()
 
-    original = noise(32, 32, 3)
-    assert png(corruption_sheet(corrupted(), original)) == png(corruption_sheet(corrupted(), original))
-    assert png(film_strip(sequences())) == png(film_strip(sequences()))
+    original, some, strips = noise(32, 32, 3), ["fog", "snow"], ["rotate", "snow"]
+    assert png(corruption_sheet(corrupted(some), original)) == png(
+        corruption_sheet(corrupted(some), original)
+    )
+    assert png(film_strip(sequences(strips))) == png(film_strip(sequences(strips)))
     assert animation(sequences(["shear"])) == animation(sequences(["shear"]))
 
 
