@@ -1,5 +1,7 @@
 """Answers of nets on the device against those on the CPU."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
 
 
+@functools.cache  # nothing here changes a net
 def net_on(device, arch: str, pushpull: str | None) -> torch.nn.Module:
     torch.manual_seed(0)
     net = create_net(arch, pushpull=pushpull)
