@@ -44,9 +44,8 @@ def test_every_net_gives_logits_at_its_native_size(name, pushpull):
     entry = get_entry(name)
     with torch.device("meta"):  # shapes without memory or arithmetic
         net = create_net(name, pushpull=pushpull, in_channels=entry.image_shape[0], num_classes=7)
-        if (
-            pushpull is None or name in ONE_OF_EACH
-        ):  # the layer has the shape of the convolution at any depth and width
+        # The layer has the shape of the convolution at any depth and width.
+        if pushpull is None or name in ONE_OF_EACH:
             assert net(torch.empty(3, *entry.image_shape)).shape == (3, 7)
     assert (len(push_pull_names(net)) > 0) == (pushpull is not None)
 

@@ -22,9 +22,8 @@ from common_corruptions.recipes.registry import recipe
 from tests.common_corruptions.recipes.test_corruptions import DETERMINISTIC, RANDOM
 
 GUIDE = (Path(__file__).parents[3] / "docs" / "common_corruptions.md").read_text(encoding="utf-8")
-DRAWS = (
-    12  # of each of the two crops; of some that take long, half of them widen the bound by less than a tenth
-)
+DRAWS = 12  # of each of the two crops
+# Of those that take long: half of the draws widen the bound by less than a tenth.
 FEWER = {"glass_blur": 6, "elastic_transform": 6, "snow": 6}
 
 
