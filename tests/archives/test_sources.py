@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from archives.form import save_clean
 from archives.formats import ArchiveError
@@ -20,7 +19,14 @@ def test_digits_are_cifar_shaped_and_split_by_class():
     assert not np.array_equal(splits["test"][0], digits(seed=1)["test"][0])
 
 
-def test_digits_are_enlarged_exactly():
+@pytest.fixture
+def originals():
+    from sklearn.datasets import load_digits  # here: it takes two seconds, wherever the tests are collected
+
+    return load_digits()
+
+
+def test_digits_are_enlarged_exactly(originals):
     """Cubic convolution (Keys 1981, a = -3/4) without rounding before the last: no processor makes other digits."""
     weights = np.zeros((32, 8))
     for row, place in enumerate((np.arange(32) + 0.5) / 4 - 0.5):
@@ -28,18 +34,17 @@ def test_digits_are_enlarged_exactly():
             x = abs(place - pixel)
             near, far = (1.25 * x - 2.25) * x * x + 1, -0.75 * (((x - 5) * x + 8) * x - 4)
             weights[row, np.clip(pixel, 0, 7)] += near if x <= 1 else far
-    exact = weights @ load_digits().images @ weights.T * (255 / 16)
+    exact = weights @ originals.images @ weights.T * (255 / 16)
     expected = np.rint(exact.clip(0, 255)).astype(np.uint8)
     splits = digits(seed=0)
     found = np.concatenate([splits[split][0][..., 0] for split in ("train", "test")])
     assert sorted(image.tobytes() for image in found) == sorted(image.tobytes() for image in expected)
 
 
-def test_digits_are_the_right_way_up():
+def test_digits_are_the_right_way_up(originals):
     """The mean image of each class, shrunk again, is nearest to the mean of that class in scikit-learn."""
     images, labels = digits(seed=0)["train"]
     small = images[..., 0].reshape(-1, 8, 4, 8, 4).mean((2, 4)) * 16 / 255
-    originals = load_digits()
     for digit in range(10):
         mean = small[labels == digit].mean(0)
         distances = [

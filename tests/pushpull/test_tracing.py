@@ -38,7 +38,7 @@ def test_sizes_that_change(train_alpha):
 
 def test_an_alpha_and_a_scale_that_change():
     layer, x = PushPull2d(3, 8, 3, padding=1), torch.randn(2, 3, 16, 16)
-    function = compiled(layer, "eager")
+    function = compiled(layer)
     for layer.alpha in (1.0, 0.9, 0.5):
         torch.testing.assert_close(function(x), layer(x))
     for layer.scale in (2.0, 3.0, 1.5):

@@ -145,6 +145,7 @@ def test_stopped_it_goes_on_where_it_was(workspace, monkeypatch):
     assert not list((folder / ".dvc/tmp/pushpull").glob("*/"))
 
 
+@pytest.mark.usefixtures("one_onnx_registry")
 def test_it_is_exported_once_and_other_logits_are_a_line(workspace, shared, monkeypatch):
     folder, write = workspace
     (folder / "checkpoints").mkdir()
