@@ -116,7 +116,7 @@ class TestWithoutTorch:
 
     def run(self, unpacked, folder, code, *arguments):
         # Isolated (-I): nothing but the wheel and what is installed.
-        start = REFUSING.format(absent=set(ABSENT)) + f"sys.path.insert(0, {str(unpacked)!r})\n"
+        start = f"{REFUSING}\nabsent.update({ABSENT})\nsys.path.insert(0, {str(unpacked)!r})\n"
         command = [sys.executable, "-I", "-c", start + code, *map(str, arguments)]
         return subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=False)
 
