@@ -1,5 +1,6 @@
 """The two evaluation stages: what they measure and the answers they keep."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -173,6 +174,17 @@ def test_what_was_kept_is_of_the_same_weights(workspace, monkeypatch):
     trained = models.load(workspace / "models" / "small.pt")
     trained.weights[3]["conv1.weight"] *= 2
     trained.save(workspace / "models" / "small.pt")
+    calls = stop_in_call(monkeypatch, 3, evaluate_corruption, "answer_corruptions")
+    assert invoke(evaluate_corruption).exit_code == 0 and len(calls) == 2
+
+
+def test_what_was_kept_is_of_the_same_images(workspace, monkeypatch):
+    stop_in_call(monkeypatch, 2, evaluate_corruption, "answer_corruptions")
+    assert invoke(evaluate_corruption).exit_code == 130
+    path = workspace / "datasets" / "tiny" / "c" / "fog.npy"
+    kept = path.stat()
+    np.save(path, 255 - np.load(path))  # as many bytes
+    os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns + 1))
     calls = stop_in_call(monkeypatch, 3, evaluate_corruption, "answer_corruptions")
     assert invoke(evaluate_corruption).exit_code == 0 and len(calls) == 2
 
