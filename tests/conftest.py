@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# Nothing that is imported is garbage, and it is two million objects to look through.
+# Nothing that is imported is garbage, and it is more than a million objects to look through.
 gc.disable()
 
 
