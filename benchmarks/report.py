@@ -29,9 +29,7 @@ def commit() -> str | None:
     Raises:
         click.ClickException: as `workspace.git`.
     """
-    changed = workspace.git("--no-optional-locks", "status", "--porcelain", "--", ".", ":!benchmarks/results")
-    short = workspace.commit()[:7]
-    return short + ("-dirty" if changed else "") if short else None
+    return workspace.marked(workspace.commit()[:7], ".", ":!benchmarks/results") or None
 
 
 def write_json(path: Path, **parts: Any) -> None:

@@ -74,6 +74,16 @@ def git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
+def marked(short: str, *places: str) -> str:
+    """A commit as in `git describe --dirty`: marked `-dirty` if what Git knows at these places differs from it.
+
+    Raises:
+        click.ClickException: as `git`.
+    """
+    changed = short and git("--no-optional-locks", "status", "--porcelain", "--", *places)
+    return short + ("-dirty" if changed else "")
+
+
 def commit() -> str:
     """The commit that is checked out; empty if there is none, or in a copy that Git does not track."""
     return git("rev-parse", "--verify", "--quiet", "HEAD") if git("ls-files", "params.yaml") else ""

@@ -19,7 +19,7 @@ import click
 from stages.files.datasets import full_name
 from stages.files.params import PARAMS
 from stages.files.schema import Params
-from stages.files.workspace import commit, git, lock, root
+from stages.files.workspace import commit, lock, marked, root
 from stages.tracking.store import connect, spared
 
 MOST_METRICS, MOST_PARAMS = 1000, 100  # MLflow's limits per request
@@ -162,9 +162,7 @@ def study_name(params: Params) -> str | None:
 
 def described(short: str) -> str:
     """A commit as in `git describe --dirty`: marked if the code, which runs do not record, differs from it."""
-    places = [f":(top){place}" for place in CODE]
-    changed = short and git("--no-optional-locks", "status", "--porcelain", "--", *places)
-    return short + ("-dirty" if changed else "")
+    return marked(short, *(f":(top){place}" for place in CODE))
 
 
 def child_run(experiment: Experiment, params: Params, net: str, seed: int, tags: Mapping[str, str]) -> str:
