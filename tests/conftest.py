@@ -4,6 +4,7 @@ import functools
 import gc
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -54,6 +55,24 @@ def one_thread():
     torch.set_num_threads(1)  # threads that wait for each other cost more than they save where others run too
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def forget(monkeypatch) -> Iterator[Callable[..., None]]:
+    """Takes packages out of `sys.modules`: the test imports them anew, and what came before is back after it."""
+    forgotten: set[str] = set()
+
+    def modules() -> list[str]:
+        return [name for name in sys.modules if name.partition(".")[0] in forgotten]
+
+    def take_out(*packages: str) -> None:
+        forgotten.update(packages)
+        for name in modules():
+            monkeypatch.delitem(sys.modules, name)
+
+    yield take_out
+    for name in modules():
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import array
 import atexit
 import contextlib
 import functools
-import gc
 import logging
 import os
 import runpy
@@ -129,8 +128,6 @@ def get_ready() -> None:
     dvc.dvcfile.modify_yaml = functools.partial(
         _common._modify_data, parser=_yaml.parse_yaml, dumper=_yaml._dump
     )
-    gc.collect()
-    gc.freeze()  # no fork looks through it all, and makes a copy of it by that
 
 
 def ended(users: int, folder: Path) -> bool:

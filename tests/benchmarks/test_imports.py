@@ -50,7 +50,7 @@ MODULES = [
     "training.engine",
 ]
 REFUSING = """
-import importlib, os, sys
+import importlib, sys
 absent = set()
 class Refuse:
     def find_spec(self, name, path=None, target=None):
@@ -77,7 +77,7 @@ CASES = {
 }
 # Each case is a fork of a process that has torch alone, without any of the packages: torch takes seconds to import.
 FORKS = """
-import traceback
+import os, traceback
 absent |= {name for names, _ in cases.values() for name in names}
 import torch
 for case, (names, code) in cases.items():

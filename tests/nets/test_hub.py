@@ -13,21 +13,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def elsewhere(monkeypatch, tmp_path):
+def elsewhere(monkeypatch, tmp_path, forget):
     """A folder and a path on which the packages are found through torch.hub alone, or not at all."""
-
-    def loaded():
-        return [name for name in sys.modules if name.partition(".")[0] in ("nets", "pushpull")]
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [place for place in sys.path if not Path(place, "nets").exists()])
-    for name in loaded():
-        monkeypatch.delitem(sys.modules, name)
+    forget("nets", "pushpull")
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("nets")
-    yield
-    for name in loaded():
-        del sys.modules[name]
 
 
 @pytest.mark.usefixtures("elsewhere")

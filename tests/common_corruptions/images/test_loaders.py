@@ -371,18 +371,11 @@ def test_it_says_what_it_does():
 
 
 @pytest.fixture
-def anew(monkeypatch):
+def anew(monkeypatch, forget):
     """The package as it is imported where torchvision cannot be."""
-
-    def of(*packages):
-        return [name for name in sys.modules if name.partition(".")[0] in packages]
-
-    for name in of("common_corruptions", "torchvision"):
-        monkeypatch.delitem(sys.modules, name)
+    forget("common_corruptions", "torchvision")
     monkeypatch.setitem(sys.modules, "torchvision", None)
-    yield importlib.import_module("common_corruptions")
-    for name in of("common_corruptions"):
-        del sys.modules[name]
+    return importlib.import_module("common_corruptions")
 
 
 def test_it_needs_no_torchvision(anew):
